@@ -1,0 +1,2 @@
+//! The storage command: agent storage from a terminal.
+fn main() {}

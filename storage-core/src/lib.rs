@@ -1,0 +1,1 @@
+//! The storage contract for agents: traits, keys, globs, errors, the in-memory backend and the ad-domain helpers.

@@ -1,0 +1,1 @@
+//! Agent storage chosen by environment variables, with no change of code.

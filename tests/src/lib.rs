@@ -1,0 +1,1 @@
+//! Cross-crate tests on real servers live under `tests/`.
