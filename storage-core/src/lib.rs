@@ -1,1 +1,56 @@
-//! The storage contract for agents: traits, keys, globs, errors, the in-memory backend and the ad-domain helpers.
+//! The storage contract for agents.
+//!
+//! One trait, [`StorageBackend`], says what a store of JSON entries by key does; the crates `storage-sqlite`,
+//! `storage-redis`, `storage-postgres` and `storage-hybrid` do exactly that on their stores, and [`MemoryBackend`] here
+//! does it in memory. On top of the trait stand typed calls ([`StorageExt`]) and the helpers of the ad domain
+//! ([`domain`]).
+//!
+//! ```
+//! use std::time::Duration;
+//! use storage_core::{Json, MemoryBackend, StorageBackend};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> storage_core::Result<()> {
+//! let storage = MemoryBackend::new();
+//! storage.connect().await?;
+//! storage.set("quote:q-1", Json::parse(r#"{"cpm": 12.5}"#)?, Some(Duration::from_secs(3600))).await?;
+//! assert!(storage.exists("quote:q-1").await?);
+//! assert_eq!(storage.keys("quote:*").await?, ["quote:q-1"]);
+//! storage.disconnect().await
+//! # }
+//! ```
+
+mod backend;
+mod clock;
+pub mod domain;
+mod error;
+mod ext;
+mod glob;
+mod json;
+mod key;
+mod lifecycle;
+mod memory;
+mod pub_sub;
+mod scan;
+mod types;
+
+pub use backend::StorageBackend;
+pub use clock::{
+    Clock, MAX_TTL, ManualClock, SystemClock, epoch_millis, epoch_seconds, from_epoch_seconds,
+    optional_ttl_millis, ttl_millis,
+};
+pub use error::{Error, ErrorKind, Result, Retry};
+pub use ext::{Change, StorageExt, UPDATE_TRIES};
+pub use glob::{Glob, MAX_PATTERN_BYTES, escape_glob, prefix_successor};
+pub use json::{
+    DEFAULT_MAX_VALUE_BYTES, Json, MAX_DEPTH, MAX_NUMBER_BYTES, add_integer, check_value_size, same_value,
+};
+pub use key::{MAX_KEY_BYTES, check_key, join_key, key_prefix};
+pub use lifecycle::{DEFAULT_OPERATION_TIMEOUT, Lease, Lifecycle, SweepConfig, spawn_sweeper, with_deadline};
+pub use memory::{MemoryBackend, MemoryConfig};
+pub use pub_sub::{Delivery, PubSub};
+pub use scan::{Filter, Listing, Record, Scan};
+pub use types::{
+    Batch, BatchOperation, Capabilities, Entry, Expected, Expiry, Health, HealthStatus, Stats, StoreHealth,
+    check_entry, check_swap,
+};

@@ -1,0 +1,135 @@
+//! Time, injected so that tests can move it.
+
+use std::{
+    fmt,
+    sync::Mutex,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::{Error, Result};
+
+/// The longest time to live: 100 years of 365.25 days.
+///
+/// Every store can keep it exactly; what should live longer has no expiry.
+pub const MAX_TTL: Duration = Duration::from_secs(100 * 31_557_600);
+
+/// Where a backend that judges expiry itself (memory, SQLite) takes the time from.
+pub trait Clock: fmt::Debug + Send + Sync {
+    /// The time now.
+    fn now(&self) -> SystemTime;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> SystemTime {
+        #[allow(clippy::disallowed_methods, reason = "the one home of the machine's clock")]
+        SystemTime::now()
+    }
+}
+
+/// A clock that moves only when told to, for tests.
+///
+/// ```
+/// use std::time::{Duration, UNIX_EPOCH};
+/// use storage_core::{Clock, ManualClock};
+///
+/// let clock = ManualClock::new(UNIX_EPOCH);
+/// clock.advance(Duration::from_secs(5));
+/// assert_eq!(clock.now(), UNIX_EPOCH + Duration::from_secs(5));
+/// ```
+#[derive(Debug)]
+pub struct ManualClock(Mutex<SystemTime>);
+
+impl ManualClock {
+    /// A clock that stands at `start`.
+    #[must_use]
+    pub fn new(start: SystemTime) -> Self {
+        Self(Mutex::new(start))
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        let mut now = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *now += by;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> SystemTime {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Checks a time to live and returns it in milliseconds, rounded up so that nothing expires early.
+///
+/// # Errors
+/// `InvalidInput` for zero and for more than [`MAX_TTL`].
+pub fn ttl_millis(ttl: Duration) -> Result<u64> {
+    if ttl.is_zero() {
+        return Err(Error::invalid_input("a time to live of zero expires at once").with_hint("use delete"));
+    }
+    if ttl > MAX_TTL {
+        return Err(Error::invalid_input("a time to live may have 100 years at most")
+            .with_hint("leave the expiry out to keep the entry for good"));
+    }
+    Ok(u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+}
+
+/// [`ttl_millis`] for an optional time to live.
+///
+/// # Errors
+/// As [`ttl_millis`].
+pub fn optional_ttl_millis(ttl: Option<Duration>) -> Result<Option<u64>> {
+    ttl.map(ttl_millis).transpose()
+}
+
+/// Milliseconds since the epoch, rounded up: `now + ttl` computed from it is never early.
+#[must_use]
+pub fn epoch_millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+/// The expiry as the SQL stores keep it: seconds since the epoch, exact to the millisecond.
+#[must_use]
+pub fn epoch_seconds(millis: u64) -> f64 {
+    // 53 bits hold milliseconds for 285,000 years.
+    #[allow(clippy::cast_precision_loss, reason = "exact for every expiry that MAX_TTL lets in")]
+    let millis = millis as f64;
+    millis / 1000.0
+}
+
+/// The time at `seconds` since the epoch, as a SQL store keeps it; `None` where it is no such time.
+#[must_use]
+pub fn from_epoch_seconds(seconds: f64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ttl_is_rounded_up_to_the_millisecond() {
+        assert_eq!(ttl_millis(Duration::from_nanos(1)).unwrap(), 1);
+        assert_eq!(ttl_millis(Duration::from_micros(1_001)).unwrap(), 2);
+        assert_eq!(ttl_millis(Duration::from_secs(2)).unwrap(), 2_000);
+    }
+
+    #[test]
+    fn zero_and_endless_ttls_are_refused() {
+        assert!(ttl_millis(Duration::ZERO).is_err());
+        assert!(ttl_millis(MAX_TTL).is_ok());
+        assert!(ttl_millis(Duration::MAX).is_err());
+    }
+
+    #[test]
+    fn epoch_seconds_keep_the_millisecond() {
+        let millis = 1_795_000_000_123;
+        let back = epoch_millis(from_epoch_seconds(epoch_seconds(millis)).unwrap());
+        assert!(back.abs_diff(millis) <= 1, "{back}");
+    }
+}

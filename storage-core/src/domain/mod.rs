@@ -1,0 +1,1 @@
+//! Typed helpers of the ad domain on top of every backend.

@@ -1,0 +1,322 @@
+//! The in-memory backend: a product of its own, and the reference for the others in tests.
+
+mod channels;
+mod store;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    Batch, BatchOperation, Capabilities, Clock, DEFAULT_MAX_VALUE_BYTES, Entry, Error, Expected, Expiry,
+    Glob, Json, Lifecycle, PubSub, Record, Result, Scan, Stats, StorageBackend, SweepConfig, SystemClock,
+    add_integer, check_entry, check_key, check_swap, spawn_sweeper, ttl_millis,
+};
+use channels::Channels;
+use store::{Guard, Store};
+
+/// The backend's name.
+const NAME: &str = "memory";
+/// How many entries a scan looks at under one lock.
+const PAGE: usize = 256;
+
+/// How a [`MemoryBackend`] is set up.
+#[derive(Debug, Clone)]
+pub struct MemoryConfig {
+    /// The clock that judges expiry.
+    pub clock: Arc<dyn Clock>,
+    /// The longest value, in bytes.
+    pub max_value_bytes: usize,
+    /// How expired entries are removed in the background; `None` leaves it to [`cleanup`](StorageBackend::cleanup).
+    pub sweep: Option<SweepConfig>,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
+            sweep: Some(SweepConfig::default()),
+        }
+    }
+}
+
+/// The whole contract in the memory of this process: for tests, for caches, for demos.
+///
+/// Entries live as long as the backend does, through `disconnect` and `connect`. Nothing is shared between two of them.
+///
+/// ```
+/// use storage_core::{Json, MemoryBackend, StorageBackend};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> storage_core::Result<()> {
+/// let storage = MemoryBackend::new();
+/// storage.connect().await?;
+/// assert_eq!(storage.increment("seen", 2, None).await?, 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct MemoryBackend {
+    store: Arc<Store>,
+    channels: Channels,
+    lifecycle: Lifecycle<Connected>,
+    max_value_bytes: usize,
+    sweep: Option<SweepConfig>,
+}
+
+/// What there is only while connected.
+struct Connected {
+    _sweeper: Option<AbortOnDropHandle<()>>,
+}
+
+impl MemoryBackend {
+    /// An empty store with the default settings.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_config(MemoryConfig::default())
+    }
+
+    /// An empty store.
+    #[must_use]
+    pub fn with_config(config: MemoryConfig) -> Self {
+        Self {
+            store: Arc::new(Store::new(config.clock)),
+            channels: Channels::default(),
+            lifecycle: Lifecycle::new(),
+            max_value_bytes: config.max_value_bytes,
+            sweep: config.sweep,
+        }
+    }
+
+    /// Runs `work` on the store; no lock is held once it returns.
+    fn run<T>(&self, operation: &'static str, work: impl FnOnce(&mut Guard<'_>) -> Result<T>) -> Result<T> {
+        let _lease = self.lifecycle.enter().map_err(|error| error.at(NAME, operation))?;
+        work(&mut self.store.lock()).map_err(|error| error.at(NAME, operation))
+    }
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Names the operation in an error of a check.
+fn named<T>(operation: &'static str, checked: Result<T>) -> Result<T> {
+    checked.map_err(|error| error.at(NAME, operation))
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl StorageBackend for MemoryBackend {
+    async fn connect(&self) -> Result<()> {
+        let open = async {
+            let sweeper = self.sweep.map(|sweep| {
+                let store = Arc::clone(&self.store);
+                spawn_sweeper(sweep, move || {
+                    let removed = store.sweep();
+                    async move { Ok(removed) }
+                })
+            });
+            Ok(Connected { _sweeper: sweeper })
+        };
+        self.lifecycle.connect(open).await
+    }
+
+    async fn disconnect(&self) -> Result<()> {
+        self.lifecycle.disconnect(|_| async { Ok(()) }).await
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Json>> {
+        named("get", check_key(key))?;
+        self.run("get", |store| Ok(store.value(key).cloned()))
+    }
+
+    async fn set(&self, key: &str, value: Json, ttl: Option<Duration>) -> Result<()> {
+        let ttl = named("set", check_entry(key, &value, ttl, self.max_value_bytes))?;
+        self.run("set", |store| {
+            store.put(key, value, ttl);
+            Ok(())
+        })
+    }
+
+    async fn delete(&self, key: &str) -> Result<bool> {
+        named("delete", check_key(key))?;
+        self.run("delete", |store| Ok(store.remove(key)))
+    }
+
+    async fn exists(&self, key: &str) -> Result<bool> {
+        named("exists", check_key(key))?;
+        self.run("exists", |store| Ok(store.value(key).is_some()))
+    }
+
+    async fn keys(&self, pattern: &str) -> Result<Vec<String>> {
+        let glob = named("keys", Glob::new(pattern))?;
+        self.run("keys", |store| {
+            let matching = store.matching(&glob, None).map(|(key, _)| key.to_owned());
+            Ok(matching.collect())
+        })
+    }
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::FULL
+    }
+
+    fn pub_sub(&self) -> Option<&dyn PubSub> {
+        Some(self)
+    }
+
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<Json>>>> {
+        named("get_many", keys.iter().try_for_each(|key| check_key(key)))?;
+        self.run("get_many", |store| Ok(keys.iter().map(|key| Ok(store.value(key).cloned())).collect()))
+    }
+
+    async fn set_many(&self, entries: Vec<Entry>) -> Result<()> {
+        let ttls = entries.iter().map(|e| check_entry(&e.key, &e.value, e.ttl, self.max_value_bytes));
+        let ttls: Vec<_> = named("set_many", ttls.collect())?;
+        self.run("set_many", |store| {
+            for (entry, ttl) in entries.into_iter().zip(ttls) {
+                store.put(&entry.key, entry.value, ttl);
+            }
+            Ok(())
+        })
+    }
+
+    async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
+        named("delete_many", keys.iter().try_for_each(|key| check_key(key)))?;
+        self.run("delete_many", |store| Ok(keys.iter().map(|key| u64::from(store.remove(key))).sum()))
+    }
+
+    fn scan(&self, scan: Scan) -> BoxStream<'_, Result<Record>> {
+        let pages = stream::try_unfold(Some(None::<String>), move |after| {
+            let scan = scan.clone();
+            async move {
+                let Some(after) = after else { return Ok(None) };
+                let (records, next) = self.page(&scan, after.as_deref())?;
+                Ok::<_, Error>(Some((stream::iter(records.into_iter().map(Ok)), next.map(Some))))
+            }
+        });
+        futures::TryStreamExt::try_flatten(pages).boxed()
+    }
+
+    async fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Expected,
+        new: Option<Json>,
+        ttl: Option<Duration>,
+    ) -> Result<bool> {
+        let ttl =
+            named("compare_and_set", check_swap(key, &expected, new.as_ref(), ttl, self.max_value_bytes))?;
+        self.run("compare_and_set", |store| {
+            if !expected.matches(store.value(key)) {
+                return Ok(false);
+            }
+            match new {
+                Some(value) => store.put(key, value, ttl),
+                None => drop(store.remove(key)),
+            }
+            Ok(true)
+        })
+    }
+
+    async fn increment(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64> {
+        named("increment", check_key(key))?;
+        let ttl = named("increment", ttl.map(ttl_millis).transpose())?;
+        self.run("increment", |store| {
+            let found = store.value(key);
+            let sum = add_integer(found, by).map_err(|error| error.with_key(key))?;
+            match found.is_some() {
+                true => store.replace(key, Json::from(sum)),
+                false => store.put(key, Json::from(sum), ttl),
+            }
+            Ok(sum)
+        })
+    }
+
+    async fn apply(&self, batch: Batch) -> Result<()> {
+        named("apply", batch.check(self.max_value_bytes))?;
+        self.run("apply", |store| {
+            for operation in batch.operations() {
+                match operation {
+                    BatchOperation::Set(entry) => {
+                        store.put(&entry.key, entry.value.clone(), entry.ttl.map(ttl_millis).transpose()?);
+                    }
+                    BatchOperation::Delete(key) => drop(store.remove(key)),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn ttl(&self, key: &str) -> Result<Option<Expiry>> {
+        named("ttl", check_key(key))?;
+        self.run("ttl", |store| Ok(store.expiry(key)))
+    }
+
+    async fn expire(&self, key: &str, ttl: Duration) -> Result<bool> {
+        named("expire", check_key(key))?;
+        let ttl = named("expire", ttl_millis(ttl))?;
+        self.run("expire", |store| Ok(store.set_expiry(key, Some(ttl))))
+    }
+
+    async fn persist(&self, key: &str) -> Result<bool> {
+        named("persist", check_key(key))?;
+        self.run("persist", |store| Ok(store.set_expiry(key, None)))
+    }
+
+    async fn cleanup(&self) -> Result<u64> {
+        self.run("cleanup", |_| Ok(()))?;
+        Ok(self.store.sweep())
+    }
+
+    async fn health(&self) -> crate::Health {
+        let start = std::time::Instant::now();
+        let answer = self.run("health", |_| Ok(()));
+        crate::Health { stores: vec![crate::StoreHealth::new(NAME, start.elapsed(), answer.err().as_ref())] }
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        let (entries, bytes) = self.run("stats", |store| Ok(store.size()))?;
+        let details = BTreeMap::new();
+        Ok(Stats { backend: NAME.to_owned(), entries: Some(entries), bytes: Some(bytes), details })
+    }
+}
+
+impl MemoryBackend {
+    /// The next entries after a key, and the key to go on from; `None` at the end.
+    fn page(&self, scan: &Scan, after: Option<&str>) -> Result<(Vec<Record>, Option<String>)> {
+        self.run("scan", |store| {
+            let seen: Vec<_> = store.matching(scan.glob(), after).take(PAGE).collect();
+            let next = (seen.len() == PAGE).then(|| seen.last().map(|(key, _)| (*key).to_owned())).flatten();
+            let records = seen.into_iter().filter_map(|(key, slot)| {
+                let value = scan.reads_values().then(|| slot.value.clone());
+                scan.record(key.to_owned(), value, slot.expires_at().filter(|_| scan.wants_expiry()))
+            });
+            Ok((records.collect(), next))
+        })
+    }
+}
+
+#[async_trait]
+impl PubSub for MemoryBackend {
+    async fn publish(&self, channel: &str, message: Json) -> Result<u64> {
+        named("publish", check_key(channel))?;
+        self.run("publish", |_| Ok(self.channels.publish(channel, message)))
+    }
+
+    async fn subscribe(&self, channel: &str) -> Result<BoxStream<'static, crate::Delivery>> {
+        named("subscribe", check_key(channel))?;
+        self.run("subscribe", |_| Ok(self.channels.subscribe(channel)))
+    }
+}

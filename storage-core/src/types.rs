@@ -1,0 +1,305 @@
+//! The small types of the trait: entries, atomic batches, expiries, capabilities, health and statistics.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+
+use crate::{Json, Result, check_key, check_value_size, optional_ttl_millis};
+
+/// One entry to write.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// The value.
+    pub value: Json,
+    /// The time to live; `None` keeps the entry for good and removes an earlier expiry.
+    pub ttl: Option<Duration>,
+}
+
+impl Entry {
+    /// An entry that does not expire.
+    pub fn new(key: impl Into<String>, value: Json) -> Self {
+        Self { key: key.into(), value, ttl: None }
+    }
+
+    /// The same entry with a time to live.
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Checks the key, the value's size and the time to live.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the key.
+    pub fn check(&self, max_value_bytes: usize) -> Result<()> {
+        check_key(&self.key)?;
+        check_value_size(&self.value, max_value_bytes).map_err(|error| error.with_key(&self.key))?;
+        optional_ttl_millis(self.ttl).map_err(|error| error.with_key(&self.key))?;
+        Ok(())
+    }
+}
+
+/// Checks what `set` is given; every backend calls it before any I/O.
+///
+/// # Errors
+/// `InvalidInput` naming the key.
+pub fn check_entry(
+    key: &str,
+    value: &Json,
+    ttl: Option<Duration>,
+    max_value_bytes: usize,
+) -> Result<Option<u64>> {
+    check_key(key)?;
+    check_value_size(value, max_value_bytes).map_err(|error| error.with_key(key))?;
+    optional_ttl_millis(ttl).map_err(|error| error.with_key(key))
+}
+
+/// Checks what `compare_and_set` is given and returns the time to live in milliseconds.
+///
+/// # Errors
+/// `InvalidInput` naming the key.
+pub fn check_swap(
+    key: &str,
+    expected: &Expected,
+    new: Option<&Json>,
+    ttl: Option<Duration>,
+    max_value_bytes: usize,
+) -> Result<Option<u64>> {
+    check_key(key)?;
+    let expected = if let Expected::Value(value) = expected { Some(value) } else { None };
+    for value in expected.into_iter().chain(new) {
+        check_value_size(value, max_value_bytes).map_err(|error| error.with_key(key))?;
+    }
+    optional_ttl_millis(ttl).map_err(|error| error.with_key(key))
+}
+
+/// Writes that take effect all or nothing, in the order given.
+///
+/// ```
+/// use storage_core::{Batch, Json};
+///
+/// let batch = Batch::new().set("order:1", Json::parse("{}")?, None).delete("quote:1");
+/// assert_eq!(batch.keys().collect::<Vec<_>>(), ["order:1", "quote:1"]);
+/// # Ok::<(), storage_core::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    operations: Vec<BatchOperation>,
+}
+
+/// One write of a [`Batch`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum BatchOperation {
+    /// Writes an entry.
+    Set(Entry),
+    /// Deletes a key; one that is not there is no error.
+    Delete(String),
+}
+
+impl BatchOperation {
+    /// The key that is written or deleted.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Set(entry) => &entry.key,
+            Self::Delete(key) => key,
+        }
+    }
+}
+
+impl Batch {
+    /// An empty batch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a write.
+    #[must_use]
+    pub fn set(mut self, key: impl Into<String>, value: Json, ttl: Option<Duration>) -> Self {
+        self.operations.push(BatchOperation::Set(Entry { key: key.into(), value, ttl }));
+        self
+    }
+
+    /// Adds a deletion.
+    #[must_use]
+    pub fn delete(mut self, key: impl Into<String>) -> Self {
+        self.operations.push(BatchOperation::Delete(key.into()));
+        self
+    }
+
+    /// The keys, in the order of the operations.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.operations.iter().map(BatchOperation::key)
+    }
+
+    /// The operations, in order.
+    #[must_use]
+    pub fn operations(&self) -> &[BatchOperation] {
+        &self.operations
+    }
+
+    /// The operations with only the last one of each key: what is left to see once all have taken effect.
+    #[must_use]
+    pub fn last_per_key(&self) -> BTreeMap<&str, &BatchOperation> {
+        self.operations.iter().map(|operation| (operation.key(), operation)).collect()
+    }
+
+    /// Checks every operation.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the first wrong key.
+    pub fn check(&self, max_value_bytes: usize) -> Result<()> {
+        self.operations.iter().try_for_each(|operation| match operation {
+            BatchOperation::Set(entry) => entry.check(max_value_bytes),
+            BatchOperation::Delete(key) => check_key(key),
+        })
+    }
+}
+
+/// What `compare_and_set` expects to find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// No entry, or an expired one.
+    Absent,
+    /// An entry with an equal value.
+    Value(Json),
+}
+
+impl Expected {
+    /// `Absent` for `None`: what a `get` returned is what is expected.
+    #[must_use]
+    pub fn from_read(value: Option<Json>) -> Self {
+        value.map_or(Self::Absent, Self::Value)
+    }
+
+    /// Whether `found` is what is expected.
+    #[must_use]
+    pub fn matches(&self, found: Option<&Json>) -> bool {
+        match (self, found) {
+            (Self::Absent, None) => true,
+            (Self::Value(expected), Some(found)) => expected == found,
+            _ => false,
+        }
+    }
+}
+
+/// How long an entry that is there will stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// For good.
+    Never,
+    /// For this long, counted from the answer.
+    After(Duration),
+}
+
+/// Which of the optional operations a backend has. What is absent answers `Unsupported`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// `compare_and_set`.
+    pub compare_and_set: bool,
+    /// `increment`.
+    pub increment: bool,
+    /// `apply`.
+    pub apply: bool,
+    /// `ttl`, `expire` and `persist`.
+    pub expiry: bool,
+    /// `cleanup`.
+    pub cleanup: bool,
+    /// `stats`.
+    pub stats: bool,
+}
+
+impl Capabilities {
+    /// The seven required operations and what is built on them.
+    pub const BASIC: Self = Self {
+        compare_and_set: false,
+        increment: false,
+        apply: false,
+        expiry: false,
+        cleanup: false,
+        stats: false,
+    };
+    /// Everything.
+    pub const FULL: Self = Self {
+        compare_and_set: true,
+        increment: true,
+        apply: true,
+        expiry: true,
+        cleanup: true,
+        stats: true,
+    };
+}
+
+/// Whether stores answer.
+#[derive(Debug, Clone, Serialize)]
+pub struct Health {
+    /// Each store that the backend stands on.
+    pub stores: Vec<StoreHealth>,
+}
+
+impl Health {
+    /// `Healthy` where every store answers, `Unhealthy` where none does, `Degraded` between.
+    #[must_use]
+    pub fn status(&self) -> HealthStatus {
+        let failed = self.stores.iter().filter(|store| store.error.is_some()).count();
+        match failed {
+            0 => HealthStatus::Healthy,
+            failed if failed < self.stores.len() => HealthStatus::Degraded,
+            _ => HealthStatus::Unhealthy,
+        }
+    }
+}
+
+/// See [`Health::status`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthStatus {
+    /// Every store answers.
+    Healthy,
+    /// Some stores answer.
+    Degraded,
+    /// No store answers.
+    Unhealthy,
+}
+
+impl HealthStatus {
+    /// The status in `snake_case`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// Whether one store answers.
+#[derive(Debug, Clone, Serialize)]
+pub struct StoreHealth {
+    /// The backend's name.
+    pub store: String,
+    /// How long the answer took.
+    pub latency: Duration,
+    /// Why it did not answer, where it did not.
+    pub error: Option<String>,
+}
+
+/// What a store says about itself.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Stats {
+    /// The backend's name.
+    pub backend: String,
+    /// The entries in it, expired ones that are not swept yet included; an estimate where the store only estimates.
+    pub entries: Option<u64>,
+    /// The bytes that it takes, where the store knows.
+    pub bytes: Option<u64>,
+    /// What else the store tells, by the store's own names.
+    pub details: BTreeMap<String, String>,
+}
