@@ -234,6 +234,19 @@ impl Capabilities {
         cleanup: true,
         stats: true,
     };
+
+    /// What both have: the capabilities of something that stands on two backends.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Self {
+        Self {
+            compare_and_set: self.compare_and_set && other.compare_and_set,
+            increment: self.increment && other.increment,
+            apply: self.apply && other.apply,
+            expiry: self.expiry && other.expiry,
+            cleanup: self.cleanup && other.cleanup,
+            stats: self.stats && other.stats,
+        }
+    }
 }
 
 /// Whether stores answer.

@@ -71,7 +71,7 @@ async fn seven() -> Seven {
     storage
 }
 
-/// `deal:0` to `deal:{count}`, one digit wide keys first, each with its number and a status.
+/// `deal:0000` and so on, each with its number, every third of them active.
 async fn with_deals(count: u64) -> Seven {
     let storage = seven().await;
     for n in 0..count {

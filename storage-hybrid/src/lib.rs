@@ -1,1 +1,7 @@
-//! The hybrid backend of agent storage: durable keys in one store, ephemeral keys in another.
+#![doc = include_str!("../README.md")]
+
+mod backend;
+mod routes;
+
+pub use backend::HybridBackend;
+pub use routes::{DEFAULT_EPHEMERAL, Routes, Store};

@@ -9,14 +9,14 @@ use storage_core::{
 };
 
 /// The index of the buyer `acme`.
-pub const INDEX: &str = "session_index:buyer:acme";
+pub(crate) const INDEX: &str = "session_index:buyer:acme";
 
-pub fn json(value: &Value) -> Json {
+pub(crate) fn json(value: &Value) -> Json {
     Json::try_from(value).unwrap()
 }
 
 /// Checks that a call was refused with `kind`, naming `key`.
-pub fn assert_refused<T: Debug>(answer: Result<T>, kind: ErrorKind, key: &str) {
+pub(crate) fn assert_refused<T: Debug>(answer: Result<T>, kind: ErrorKind, key: &str) {
     let error = answer.unwrap_err();
     assert_eq!((error.kind(), error.key()), (kind, Some(key)), "{error}");
     assert!(error.backend().is_some() && error.operation().is_some(), "{error:?} says where it happened");
@@ -47,7 +47,7 @@ macro_rules! keeps {
     )*};
 }
 
-pub async fn every_entity_keeps_its_key_and_value(storage: &dyn StorageBackend) {
+pub(crate) async fn every_entity_keeps_its_key_and_value(storage: &dyn StorageBackend) {
     keeps! { storage:
         "deal:" get_deal set_deal
         "campaign:" get_campaign set_campaign
@@ -73,7 +73,7 @@ pub async fn every_entity_keeps_its_key_and_value(storage: &dyn StorageBackend) 
     assert_eq!(storage.keys("*").await.unwrap().len(), 18, "no call wrote another key");
 }
 
-pub async fn deletes_say_whether_the_entry_was_there(storage: &dyn StorageBackend) {
+pub(crate) async fn deletes_say_whether_the_entry_was_there(storage: &dyn StorageBackend) {
     macro_rules! deletes {
         ($($key:literal $delete:ident)*) => {$(
             storage.set($key, Json::from(1), None).await.unwrap();
@@ -117,7 +117,7 @@ async fn fill(storage: &dyn StorageBackend, prefix: &str, first: &str, second: &
     storage.set(&stranger, json(&json!({first: "a", second: "x", "n": 9})), None).await.unwrap();
 }
 
-pub async fn lists_with_two_filters(storage: &dyn StorageBackend) {
+pub(crate) async fn lists_with_two_filters(storage: &dyn StorageBackend) {
     macro_rules! lists {
         ($($prefix:literal $list:ident $first:literal $second:literal)*) => {$(
             fill(storage, $prefix, $first, $second).await;
@@ -143,7 +143,7 @@ pub async fn lists_with_two_filters(storage: &dyn StorageBackend) {
     }
 }
 
-pub async fn lists_with_one_filter_or_none(storage: &dyn StorageBackend) {
+pub(crate) async fn lists_with_one_filter_or_none(storage: &dyn StorageBackend) {
     for (prefix, field) in [("campaign:", "status"), ("order:", "status"), ("opt_decision:", "campaign_id")] {
         fill(storage, prefix, field, "other").await;
     }
@@ -167,7 +167,7 @@ pub async fn lists_with_one_filter_or_none(storage: &dyn StorageBackend) {
     assert_eq!(numbers(storage.list_agents().await), all);
 }
 
-pub async fn a_list_puts_entries_of_another_shape_apart(storage: &dyn StorageBackend) {
+pub(crate) async fn a_list_puts_entries_of_another_shape_apart(storage: &dyn StorageBackend) {
     storage.set_product("1", &json!({"n": 1})).await.unwrap();
     storage.set_product("2", "no object").await.unwrap();
     storage.set_product("3", &json!({"n": 3})).await.unwrap();
@@ -177,7 +177,7 @@ pub async fn a_list_puts_entries_of_another_shape_apart(storage: &dyn StorageBac
     assert_refused(listing.all(), ErrorKind::Corrupt, "product:2");
 }
 
-pub async fn the_buyer_index_keeps_the_order_without_duplicates(storage: &dyn StorageBackend) {
+pub(crate) async fn the_buyer_index_keeps_the_order_without_duplicates(storage: &dyn StorageBackend) {
     assert!(storage.get_buyer_sessions("acme").await.unwrap().is_empty());
     assert!(!storage.remove_session_from_buyer_index("acme", "s-1").await.unwrap());
     for session in ["s-2", "s-1", "s:3 ключ", "s-2"] {
@@ -194,7 +194,7 @@ pub async fn the_buyer_index_keeps_the_order_without_duplicates(storage: &dyn St
     assert!(!storage.exists(INDEX).await.unwrap(), "the index goes with its last session");
 }
 
-pub async fn an_index_of_another_shape_is_never_overwritten(storage: &dyn StorageBackend) {
+pub(crate) async fn an_index_of_another_shape_is_never_overwritten(storage: &dyn StorageBackend) {
     for value in [json!({"s-1": 1}), json!([1]), json!(["s-1", null]), json!("s-1"), json!(null)] {
         storage.set(INDEX, json(&value), None).await.unwrap();
         assert_refused(storage.get_buyer_sessions("acme").await, ErrorKind::Corrupt, INDEX);
@@ -205,7 +205,7 @@ pub async fn an_index_of_another_shape_is_never_overwritten(storage: &dyn Storag
     }
 }
 
-pub async fn indexes_refuse_ids_that_cannot_be(storage: &dyn StorageBackend) {
+pub(crate) async fn indexes_refuse_ids_that_cannot_be(storage: &dyn StorageBackend) {
     let long = "i".repeat(MAX_KEY_BYTES);
     for (buyer, session) in
         [("", "s-1"), (long.as_str(), "s-1"), ("acme", ""), ("acme", "a\0"), ("acme", &long)]
@@ -220,7 +220,7 @@ pub async fn indexes_refuse_ids_that_cannot_be(storage: &dyn StorageBackend) {
     assert!(storage.keys("*").await.unwrap().is_empty());
 }
 
-pub async fn the_url_index_holds_an_agent_id(storage: &dyn StorageBackend) {
+pub(crate) async fn the_url_index_holds_an_agent_id(storage: &dyn StorageBackend) {
     let url = "https://buyer.example/a2a?x=1&y=%20";
     assert_eq!(storage.get_agent_url_index(url).await.unwrap(), None);
     storage.set_agent_url_index(url, "agent-6").await.unwrap();
@@ -232,7 +232,7 @@ pub async fn the_url_index_holds_an_agent_id(storage: &dyn StorageBackend) {
     assert_refused(storage.get_agent_url_index(url).await, ErrorKind::Corrupt, &key);
 }
 
-pub async fn sixty_four_tasks_lose_no_session(storage: Arc<dyn StorageBackend>) {
+pub(crate) async fn sixty_four_tasks_lose_no_session(storage: Arc<dyn StorageBackend>) {
     let tasks: Vec<_> = (0..64)
         .map(|task| {
             let storage = Arc::clone(&storage);
@@ -255,7 +255,7 @@ pub async fn sixty_four_tasks_lose_no_session(storage: Arc<dyn StorageBackend>) 
     assert_eq!(sessions.len(), 6_400);
 }
 
-pub async fn adding_and_removing_at_once_loses_nothing(storage: Arc<dyn StorageBackend>) {
+pub(crate) async fn adding_and_removing_at_once_loses_nothing(storage: Arc<dyn StorageBackend>) {
     let tasks: Vec<_> = (0..16)
         .map(|task| {
             let storage = Arc::clone(&storage);

@@ -1,0 +1,59 @@
+//! What only a backend on two stores can get wrong.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use storage_core::{Batch, Entry, ErrorKind, HealthStatus, Json, MemoryBackend, Scan, StorageBackend};
+use storage_hybrid::{HybridBackend, Routes};
+
+fn one() -> Json {
+    Json::from(1)
+}
+
+fn two_stores() -> (Arc<MemoryBackend>, Arc<MemoryBackend>, HybridBackend) {
+    let (durable, ephemeral) = (Arc::new(MemoryBackend::new()), Arc::new(MemoryBackend::new()));
+    let hybrid = HybridBackend::new(durable.clone(), ephemeral.clone(), Routes::default());
+    (durable, ephemeral, hybrid)
+}
+
+#[tokio::test]
+async fn a_batch_across_stores_is_unsupported_and_changes_nothing() {
+    let (_, _, hybrid) = two_stores();
+    hybrid.connect().await.unwrap();
+    let batch = Batch::new().set("deal:1", one(), None).set("session:1", one(), None);
+    let error = hybrid.apply(batch).await.unwrap_err();
+    assert_eq!((error.kind(), error.key()), (ErrorKind::Unsupported, Some("session:1")));
+    assert!(hybrid.keys("*").await.unwrap().is_empty());
+    hybrid.apply(Batch::new().set("cache:1", one(), None).delete("session:1")).await.unwrap();
+    assert_eq!(hybrid.keys("*").await.unwrap(), ["cache:1"]);
+}
+
+#[tokio::test]
+async fn listings_merge_and_leave_out_what_get_would_not_find() {
+    let (durable, ephemeral, hybrid) = two_stores();
+    hybrid.connect().await.unwrap();
+    let entries = ["deal:1", "cache:1", "session:1"].map(|key| Entry::new(key, one()));
+    hybrid.set_many(entries.into()).await.unwrap();
+    // Left behind by another routing table.
+    durable.set("session:1", one(), None).await.unwrap();
+    durable.set("session:2", one(), None).await.unwrap();
+    ephemeral.set("deal:2", one(), None).await.unwrap();
+    assert_eq!(hybrid.keys("*").await.unwrap(), ["cache:1", "deal:1", "session:1"]);
+    assert_eq!(hybrid.keys("session*").await.unwrap(), ["session:1"]);
+    let scanned: Vec<_> = hybrid.scan(Scan::keys("*").unwrap()).collect().await;
+    assert_eq!(scanned.len(), 3);
+}
+
+#[tokio::test]
+async fn with_one_store_down_the_other_goes_on_and_health_says_which() {
+    let (_, ephemeral, hybrid) = two_stores();
+    hybrid.connect().await.unwrap();
+    ephemeral.disconnect().await.unwrap();
+    hybrid.set("deal:1", one(), None).await.unwrap();
+    assert_eq!(hybrid.keys("deal:*").await.unwrap(), ["deal:1"]);
+    assert_eq!(hybrid.set("session:1", one(), None).await.unwrap_err().kind(), ErrorKind::NotConnected);
+    assert!(hybrid.keys("*").await.is_err(), "a listing of both must not look whole");
+    let health = hybrid.health().await;
+    assert_eq!(health.status(), HealthStatus::Degraded);
+    assert_eq!(health.stores.iter().filter(|store| store.error.is_some()).count(), 1);
+}
