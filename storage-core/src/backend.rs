@@ -102,6 +102,7 @@ pub trait StorageBackend: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// What concerns the whole call, such as `InvalidInput` for one of the keys.
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<Json>>>> {
+        keys.iter().try_for_each(|key| crate::check_key(key))?;
         let mut found = Vec::with_capacity(keys.len());
         for window in keys.chunks(PARALLEL) {
             let mut reads = Vec::with_capacity(window.len());
@@ -149,13 +150,17 @@ pub trait StorageBackend: Send + Sync + std::fmt::Debug {
     /// An item that is a `Corrupt` error names its key and does not end the stream; any other error ends it.
     fn scan(&self, scan: Scan) -> BoxStream<'_, Result<Record>> {
         let pages = async move {
-            let keys = self.keys(scan.glob().as_str()).await?;
-            let chunks: Vec<Vec<String>> = keys.chunks(SCAN_CHUNK).map(<[String]>::to_vec).collect();
-            let pages = stream::iter(chunks).then(move |chunk| {
-                let scan = scan.clone();
-                async move { generic_page(self, &scan, chunk).await }
+            let keys = self.keys(scan.glob().as_str()).await?.into_iter();
+            // The keys that are left are the state: gone after an error, so that an error ends the stream.
+            let pages = stream::try_unfold((keys, scan), move |(mut keys, scan)| async move {
+                let chunk: Vec<String> = keys.by_ref().take(SCAN_CHUNK).collect();
+                if chunk.is_empty() {
+                    return Ok(None);
+                }
+                let page = generic_page(self, &scan, chunk).await?;
+                Ok::<_, Error>(Some((stream::iter(page), (keys, scan))))
             });
-            Ok::<_, Error>(pages.map_ok(stream::iter).try_flatten())
+            Ok::<_, Error>(pages.try_flatten())
         };
         stream::once(pages).try_flatten().boxed()
     }

@@ -9,9 +9,9 @@ use std::{
 
 use futures::StreamExt;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
-use crate::{Error, ErrorKind, Expected, Json, Listing, Result, Scan, StorageBackend};
+use crate::{Error, ErrorKind, Expected, Json, Listing, Result, Scan, StorageBackend, optional_ttl_millis};
 
 /// How often [`StorageExt::update`] tries before it gives up with `Conflict`.
 pub const UPDATE_TRIES: u32 = 64;
@@ -91,7 +91,8 @@ pub trait StorageExt: StorageBackend {
     ///
     /// `ttl` is that of the written value; without it an earlier expiry is removed, as with `set`. Returns the value
     /// that is now there. `change` may run several times. On a backend without `compare_and_set` updates exclude each
-    /// other within this process alone.
+    /// other within this process alone. A wrapper must not call it from within its own `get`, `set` or
+    /// `compare_and_set`: the inner call would wait for the outer one.
     ///
     /// # Errors
     /// What `change` answers; `Conflict` when the tries are used up; else as `get` and `compare_and_set`.
@@ -116,6 +117,9 @@ pub trait StorageExt: StorageBackend {
         scan: Scan,
     ) -> impl Future<Output = Result<Listing<(String, T)>>> + Send {
         async move {
+            if !scan.wants_values() {
+                return Err(Error::invalid_input("collect needs a scan of entries").at(self.name(), "scan"));
+            }
             let mut found = Listing::default();
             let mut records = self.scan(scan);
             while let Some(record) = records.next().await {
@@ -133,6 +137,7 @@ pub trait StorageExt: StorageBackend {
             }
             // Free where the store lists in order; Redis does not.
             found.entries.sort_by(|left, right| left.0.cmp(&right.0));
+            found.corrupt.sort_by(|left, right| left.key().cmp(&right.key()));
             Ok(found)
         }
     }
@@ -149,14 +154,22 @@ fn decode<T: DeserializeOwned>(
     value.decode().map_err(|error| error.at(backend, operation).with_key(key))
 }
 
-/// Callers of one process who update the same key queue here instead of making each other retry. Keys share stripes;
-/// no caller holds two.
+/// Callers of one process who update the same key queue here instead of making each other retry. Keys share stripes.
 static STRIPES: LazyLock<Vec<Mutex<()>>> = LazyLock::new(|| (0..1024).map(|_| Mutex::new(())).collect());
 
-fn stripe(key: &str) -> Option<&'static Mutex<()>> {
+/// How long a caller queues where `compare_and_set` keeps it from losing anything: a slow store, or another key of the
+/// same stripe, must not hold it up.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Waits for the stripe of a key: for good where the stripe alone excludes others, else for [`PATIENCE`].
+async fn turn(key: &str, alone: bool) -> Option<MutexGuard<'static, ()>> {
     let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
     let stripes = &*STRIPES;
-    stripes.get(usize::try_from(hash % stripes.len() as u64).ok()?)
+    let stripe = stripes.get(usize::try_from(hash % stripes.len() as u64).ok()?)?;
+    match alone {
+        true => Some(stripe.lock().await),
+        false => tokio::time::timeout(PATIENCE, stripe.lock()).await.ok(),
+    }
 }
 
 async fn update<B, F>(backend: &B, key: &str, ttl: Option<Duration>, mut change: F) -> Result<Option<Json>>
@@ -164,18 +177,18 @@ where
     B: StorageBackend + ?Sized,
     F: FnMut(Option<&Json>) -> Result<Change> + Send,
 {
-    let _turn = match stripe(key) {
-        Some(stripe) => Some(stripe.lock().await),
-        None => None,
-    };
+    let place = |error: Error| error.at(backend.name(), "update").with_key(key);
+    optional_ttl_millis(ttl).map_err(place)?;
+    let atomic = backend.capabilities().compare_and_set;
+    let _turn = turn(key, !atomic).await;
     for attempt in 0..UPDATE_TRIES {
         let found = backend.get(key).await?;
-        let new = match change(found.as_ref())? {
+        let new = match change(found.as_ref()).map_err(place)? {
             Change::Set(value) => Some(value),
-            Change::Delete => None,
-            Change::Keep => return Ok(found),
+            Change::Delete if found.is_some() => None,
+            Change::Delete | Change::Keep => return Ok(found),
         };
-        if !backend.capabilities().compare_and_set {
+        if !atomic {
             write_alone(backend, key, new.as_ref(), ttl).await?;
             return Ok(new);
         }
@@ -183,13 +196,13 @@ where
         if backend.compare_and_set(key, Expected::from_read(found), new.clone(), new_ttl).await? {
             return Ok(new);
         }
-        // Other processes write here too: spread out, longer each time, up to about 50 ms.
-        let pause = Duration::from_micros(fastrand::u64(0..=200 << attempt.min(8)));
-        tokio::time::sleep(pause).await;
+        // Others write here too: spread out, longer each time, up to about 50 ms.
+        tokio::time::sleep(Duration::from_micros(fastrand::u64(0..=200 << attempt.min(8)))).await;
     }
-    let error =
-        Error::new(ErrorKind::Conflict, format!("others changed the entry {UPDATE_TRIES} times in a row"));
-    Err(error.at(backend.name(), "update").with_key(key))
+    Err(place(Error::new(
+        ErrorKind::Conflict,
+        format!("others changed the entry {UPDATE_TRIES} times in a row"),
+    )))
 }
 
 async fn write_alone<B: StorageBackend + ?Sized>(

@@ -56,6 +56,11 @@ async fn a_list_puts_entries_of_another_shape_apart() {
 }
 
 #[tokio::test]
+async fn the_sessions_of_a_buyer_come_in_one_call() {
+    support::the_sessions_of_a_buyer_come_in_one_call(&memory().await).await;
+}
+
+#[tokio::test]
 async fn the_buyer_index_keeps_the_order_without_duplicates() {
     support::the_buyer_index_keeps_the_order_without_duplicates(&memory().await).await;
 }
@@ -135,7 +140,7 @@ async fn helpers_work_behind_every_kind_of_pointer() {
     assert_eq!(listed.await.unwrap().unwrap().all().unwrap(), [deal]);
     shared.set_deal("d-2", &Json::parse(r#"{"cpm": 1e0}"#).unwrap()).await.unwrap();
     assert_eq!(shared.get_deal("d-2").await.unwrap(), Some(Deal { cpm: 1.0 }));
-    assert!(shared.get_buyer_sessions("acme").await.unwrap().is_empty());
+    assert!(shared.get_buyer_session_ids("acme").await.unwrap().is_empty());
 }
 
 /// Answers scans alone, and notes them.

@@ -113,6 +113,11 @@ async fn a_list_puts_entries_of_another_shape_apart() {
 }
 
 #[tokio::test]
+async fn the_sessions_of_a_buyer_come_in_one_call() {
+    support::the_sessions_of_a_buyer_come_in_one_call(&seven().await).await;
+}
+
+#[tokio::test]
 async fn the_buyer_index_keeps_the_order_without_duplicates() {
     support::the_buyer_index_keeps_the_order_without_duplicates(&seven().await).await;
 }
@@ -147,7 +152,7 @@ async fn an_index_that_is_not_json_is_never_overwritten() {
     let storage = seven().await;
     let key = "session_index:buyer:corrupt";
     storage.set(key, Json::from(1), None).await.unwrap();
-    let added = storage.add_session_to_buyer_index("corrupt", "s-1").await;
+    let added = storage.add_session_to_buyer_index("s-1", "corrupt").await;
     support::assert_refused(added, ErrorKind::Corrupt, key);
     assert_eq!(storage.0.get(key).await.unwrap(), Some(Json::from(1)));
 }

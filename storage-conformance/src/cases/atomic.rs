@@ -278,12 +278,12 @@ pub async fn a_buyer_index_loses_no_session(subject: Subject) {
         async move {
             for number in 0..100 {
                 let session = format!("s-{task}-{number}");
-                backend.add_session_to_buyer_index("acme|gold", &session).await.unwrap();
+                backend.add_session_to_buyer_index(&session, "acme|gold").await.unwrap();
             }
         }
     })
     .await;
-    let mut sessions = backend.get_buyer_sessions("acme|gold").await.unwrap();
+    let mut sessions = backend.get_buyer_session_ids("acme|gold").await.unwrap();
     sessions.sort_unstable();
     sessions.dedup();
     assert_eq!(sessions.len(), 6_400);

@@ -29,9 +29,9 @@ use crate::{Listing, Result, StorageBackend};
 /// let pending = storage.list_change_requests::<Value>(Some("o-1"), Some("pending")).await?;
 /// assert_eq!(pending.len(), 1);
 ///
-/// storage.add_session_to_buyer_index("acme|gold", "s-1").await?;
-/// storage.add_session_to_buyer_index("acme|gold", "s-2").await?;
-/// assert_eq!(storage.get_buyer_sessions("acme|gold").await?, ["s-1", "s-2"]);
+/// storage.add_session_to_buyer_index("s-1", "acme|gold").await?;
+/// storage.add_session_to_buyer_index("s-2", "acme|gold").await?;
+/// assert_eq!(storage.get_buyer_session_ids("acme|gold").await?, ["s-1", "s-2"]);
 /// # storage.disconnect().await
 /// # }
 /// ```
@@ -167,8 +167,17 @@ pub trait AdSeller: StorageBackend {
 
     /// The ids of a buyer's sessions, under `session_index:buyer:{pricing_key}`, in the order in which they were added;
     /// empty where there are none. A session may have expired since: its id stays until it is removed.
-    fn get_buyer_sessions(&self, pricing_key: &str) -> impl Future<Output = Result<Vec<String>>> + Send {
+    fn get_buyer_session_ids(&self, pricing_key: &str) -> impl Future<Output = Result<Vec<String>>> + Send {
         async move { Ok(BUYER_SESSIONS.get(self, pricing_key).await?.unwrap_or_default()) }
+    }
+
+    /// The sessions of a buyer, read in one call; those that have expired since are left out, and those that cannot be
+    /// read are listed apart.
+    fn get_buyer_sessions<T: DeserializeOwned + Send>(
+        &self,
+        pricing_key: &str,
+    ) -> impl Future<Output = Result<Listing<T>>> + Send {
+        index::sessions(self, pricing_key)
     }
 
     /// Adds a session to the end of a buyer's index, unless it is in it. Concurrent callers lose nothing.
@@ -178,10 +187,10 @@ pub trait AdSeller: StorageBackend {
     /// strings; else as [`update`](crate::StorageExt::update).
     fn add_session_to_buyer_index(
         &self,
-        pricing_key: &str,
         session_id: &str,
+        pricing_key: &str,
     ) -> impl Future<Output = Result<()>> + Send {
-        index::add(self, pricing_key, session_id)
+        index::add(self, session_id, pricing_key)
     }
 
     /// Removes a session from a buyer's index; true where it was in it. The index goes with its last session.
@@ -192,10 +201,10 @@ pub trait AdSeller: StorageBackend {
     /// [`update`](crate::StorageExt::update).
     fn remove_session_from_buyer_index(
         &self,
-        pricing_key: &str,
         session_id: &str,
+        pricing_key: &str,
     ) -> impl Future<Output = Result<bool>> + Send {
-        index::remove(self, pricing_key, session_id)
+        index::remove(self, session_id, pricing_key)
     }
 
     /// The id of the agent at `url`, under `agent_url_index:{url}`. The url is taken as it is, byte for byte; one that

@@ -159,8 +159,8 @@ impl StorageBackend for MemoryBackend {
     async fn keys(&self, pattern: &str) -> Result<Vec<String>> {
         let glob = named("keys", Glob::new(pattern))?;
         self.run("keys", |store| {
-            let matching = store.matching(&glob, None).map(|(key, _)| key.to_owned());
-            Ok(matching.collect())
+            let matching = store.range(&glob, None).filter(|(key, slot)| store.matches(&glob, key, slot));
+            Ok(matching.map(|(key, _)| key.to_owned()).collect())
         })
     }
 
@@ -297,9 +297,10 @@ impl MemoryBackend {
     /// The next entries after a key, and the key to go on from; `None` at the end.
     fn page(&self, scan: &Scan, after: Option<&str>) -> Result<(Vec<Record>, Option<String>)> {
         self.run("scan", |store| {
-            let seen: Vec<_> = store.matching(scan.glob(), after).take(PAGE).collect();
+            let seen: Vec<_> = store.range(scan.glob(), after).take(PAGE).collect();
             let next = (seen.len() == PAGE).then(|| seen.last().map(|(key, _)| (*key).to_owned())).flatten();
-            let records = seen.into_iter().filter_map(|(key, slot)| {
+            let live = seen.into_iter().filter(|(key, slot)| store.matches(scan.glob(), key, slot));
+            let records = live.filter_map(|(key, slot)| {
                 let value = scan.reads_values().then(|| slot.value.clone());
                 scan.record(key.to_owned(), value, slot.expires_at().filter(|_| scan.wants_expiry()))
             });

@@ -137,8 +137,8 @@ impl Guard<'_> {
         }
     }
 
-    /// The live entries that match, in byte order, after a key.
-    pub(super) fn matching<'a>(
+    /// The entries in the range of a pattern, in byte order, after a key; expired and unmatched ones too.
+    pub(super) fn range<'a>(
         &'a self,
         glob: &'a Glob,
         after: Option<&'a str>,
@@ -147,7 +147,11 @@ impl Guard<'_> {
             .range::<str, _>((start(Some(glob.literal_prefix()), after), Bound::Unbounded))
             .map(|(key, slot)| (key.as_str(), slot))
             .take_while(|(key, _)| key.starts_with(glob.literal_prefix()))
-            .filter(|(key, slot)| slot.is_live(self.now) && glob.matches(key))
+    }
+
+    /// Whether an entry of the range is there and its key matches.
+    pub(super) fn matches(&self, glob: &Glob, key: &str, slot: &Slot) -> bool {
+        slot.is_live(self.now) && glob.matches(key)
     }
 
     /// How many entries there are, and the bytes of their keys and values.

@@ -156,7 +156,7 @@ pub(crate) async fn lists_with_one_filter_or_none(storage: &dyn StorageBackend) 
     for prefix in ["session:", "supply_path:", "product:", "proposal:", "package:", "agent:"] {
         fill(storage, prefix, "status", "other").await;
     }
-    storage.add_session_to_buyer_index("acme", "0").await.unwrap();
+    storage.add_session_to_buyer_index("0", "acme").await.unwrap();
     storage.set_agent_url_index("https://buyer.example", "0").await.unwrap();
     let all = [0, 1, 2, 3, 4, 5];
     assert_eq!(numbers(storage.list_sessions().await), all);
@@ -178,28 +178,41 @@ pub(crate) async fn a_list_puts_entries_of_another_shape_apart(storage: &dyn Sto
 }
 
 pub(crate) async fn the_buyer_index_keeps_the_order_without_duplicates(storage: &dyn StorageBackend) {
-    assert!(storage.get_buyer_sessions("acme").await.unwrap().is_empty());
-    assert!(!storage.remove_session_from_buyer_index("acme", "s-1").await.unwrap());
+    assert!(storage.get_buyer_session_ids("acme").await.unwrap().is_empty());
+    assert!(!storage.remove_session_from_buyer_index("s-1", "acme").await.unwrap());
     for session in ["s-2", "s-1", "s:3 ключ", "s-2"] {
-        storage.add_session_to_buyer_index("acme", session).await.unwrap();
+        storage.add_session_to_buyer_index(session, "acme").await.unwrap();
     }
     assert_eq!(storage.get(INDEX).await.unwrap(), Some(json(&json!(["s-2", "s-1", "s:3 ключ"]))));
-    assert!(storage.get_buyer_sessions("acme|gold").await.unwrap().is_empty(), "each buyer has an index");
+    assert!(storage.get_buyer_session_ids("acme|gold").await.unwrap().is_empty(), "each buyer has an index");
 
-    assert!(storage.remove_session_from_buyer_index("acme", "s-1").await.unwrap());
-    assert!(!storage.remove_session_from_buyer_index("acme", "s-1").await.unwrap());
-    assert_eq!(storage.get_buyer_sessions("acme").await.unwrap(), ["s-2", "s:3 ключ"]);
-    assert!(storage.remove_session_from_buyer_index("acme", "s-2").await.unwrap());
-    assert!(storage.remove_session_from_buyer_index("acme", "s:3 ключ").await.unwrap());
+    assert!(storage.remove_session_from_buyer_index("s-1", "acme").await.unwrap());
+    assert!(!storage.remove_session_from_buyer_index("s-1", "acme").await.unwrap());
+    assert_eq!(storage.get_buyer_session_ids("acme").await.unwrap(), ["s-2", "s:3 ключ"]);
+    assert!(storage.remove_session_from_buyer_index("s-2", "acme").await.unwrap());
+    assert!(storage.remove_session_from_buyer_index("s:3 ключ", "acme").await.unwrap());
     assert!(!storage.exists(INDEX).await.unwrap(), "the index goes with its last session");
+}
+
+pub(crate) async fn the_sessions_of_a_buyer_come_in_one_call(storage: &dyn StorageBackend) {
+    for session in ["s-1", "s-gone", "s-2", "s-odd"] {
+        storage.add_session_to_buyer_index(session, "acme").await.unwrap();
+    }
+    storage.set_session("s-1", &json!({"n": 1}), None).await.unwrap();
+    storage.set_session("s-2", &json!({"n": 2}), None).await.unwrap();
+    storage.set_session("s-odd", "no object", None).await.unwrap();
+    let sessions =
+        storage.get_buyer_sessions::<std::collections::BTreeMap<String, u64>>("acme").await.unwrap();
+    assert_eq!(sessions.iter().map(|session| session["n"]).collect::<Vec<_>>(), [1, 2]);
+    assert_refused(sessions.all(), ErrorKind::Corrupt, "session:s-odd");
 }
 
 pub(crate) async fn an_index_of_another_shape_is_never_overwritten(storage: &dyn StorageBackend) {
     for value in [json!({"s-1": 1}), json!([1]), json!(["s-1", null]), json!("s-1"), json!(null)] {
         storage.set(INDEX, json(&value), None).await.unwrap();
-        assert_refused(storage.get_buyer_sessions("acme").await, ErrorKind::Corrupt, INDEX);
-        assert_refused(storage.add_session_to_buyer_index("acme", "s-2").await, ErrorKind::Corrupt, INDEX);
-        let removed = storage.remove_session_from_buyer_index("acme", "s-1").await;
+        assert_refused(storage.get_buyer_session_ids("acme").await, ErrorKind::Corrupt, INDEX);
+        assert_refused(storage.add_session_to_buyer_index("s-2", "acme").await, ErrorKind::Corrupt, INDEX);
+        let removed = storage.remove_session_from_buyer_index("s-1", "acme").await;
         assert_refused(removed, ErrorKind::Corrupt, INDEX);
         assert_eq!(storage.get(INDEX).await.unwrap(), Some(json(&value)));
     }
@@ -210,7 +223,7 @@ pub(crate) async fn indexes_refuse_ids_that_cannot_be(storage: &dyn StorageBacke
     for (buyer, session) in
         [("", "s-1"), (long.as_str(), "s-1"), ("acme", ""), ("acme", "a\0"), ("acme", &long)]
     {
-        let added = storage.add_session_to_buyer_index(buyer, session).await;
+        let added = storage.add_session_to_buyer_index(session, buyer).await;
         assert_eq!(added.unwrap_err().kind(), ErrorKind::InvalidInput, "{buyer} {session:?}");
     }
     for (url, agent) in [("", "a-1"), (long.as_str(), "a-1"), ("https://a.example", "")] {
@@ -238,7 +251,7 @@ pub(crate) async fn sixty_four_tasks_lose_no_session(storage: Arc<dyn StorageBac
             let storage = Arc::clone(&storage);
             tokio::spawn(async move {
                 for n in 0..100 {
-                    storage.add_session_to_buyer_index("acme", &format!("s-{task}-{n}")).await.unwrap();
+                    storage.add_session_to_buyer_index(&format!("s-{task}-{n}"), "acme").await.unwrap();
                 }
             })
         })
@@ -246,7 +259,7 @@ pub(crate) async fn sixty_four_tasks_lose_no_session(storage: Arc<dyn StorageBac
     for task in tasks {
         task.await.unwrap();
     }
-    let sessions = storage.get_buyer_sessions("acme").await.unwrap();
+    let sessions = storage.get_buyer_session_ids("acme").await.unwrap();
     for task in 0..64 {
         let own = format!("s-{task}-");
         let order: Vec<_> = sessions.iter().filter_map(|session| session.strip_prefix(&own)).collect();
@@ -262,9 +275,9 @@ pub(crate) async fn adding_and_removing_at_once_loses_nothing(storage: Arc<dyn S
             tokio::spawn(async move {
                 for n in 0..50 {
                     let session = format!("s-{task}-{n}");
-                    storage.add_session_to_buyer_index("acme", &session).await.unwrap();
+                    storage.add_session_to_buyer_index(&session, "acme").await.unwrap();
                     if n % 2 == 0 {
-                        assert!(storage.remove_session_from_buyer_index("acme", &session).await.unwrap());
+                        assert!(storage.remove_session_from_buyer_index(&session, "acme").await.unwrap());
                     }
                 }
             })
@@ -273,5 +286,5 @@ pub(crate) async fn adding_and_removing_at_once_loses_nothing(storage: Arc<dyn S
     for task in tasks {
         task.await.unwrap();
     }
-    assert_eq!(storage.get_buyer_sessions("acme").await.unwrap().len(), 16 * 25);
+    assert_eq!(storage.get_buyer_session_ids("acme").await.unwrap().len(), 16 * 25);
 }
