@@ -1,0 +1,26 @@
+//! The hybrid backend on Postgres and Redis keeps the whole contract, whichever of the two a key lives in.
+
+use crate::stores::{Backend, hybrid};
+
+/// The keys of the suite in Postgres.
+mod durable {
+    use super::{Backend, hybrid};
+
+    fn open(namespace: &str) -> Backend {
+        hybrid(namespace, "")
+    }
+
+    storage_conformance::full!(open);
+    storage_conformance::shared!(open);
+}
+
+/// The keys of the suite in Redis.
+mod ephemeral {
+    use super::{Backend, hybrid};
+
+    fn open(namespace: &str) -> Backend {
+        hybrid(namespace, "deal:,Deal:,order:,quote:,value:,seen:,settle:")
+    }
+
+    storage_conformance::full!(open);
+}

@@ -1,0 +1,14 @@
+//! Tests across crates, on real servers, in one binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is a failed test"
+)]
+
+mod configured;
+mod hybrid;
+mod interop;
+mod outages;
+mod stores;

@@ -1,0 +1,43 @@
+//! How the tests reach each kind of store.
+
+use std::sync::Arc;
+
+use storage_core::{Json, StorageBackend};
+use storage_factory::{Settings, get_storage_backend};
+use storage_tests::variable;
+
+pub(crate) type Backend = Arc<dyn StorageBackend>;
+
+/// Settings from pairs; nothing of the environment.
+pub(crate) fn settings(pairs: &[(&str, &str)]) -> Settings {
+    pairs.iter().fold(Settings::new(), |settings, (name, text)| settings.with(name, *text).unwrap())
+}
+
+/// The backend that the factory builds from pairs, unconnected.
+pub(crate) fn build(pairs: &[(&str, &str)]) -> Backend {
+    get_storage_backend(&settings(pairs)).unwrap()
+}
+
+/// The same, connected.
+pub(crate) async fn connected(pairs: &[(&str, &str)]) -> Backend {
+    let backend = build(pairs);
+    backend.connect().await.unwrap();
+    backend
+}
+
+/// Hybrid on the shared servers, with a schema and a namespace of its own.
+pub(crate) fn hybrid(namespace: &str, ephemeral: &str) -> Backend {
+    build(&[
+        ("STORAGE_TYPE", "hybrid"),
+        ("DATABASE_URL", &variable("STORAGE_TEST_POSTGRES_URL")),
+        ("POSTGRES_SCHEMA", namespace),
+        ("POSTGRES_POOL_MIN", "0"),
+        ("REDIS_URL", &variable("STORAGE_TEST_REDIS_URL")),
+        ("REDIS_NAMESPACE", &format!("{namespace}:")),
+        ("STORAGE_EPHEMERAL_PREFIXES", ephemeral),
+    ])
+}
+
+pub(crate) fn json(text: &str) -> Json {
+    Json::parse(text.to_owned()).unwrap()
+}
