@@ -11,7 +11,10 @@ use futures::StreamExt;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::{Error, ErrorKind, Expected, Json, Listing, Result, Scan, StorageBackend, optional_ttl_millis};
+use crate::{
+    DEFAULT_OPERATION_TIMEOUT, Error, ErrorKind, Expected, Json, Listing, Result, Scan, StorageBackend,
+    optional_ttl_millis,
+};
 
 /// How often [`StorageExt::update`] tries before it gives up with `Conflict`.
 pub const UPDATE_TRIES: u32 = 64;
@@ -157,9 +160,9 @@ fn decode<T: DeserializeOwned>(
 /// Callers of one process who update the same key queue here instead of making each other retry. Keys share stripes.
 static STRIPES: LazyLock<Vec<Mutex<()>>> = LazyLock::new(|| (0..1024).map(|_| Mutex::new(())).collect());
 
-/// How long a caller queues where `compare_and_set` keeps it from losing anything: a slow store, or another key of the
-/// same stripe, must not hold it up.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a caller queues where `compare_and_set` keeps it from losing anything: long enough for a crowd on a healthy
+/// store, and no longer than one call on a dead one.
+const PATIENCE: Duration = DEFAULT_OPERATION_TIMEOUT;
 
 /// Waits for the stripe of a key: for good where the stripe alone excludes others, else for [`PATIENCE`].
 async fn turn(key: &str, alone: bool) -> Option<MutexGuard<'static, ()>> {

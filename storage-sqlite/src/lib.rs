@@ -1,1 +1,16 @@
-//! The SQLite backend of agent storage: one file, one durable writer, several readers.
+#![doc = include_str!("../README.md")]
+
+mod backend;
+mod call;
+mod config;
+mod error;
+mod pool;
+mod scan;
+mod schema;
+mod sql;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use backend::SqliteBackend;
+pub use config::{SqliteConfig, Synchronous};

@@ -1,1 +1,46 @@
-//! Cross-crate tests on real servers live under `tests/`.
+//! Real servers for tests.
+//!
+//! [`Redis`], [`RedisCluster`] and [`Postgres`] each start a private server on a free port of the loopback
+//! interface, with its data in a temporary folder. A test may kill, stop, pause and restart it; dropping it
+//! stops it and removes its data. A server never outlives the program that started it, however that ends.
+//!
+//! Tests that only need *some* server take the shared ones, whose addresses `cargo xtask test` puts into
+//! [`variable`]s:
+//!
+//! | variable | server |
+//! |---|---|
+//! | `STORAGE_TEST_REDIS_URL` | Redis without a password |
+//! | `STORAGE_TEST_REDIS_SOCKET_URL` | the same server, through its Unix socket |
+//! | `STORAGE_TEST_REDIS_TLS_URL` | Redis with TLS and an ACL user; nobody else may enter |
+//! | `STORAGE_TEST_REDIS_TLS_CA` | path of the certificate authority (PEM) that signed its certificate |
+//! | `STORAGE_TEST_REDIS_CLUSTER_URL` | Redis Cluster of three primaries |
+//! | `STORAGE_TEST_POSTGRES_URL` | Postgres, whose text order is a natural language's, not the bytes' |
+//! | `STORAGE_TEST_POSTGRES_TLS_URL` | Postgres that refuses connections without TLS |
+//! | `STORAGE_TEST_POSTGRES_TLS_CA` | path of the certificate authority (PEM) that signed its certificate |
+//!
+//! # Example
+//!
+//! ```no_run
+//! use storage_tests::{Postgres, PostgresOptions};
+//!
+//! # fn main() -> storage_tests::Result<()> {
+//! let mut postgres = Postgres::start(&PostgresOptions::default())?;
+//! let url = postgres.url(); // connect a backend to it ...
+//! postgres.kill()?; // ... as if the machine had lost power ...
+//! postgres.restart()?; // ... and back again: same port, same data.
+//! # Ok(())
+//! # }
+//! ```
+
+mod environment;
+mod error;
+pub mod processes;
+pub mod programs;
+pub mod servers;
+
+pub use environment::variable;
+pub use error::{Error, Result};
+pub use servers::certificates::Certificates;
+pub use servers::postgres::{Postgres, PostgresOptions};
+pub use servers::redis::{AclUser, Redis, RedisCluster, RedisOptions};
+pub use servers::shared::SharedServers;

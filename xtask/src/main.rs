@@ -1,2 +1,71 @@
-//! Tasks of this repository.
-fn main() {}
+//! Tasks of this repository: `cargo xtask help` lists them.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
+
+mod ci;
+mod install;
+mod servers;
+mod shell;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use shell::Shell;
+
+/// What a shell answers for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// A result of a task. Errors are read by people, never matched on.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Tasks of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Run all tests against real servers of their own; `-- <args>` go to `cargo test`.
+    Test {
+        /// Arguments for `cargo test`.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Start the servers that tests need, print their variables, and stop them at Ctrl-C.
+    Servers,
+    /// Check that files and functions keep the budgets of size, and that things are where they belong.
+    Tidy,
+    /// Everything that continuous integration checks, in its order.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let task = Task::parse();
+    let shell = match Shell::new() {
+        Ok(shell) => shell,
+        Err(error) => return fail(error.as_ref()),
+    };
+    let outcome = match task {
+        Task::Test { arguments } => test::run(&shell, &arguments),
+        Task::Servers => servers::run(&shell),
+        Task::Tidy => tidy::run(&shell),
+        Task::Ci => ci::run(&shell),
+    };
+    match outcome {
+        _ if shell.is_interrupted() => ExitCode::from(INTERRUPTED),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error.as_ref()),
+    }
+}
+
+/// Prints an error with its causes.
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+    ExitCode::FAILURE
+}

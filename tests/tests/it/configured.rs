@@ -21,7 +21,11 @@ fn malformed_urls_and_pools_are_config_errors_without_passwords() {
     for pairs in [
         vec![("DATABASE_URL", "postgresql://u:hunter2@h:port/d")],
         vec![("DATABASE_URL", "postgresql://u:hunter2@h/d?sslmode=maybe")],
-        vec![("DATABASE_URL", "postgresql://u:hunter2@h/d"), ("POSTGRES_POOL_MIN", "9"), ("POSTGRES_POOL_MAX", "3")],
+        vec![
+            ("DATABASE_URL", "postgresql://u:hunter2@h/d"),
+            ("POSTGRES_POOL_MIN", "9"),
+            ("POSTGRES_POOL_MAX", "3"),
+        ],
         vec![("REDIS_URL", "redis://u:hunter2@h:port")],
         vec![("REDIS_URL", "redis://:hunter2@h/notanumber")],
     ] {

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::Path};
 
 use futures::StreamExt;
 use serde_json::Value;
-use storage_core::{ErrorKind, Json, Scan, StorageBackend, domain::{AdBuyer, AdSeller}};
+use storage_core::{
+    ErrorKind, Json, Scan, StorageBackend,
+    domain::{AdBuyer, AdSeller},
+};
 use storage_tests::{Postgres, PostgresOptions, Redis, RedisOptions};
 
 use crate::stores::{Backend, connected, json};
@@ -22,7 +25,9 @@ fn lines(name: &str) -> Vec<Value> {
 /// Every line of `expected.ndjson`: key and value.
 fn expected() -> BTreeMap<String, Json> {
     let entries = lines("expected.ndjson").into_iter();
-    entries.map(|line| (line["key"].as_str().unwrap().to_owned(), Json::try_from(&line["value"]).unwrap())).collect()
+    entries
+        .map(|line| (line["key"].as_str().unwrap().to_owned(), Json::try_from(&line["value"]).unwrap()))
+        .collect()
 }
 
 async fn sqlite(folder: &Path) -> Backend {
@@ -74,7 +79,8 @@ async fn reads_everything(storage: &dyn StorageBackend) {
     assert_eq!(storage.keys("deal:*").await.unwrap(), listed);
     let mut records: Vec<_> = storage.scan(Scan::entries("*").unwrap()).collect().await;
     records.retain(|record| record.is_ok());
-    let found: BTreeMap<_, _> = records.into_iter().map(|record| record.unwrap()).map(|r| (r.key, r.value)).collect();
+    let found: BTreeMap<_, _> =
+        records.into_iter().map(|record| record.unwrap()).map(|r| (r.key, r.value)).collect();
     assert_eq!(found.len(), 89);
     for (key, value) in &expected {
         assert_eq!(found[key].as_ref(), Some(value), "{key}");
@@ -141,7 +147,9 @@ async fn what_is_written_to_postgres_has_the_stated_schema() {
                    WHERE table_name = 'kv_store' AND table_schema = 'public' ORDER BY ordinal_position";
     let schema = server.sql(columns).unwrap();
     assert_eq!(schema.trim(), "key|text|NO\nvalue|jsonb|NO\nexpires_at|double precision|YES");
-    let found = server.sql("SELECT value FROM public.kv_store WHERE key = 'deal:new' AND expires_at IS NULL").unwrap();
+    let found = server
+        .sql("SELECT value FROM public.kv_store WHERE key = 'deal:new' AND expires_at IS NULL")
+        .unwrap();
     assert_eq!(json(found.trim()), json(WRITTEN));
     let left = server.sql(
         "SELECT expires_at - extract(epoch FROM now()) BETWEEN 3590 AND 3601 FROM public.kv_store WHERE key = 'quote:new'",
@@ -170,8 +178,11 @@ async fn what_is_written_to_sqlite_has_the_stated_schema_and_the_very_text() {
     storage.set("quote:new", json("1"), Some(std::time::Duration::from_secs(3600))).await.unwrap();
     storage.disconnect().await.unwrap();
     let file = rusqlite::Connection::open(folder.path().join("seller_agent.sqlite3")).unwrap();
-    let text: String =
-        file.query_row("SELECT value FROM kv_store WHERE key = 'deal:new' AND expires_at IS NULL", [], |row| row.get(0)).unwrap();
+    let text: String = file
+        .query_row("SELECT value FROM kv_store WHERE key = 'deal:new' AND expires_at IS NULL", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
     assert_eq!(text, WRITTEN);
     let in_time: bool = file
         .query_row(

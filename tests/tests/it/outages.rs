@@ -43,7 +43,9 @@ async fn recovers(storage: &Backend, key: &str) {
     loop {
         match storage.set(key, json("3"), None).await {
             Ok(()) => break,
-            Err(error) if started.elapsed() > Duration::from_secs(10) => panic!("it does not come back: {error}"),
+            Err(error) if started.elapsed() > Duration::from_secs(10) => {
+                panic!("it does not come back: {error}")
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
@@ -159,8 +161,12 @@ async fn hybrid_goes_on_with_the_store_that_is_up_and_says_which_is_down() {
     fails_in_time(&storage, "session:1").await;
     let health = storage.health().await;
     assert_eq!(health.status(), HealthStatus::Degraded);
-    let down: Vec<&str> =
-        health.stores.iter().filter(|store| store.error.is_some()).map(|store| store.store.as_str()).collect();
+    let down: Vec<&str> = health
+        .stores
+        .iter()
+        .filter(|store| store.error.is_some())
+        .map(|store| store.store.as_str())
+        .collect();
     assert_eq!(down, ["redis"]);
     redis.restart().unwrap();
     recovers(&storage, "session:1").await;
@@ -207,7 +213,8 @@ async fn postgres_killed_under_load_loses_nothing_that_it_acknowledged() {
                     match storage.set(&key, json("1"), None).await {
                         Ok(()) => acknowledged.push(key),
                         Err(error) => {
-                            let kinds = [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::OutcomeUnknown];
+                            let kinds =
+                                [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::OutcomeUnknown];
                             assert!(kinds.contains(&error.kind()), "{error}");
                             tokio::time::sleep(Duration::from_millis(20)).await;
                         }

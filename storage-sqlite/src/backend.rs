@@ -1,0 +1,331 @@
+//! The backend: checks, then one visit to the writer or a reader.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
+use storage_core::{
+    Batch, BatchOperation, Capabilities, Entry, Error, ErrorKind, Expected, Expiry, Health, Json, PubSub,
+    Record, Result, Scan, Stats, StorageBackend, StoreHealth, add_integer, check_entry, check_key,
+    check_swap, optional_ttl_millis, ttl_millis, with_deadline,
+};
+use tokio_rusqlite::rusqlite;
+
+use crate::{
+    SqliteConfig,
+    error::Answer,
+    scan::{FIRST_PAGE_ROWS, PAGE_ROWS},
+    sql::View,
+    store::Store,
+};
+
+/// The backend's name.
+const NAME: &str = "sqlite";
+
+/// A SQLite file as a store, see the [crate documentation](crate).
+#[derive(Debug)]
+pub struct SqliteBackend {
+    store: Arc<Store>,
+}
+
+impl SqliteBackend {
+    /// A backend on the file of `config`, unconnected. Does no I/O; what is wrong with the settings `connect` says.
+    #[must_use]
+    pub fn new(config: SqliteConfig) -> Self {
+        Self { store: Store::new(config) }
+    }
+}
+
+/// Names operation and key in an error.
+async fn at<T>(
+    operation: &'static str,
+    key: impl Into<Option<&str>>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    work.await.map_err(|error| {
+        let error = error.at(NAME, operation);
+        match key.into() {
+            Some(key) => error.with_key(key),
+            None => error,
+        }
+    })
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl StorageBackend for SqliteBackend {
+    async fn connect(&self) -> Result<()> {
+        at("connect", None, self.store.connect()).await
+    }
+
+    async fn disconnect(&self) -> Result<()> {
+        at("disconnect", None, self.store.disconnect()).await
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Json>> {
+        let work = async {
+            check_key(key)?;
+            let name = key.to_owned();
+            self.store.read(move |view| Ok(view.value(&name)??)).await
+        };
+        at("get", key, work).await
+    }
+
+    async fn set(&self, key: &str, value: Json, ttl: Option<Duration>) -> Result<()> {
+        let work = async {
+            let ttl = check_entry(key, &value, ttl, self.store.config.max_value_bytes)?;
+            let name = key.to_owned();
+            self.store.write(move |view| view.put(&name, &value, ttl)).await
+        };
+        at("set", key, work).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<bool> {
+        let work = async {
+            check_key(key)?;
+            let name = key.to_owned();
+            self.store.write(move |view| view.remove(&name)).await
+        };
+        at("delete", key, work).await
+    }
+
+    async fn exists(&self, key: &str) -> Result<bool> {
+        let work = async {
+            check_key(key)?;
+            let name = key.to_owned();
+            self.store.read(move |view| view.exists(&name)).await
+        };
+        at("exists", key, work).await
+    }
+
+    async fn keys(&self, pattern: &str) -> Result<Vec<String>> {
+        let work = async {
+            let mut pages = Box::pin(Arc::clone(&self.store).pages(Scan::keys(pattern)?, PAGE_ROWS));
+            let mut keys = Vec::new();
+            while let Some(page) = pages.try_next().await? {
+                // A key that cannot be read is none: a scan says so.
+                keys.extend(page.into_iter().flatten().map(|record| record.key));
+            }
+            Ok(keys)
+        };
+        let limited = with_deadline(self.store.config.operation_timeout, ErrorKind::Timeout, work);
+        at("keys", None, limited).await
+    }
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::FULL
+    }
+
+    fn pub_sub(&self) -> Option<&dyn PubSub> {
+        None
+    }
+
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<Json>>>> {
+        let work = async {
+            let names = owned(keys)?;
+            let answers = self.store.read(move |view| view.at_once(|| get_each(view, &names))).await?;
+            Ok(answers.into_iter().map(|answer| answer.map_err(|e| e.at(NAME, "get_many"))).collect())
+        };
+        at("get_many", None, work).await
+    }
+
+    async fn set_many(&self, entries: Vec<Entry>) -> Result<()> {
+        let work = async {
+            entries.iter().try_for_each(|entry| entry.check(self.store.config.max_value_bytes))?;
+            self.store.write(move |view| entries.iter().try_for_each(|entry| put_entry(view, entry))).await
+        };
+        at("set_many", None, work).await
+    }
+
+    async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
+        let work = async {
+            let names = owned(keys)?;
+            self.store.write(move |view| remove_each(view, &names)).await
+        };
+        at("delete_many", None, work).await
+    }
+
+    fn scan(&self, scan: Scan) -> BoxStream<'_, Result<Record>> {
+        let pages = Arc::clone(&self.store).pages(scan, FIRST_PAGE_ROWS);
+        pages.map_ok(stream::iter).try_flatten().map_err(|error| error.at(NAME, "scan")).boxed()
+    }
+
+    async fn compare_and_set(
+        &self,
+        key: &str,
+        expected: Expected,
+        new: Option<Json>,
+        ttl: Option<Duration>,
+    ) -> Result<bool> {
+        let work = async {
+            let ttl = check_swap(key, &expected, new.as_ref(), ttl, self.store.config.max_value_bytes)?;
+            let name = key.to_owned();
+            self.store.write(move |view| swap(view, &name, &expected, new.as_ref(), ttl)).await
+        };
+        at("compare_and_set", key, work).await
+    }
+
+    async fn increment(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64> {
+        let work = async {
+            check_key(key)?;
+            let ttl = optional_ttl_millis(ttl)?;
+            let name = key.to_owned();
+            self.store.write(move |view| increment(view, &name, by, ttl)).await
+        };
+        at("increment", key, work).await
+    }
+
+    async fn apply(&self, batch: Batch) -> Result<()> {
+        let work = async {
+            batch.check(self.store.config.max_value_bytes)?;
+            self.store.write(move |view| apply(view, &batch)).await
+        };
+        at("apply", None, work).await
+    }
+
+    async fn ttl(&self, key: &str) -> Result<Option<Expiry>> {
+        let work = async {
+            check_key(key)?;
+            let name = key.to_owned();
+            self.store.read(move |view| view.expiry(&name)).await
+        };
+        at("ttl", key, work).await
+    }
+
+    async fn expire(&self, key: &str, ttl: Duration) -> Result<bool> {
+        let work = async {
+            check_key(key)?;
+            let ttl = ttl_millis(ttl)?;
+            let name = key.to_owned();
+            self.store.write(move |view| view.set_expiry(&name, Some(ttl))).await
+        };
+        at("expire", key, work).await
+    }
+
+    async fn persist(&self, key: &str) -> Result<bool> {
+        let work = async {
+            check_key(key)?;
+            let name = key.to_owned();
+            self.store.write(move |view| view.set_expiry(&name, None)).await
+        };
+        at("persist", key, work).await
+    }
+
+    /// Removes what fits into the time of one operation, batch by batch: fewer than there are when there are millions.
+    async fn cleanup(&self) -> Result<u64> {
+        let start = Instant::now();
+        let work = async {
+            let mut removed = 0;
+            loop {
+                let batch = self.store.sweep().await?;
+                removed += batch;
+                if batch == 0 || start.elapsed() >= self.store.config.operation_timeout / 2 {
+                    return Ok(removed);
+                }
+            }
+        };
+        at("cleanup", None, work).await
+    }
+
+    async fn health(&self) -> Health {
+        let start = Instant::now();
+        let answer = self.exists("health:probe").await;
+        Health { stores: vec![StoreHealth::new(NAME, start.elapsed(), answer.err().as_ref())] }
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        let wal = self.store.config.path.as_os_str().to_owned();
+        at("stats", None, self.store.read(move |view| stats(view, &wal))).await
+    }
+}
+
+/// The keys, checked, for another thread.
+fn owned(keys: &[&str]) -> Result<Vec<String>> {
+    keys.iter().map(|key| check_key(key).map(|()| (*key).to_owned())).collect()
+}
+
+fn get_each(view: &View<'_>, keys: &[String]) -> Answer<Vec<Result<Option<Json>>>> {
+    let each = keys.iter().map(|key| {
+        view.call.check()?;
+        view.value(key)
+    });
+    each.collect()
+}
+
+fn put_entry(view: &View<'_>, entry: &Entry) -> Answer<()> {
+    view.call.check()?;
+    view.put(&entry.key, &entry.value, optional_ttl_millis(entry.ttl)?)
+}
+
+fn remove_each(view: &View<'_>, keys: &[String]) -> Answer<u64> {
+    keys.iter().try_fold(0, |removed, key| {
+        view.call.check()?;
+        Ok(removed + u64::from(view.remove(key)?))
+    })
+}
+
+fn swap(
+    view: &View<'_>,
+    key: &str,
+    expected: &Expected,
+    new: Option<&Json>,
+    ttl_millis: Option<u64>,
+) -> Answer<bool> {
+    if !expected.matches(view.value(key)??.as_ref()) {
+        return Ok(false);
+    }
+    match new {
+        Some(value) => view.put(key, value, ttl_millis)?,
+        None => drop(view.remove(key)?),
+    }
+    Ok(true)
+}
+
+fn increment(view: &View<'_>, key: &str, by: i64, ttl_millis: Option<u64>) -> Answer<i64> {
+    let found = view.value(key)??;
+    let sum = add_integer(found.as_ref(), by)?;
+    match found {
+        Some(_) => view.replace(key, &Json::from(sum))?,
+        None => view.put(key, &Json::from(sum), ttl_millis)?,
+    }
+    Ok(sum)
+}
+
+fn apply(view: &View<'_>, batch: &Batch) -> Answer<()> {
+    batch.operations().iter().try_for_each(|operation| match operation {
+        BatchOperation::Set(entry) => put_entry(view, entry),
+        BatchOperation::Delete(key) => view.remove(key).map(drop),
+        _ => Err(Error::unsupported(NAME, "apply").into()),
+    })
+}
+
+fn stats(view: &View<'_>, path: &std::ffi::OsStr) -> Answer<Stats> {
+    let number = |sql| {
+        let number = view.db.query_row(sql, [], |row| row.get::<_, i64>(0));
+        number.map(i64::unsigned_abs)
+    };
+    let entries = number("SELECT count(*) FROM kv_store")?;
+    let bytes = number("PRAGMA page_count")?.saturating_mul(number("PRAGMA page_size")?);
+    let journal_mode = view.db.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0))?;
+    let mut log = path.to_owned();
+    log.push("-wal");
+    let details = BTreeMap::from([
+        ("journal_mode".to_owned(), journal_mode),
+        ("sqlite_version".to_owned(), rusqlite::version().to_owned()),
+        ("wal_bytes".to_owned(), fs::metadata(log).map_or(0, |file| file.len()).to_string()),
+    ]);
+    Ok(Stats { backend: NAME.to_owned(), entries: Some(entries), bytes: Some(bytes), details })
+}

@@ -1,0 +1,161 @@
+//! The statements. Every method sees an expired entry as absent, and runs inside whatever transaction there is, so that
+//! one operation is a group of one.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use storage_core::{Error, Expiry, Json, epoch_millis, epoch_seconds};
+use tokio_rusqlite::rusqlite::{Connection, OptionalExtension, params, types::ValueRef};
+
+use crate::{
+    call::Call,
+    error::{Answer, commit_fault},
+};
+
+pub(crate) const GET: &str = "SELECT expires_at, value FROM kv_store WHERE key = ?1";
+pub(crate) const EXPIRES_AT: &str = "SELECT expires_at FROM kv_store WHERE key = ?1";
+const PUT: &str = "INSERT INTO kv_store (key, value, expires_at) VALUES (?1, ?2, ?3)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at";
+const REPLACE: &str = "UPDATE kv_store SET value = ?2 WHERE key = ?1";
+pub(crate) const REMOVE: &str =
+    "DELETE FROM kv_store WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+pub(crate) const SET_EXPIRY: &str =
+    "UPDATE kv_store SET expires_at = ?2 WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?3)";
+/// The condition stands there twice: a row that was found expired may have been written since.
+pub(crate) const SWEEP: &str = "DELETE FROM kv_store WHERE rowid IN
+    (SELECT rowid FROM kv_store WHERE expires_at <= ?1 LIMIT ?2) AND expires_at <= ?1";
+
+/// The database at one moment in time, on behalf of one call.
+pub(crate) struct View<'a> {
+    pub(crate) db: &'a Connection,
+    pub(crate) call: &'a Call,
+    pub(crate) now: SystemTime,
+}
+
+/// Runs `work` in a transaction that holds the write lock from its start: committed whole, or nothing is applied.
+pub(crate) fn write<T>(
+    db: &Connection,
+    call: &Call,
+    busy_limit: Duration,
+    now: impl FnOnce() -> SystemTime,
+    work: impl FnOnce(&View<'_>) -> Answer<T>,
+) -> Answer<T> {
+    call.check()?;
+    db.busy_timeout(busy_limit.min(call.remaining()))?;
+    db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let done = work(&View { db, call, now: now() }).and_then(|answer| {
+        call.begin_commit()?;
+        db.prepare_cached("COMMIT")?.execute([]).map_err(commit_fault)?;
+        Ok(answer)
+    });
+    // SQLite has rolled back by itself after some errors. Where this fails the pool gives the connection up.
+    if done.is_err() && !db.is_autocommit() {
+        let _ = db.execute_batch("ROLLBACK");
+    }
+    done
+}
+
+impl View<'_> {
+    /// Runs reads on one state of the file, which is also quicker than one state for each.
+    pub(crate) fn at_once<T>(&self, reads: impl FnOnce() -> Answer<T>) -> Answer<T> {
+        let transaction = self.db.unchecked_transaction()?;
+        let answer = reads()?;
+        transaction.commit()?;
+        Ok(answer)
+    }
+
+    /// The value; an error of its own where the entry is corrupt.
+    pub(crate) fn value(&self, key: &str) -> Answer<Result<Option<Json>, Error>> {
+        let mut get = self.db.prepare_cached(GET)?;
+        let mut rows = get.query([key])?;
+        match rows.next()? {
+            Some(row) if self.is_live(expiry_of(row.get_ref(0)?)) => Ok(json(key, row.get_ref(1)?).map(Some)),
+            _ => Ok(Ok(None)),
+        }
+    }
+
+    /// Whether there is an entry, whatever its value.
+    pub(crate) fn exists(&self, key: &str) -> Answer<bool> {
+        Ok(self.expires_at(key)?.is_some())
+    }
+
+    pub(crate) fn expiry(&self, key: &str) -> Answer<Option<Expiry>> {
+        let left = |at: SystemTime| at.duration_since(self.now).unwrap_or_default();
+        let found = self.expires_at(key)?;
+        Ok(found.map(|at| at.and_then(time).map_or(Expiry::Never, |at| Expiry::After(left(at)))))
+    }
+
+    pub(crate) fn put(&self, key: &str, value: &Json, ttl_millis: Option<u64>) -> Answer<()> {
+        let mut put = self.db.prepare_cached(PUT)?;
+        put.execute(params![key, value.as_str(), self.deadline(ttl_millis)])?;
+        Ok(())
+    }
+
+    /// Writes the value of an entry that is there and leaves its expiry as it is.
+    pub(crate) fn replace(&self, key: &str, value: &Json) -> Answer<()> {
+        self.db.prepare_cached(REPLACE)?.execute([key, value.as_str()])?;
+        Ok(())
+    }
+
+    /// True where there was an entry. An expired one is left to the sweep.
+    pub(crate) fn remove(&self, key: &str) -> Answer<bool> {
+        Ok(self.db.prepare_cached(REMOVE)?.execute(params![key, self.seconds()])? > 0)
+    }
+
+    pub(crate) fn set_expiry(&self, key: &str, ttl_millis: Option<u64>) -> Answer<bool> {
+        let mut set = self.db.prepare_cached(SET_EXPIRY)?;
+        Ok(set.execute(params![key, self.deadline(ttl_millis), self.seconds()])? > 0)
+    }
+
+    /// Removes at most `limit` rows of expired entries.
+    pub(crate) fn sweep(&self, limit: u32) -> Answer<u64> {
+        let removed = self.db.prepare_cached(SWEEP)?.execute(params![self.seconds(), limit])?;
+        Ok(removed as u64)
+    }
+
+    /// Whether an entry with this expiry is there.
+    pub(crate) fn is_live(&self, expires_at: Option<f64>) -> bool {
+        expires_at.is_none_or(|at| at > self.seconds())
+    }
+
+    /// The expiry of an entry that is there.
+    fn expires_at(&self, key: &str) -> Answer<Option<Option<f64>>> {
+        let mut select = self.db.prepare_cached(EXPIRES_AT)?;
+        let found = select.query_row([key], |row| Ok(expiry_of(row.get_ref(0)?))).optional()?;
+        Ok(found.filter(|at| self.is_live(*at)))
+    }
+
+    /// Now, in whole milliseconds as expiries are: rounded down, so that nothing is gone too early.
+    fn seconds(&self) -> f64 {
+        let since = self.now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        epoch_seconds(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn deadline(&self, ttl_millis: Option<u64>) -> Option<f64> {
+        ttl_millis.map(|ttl| epoch_seconds(epoch_millis(self.now).saturating_add(ttl)))
+    }
+}
+
+/// What stands in `expires_at`. What is no number never expires, neither here nor in a comparison in SQL.
+pub(crate) fn expiry_of(column: ValueRef<'_>) -> Option<f64> {
+    match column {
+        ValueRef::Real(seconds) => Some(seconds),
+        #[allow(clippy::cast_precision_loss, reason = "SQLite compares the same way")]
+        ValueRef::Integer(seconds) => Some(seconds as f64),
+        _ => None,
+    }
+}
+
+/// The time of an expiry, to the millisecond that was written.
+pub(crate) fn time(seconds: f64) -> Option<SystemTime> {
+    let exact = Duration::try_from_secs_f64(seconds).ok()?;
+    let millis = (exact + Duration::from_micros(500)).as_millis();
+    UNIX_EPOCH.checked_add(Duration::from_millis(u64::try_from(millis).ok()?))
+}
+
+/// The value of a row.
+pub(crate) fn json(key: &str, column: ValueRef<'_>) -> Result<Json, Error> {
+    match column.as_str() {
+        Ok(text) => Json::from_stored(key, text.to_owned()),
+        Err(_) => Err(Error::corrupt("the stored value is not text").with_key(key)),
+    }
+}

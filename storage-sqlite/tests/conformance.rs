@@ -1,0 +1,14 @@
+//! The SQLite backend keeps the whole contract.
+
+use std::{path::Path, sync::Arc};
+
+use storage_core::StorageBackend;
+use storage_sqlite::{SqliteBackend, SqliteConfig};
+
+fn open(namespace: &str) -> Arc<dyn StorageBackend> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sqlite-conformance");
+    Arc::new(SqliteBackend::new(SqliteConfig::new(folder.join(format!("{namespace}.db")))))
+}
+
+storage_conformance::full!(open);
+storage_conformance::shared!(open);

@@ -1,0 +1,26 @@
+//! The variables through which `cargo xtask test` tells tests where the shared servers are.
+
+/// The value of the environment variable `name`.
+///
+/// # Panics
+///
+/// When the variable is not set: a test whose server is missing fails, it never passes by returning early.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "tests learn the addresses of the shared servers here")]
+#[allow(clippy::panic, reason = "a missing server must fail the test loudly")]
+pub fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: run `cargo xtask test`, or `cargo xtask servers` and copy its variables")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::variable;
+
+    #[test]
+    #[should_panic(expected = "STORAGE_TEST_NO_SUCH_SERVER is not set: run `cargo xtask test`")]
+    fn a_missing_variable_fails_the_test() {
+        let _ = variable("STORAGE_TEST_NO_SUCH_SERVER");
+    }
+}

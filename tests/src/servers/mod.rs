@@ -1,0 +1,19 @@
+//! The servers: each a child process with a port, a folder, and a way to end and to come back.
+
+pub mod certificates;
+pub mod postgres;
+pub mod redis;
+pub mod shared;
+
+mod account;
+mod ports;
+mod process;
+#[cfg(test)]
+mod tests;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// `text` as it may stand in the user or the password of a URL.
+fn encode(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
