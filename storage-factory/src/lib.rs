@@ -1,1 +1,14 @@
-//! Agent storage chosen by environment variables, with no change of code.
+#![doc = include_str!("../README.md")]
+
+mod builtin;
+mod environment;
+mod options;
+mod process;
+mod registry;
+mod resolve;
+mod settings;
+
+pub use process::{close_storage, get_storage};
+pub use registry::register_backend;
+pub use resolve::{StorageType, get_storage_backend, storage_type};
+pub use settings::{SETTINGS, Setting, Settings};

@@ -38,10 +38,13 @@ pub struct SqliteBackend {
 }
 
 impl SqliteBackend {
-    /// A backend on the file of `config`, unconnected. Does no I/O; what is wrong with the settings `connect` says.
-    #[must_use]
-    pub fn new(config: SqliteConfig) -> Self {
-        Self { store: Store::new(config) }
+    /// A backend on the file of `config`, unconnected. Does no I/O.
+    ///
+    /// # Errors
+    /// `Config` naming the setting that is wrong.
+    pub fn new(config: SqliteConfig) -> Result<Self> {
+        config.check().map_err(|error| error.at(NAME, "new"))?;
+        Ok(Self { store: Store::new(config) })
     }
 }
 

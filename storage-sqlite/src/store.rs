@@ -35,7 +35,6 @@ impl Store {
     }
 
     pub(crate) async fn connect(self: &Arc<Self>) -> Result<()> {
-        self.config.check()?;
         let open = async {
             let open = async {
                 let writer = Pool::open(Role::Writer, 1, &self.config).await?;

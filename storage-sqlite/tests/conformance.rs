@@ -7,7 +7,7 @@ use storage_sqlite::{SqliteBackend, SqliteConfig};
 
 fn open(namespace: &str) -> Arc<dyn StorageBackend> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sqlite-conformance");
-    Arc::new(SqliteBackend::new(SqliteConfig::new(folder.join(format!("{namespace}.db")))))
+    Arc::new(SqliteBackend::new(SqliteConfig::new(folder.join(format!("{namespace}.db")))).unwrap())
 }
 
 storage_conformance::full!(open);

@@ -27,7 +27,10 @@ fn mode(path: impl AsRef<Path>) -> u32 {
 }
 
 async fn refused(config: SqliteConfig) -> Error {
-    let backend = SqliteBackend::new(config);
+    let backend = match SqliteBackend::new(config) {
+        Ok(backend) => backend,
+        Err(error) => return error,
+    };
     let error = backend.connect().await.unwrap_err();
     assert_eq!(error.backend(), Some("sqlite"));
     assert_eq!(backend.get("deal:1").await.unwrap_err().kind(), ErrorKind::NotConnected);
@@ -37,7 +40,7 @@ async fn refused(config: SqliteConfig) -> Error {
 #[tokio::test]
 async fn constructing_makes_no_file() {
     let place = Place::new();
-    drop(SqliteBackend::new(place.config()));
+    drop(SqliteBackend::new(place.config()).unwrap());
     assert!(!place.path().exists());
 }
 

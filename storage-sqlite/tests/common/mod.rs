@@ -36,7 +36,7 @@ impl Place {
 }
 
 pub(crate) async fn connected(config: SqliteConfig) -> SqliteBackend {
-    let backend = SqliteBackend::new(config);
+    let backend = SqliteBackend::new(config).unwrap();
     backend.connect().await.unwrap();
     backend
 }

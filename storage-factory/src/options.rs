@@ -1,0 +1,112 @@
+//! Resolved settings: every text looked into, before any backend is built.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use storage_core::{DEFAULT_MAX_VALUE_BYTES, DEFAULT_OPERATION_TIMEOUT, Error, Result, SweepConfig};
+
+use crate::Settings;
+
+/// The file of a storage that was told nothing else.
+pub(crate) const DEFAULT_DATABASE_URL: &str = "sqlite:///./ad_buyer.db";
+
+/// Everything but the type and the URLs. Parsed whole for every type, so that a mistake shows at once and not on the day
+/// that the type changes.
+#[derive(Debug, Clone)]
+#[allow(dead_code, reason = "a lean build does not look at the settings of the backends that it leaves out")]
+pub(crate) struct Options {
+    pub(crate) operation_timeout: Duration,
+    pub(crate) max_value_bytes: usize,
+    pub(crate) sweep: Option<SweepConfig>,
+    pub(crate) redis_namespace: Option<String>,
+    pub(crate) redis_connections: Option<u32>,
+    pub(crate) redis_tls_ca: Option<PathBuf>,
+    pub(crate) postgres_pool_min: Option<u32>,
+    pub(crate) postgres_pool_max: Option<u32>,
+    pub(crate) postgres_schema: Option<String>,
+    pub(crate) postgres_pooler: bool,
+    pub(crate) ephemeral_prefixes: Vec<String>,
+}
+
+impl Options {
+    pub(crate) fn parse(settings: &Settings) -> Result<Self> {
+        let text = |name| settings.get(name).map(str::to_owned);
+        Ok(Self {
+            operation_timeout: operation_timeout(settings)?,
+            max_value_bytes: max_value_bytes(settings)?,
+            sweep: sweep(settings)?,
+            redis_namespace: text("REDIS_NAMESPACE"),
+            redis_connections: count(settings, "REDIS_CONNECTIONS", 1..=64)?,
+            redis_tls_ca: settings.get("REDIS_TLS_CA").map(PathBuf::from),
+            postgres_pool_min: count(settings, "POSTGRES_POOL_MIN", 0..=1_000)?,
+            postgres_pool_max: count(settings, "POSTGRES_POOL_MAX", 1..=1_000)?,
+            postgres_schema: text("POSTGRES_SCHEMA"),
+            postgres_pooler: flag(settings, "POSTGRES_POOLER")?,
+            ephemeral_prefixes: list(settings, "STORAGE_EPHEMERAL_PREFIXES"),
+        })
+    }
+}
+
+fn operation_timeout(settings: &Settings) -> Result<Duration> {
+    let name = "STORAGE_OPERATION_TIMEOUT";
+    match settings.get(name) {
+        None => Ok(DEFAULT_OPERATION_TIMEOUT),
+        Some(text) => duration(name, text),
+    }
+}
+
+fn max_value_bytes(settings: &Settings) -> Result<usize> {
+    let most = 128 * 1024 * 1024;
+    let bytes = number::<usize>(settings, "STORAGE_MAX_VALUE_BYTES")?.unwrap_or(DEFAULT_MAX_VALUE_BYTES);
+    if (1..=most).contains(&bytes) {
+        return Ok(bytes);
+    }
+    // Postgres keeps no larger element in a JSONB; a limit of one store is a limit of all.
+    Err(malformed("STORAGE_MAX_VALUE_BYTES", &format!("a number from 1 to {most}")))
+}
+
+fn sweep(settings: &Settings) -> Result<Option<SweepConfig>> {
+    let name = "STORAGE_SWEEP_INTERVAL";
+    match settings.get(name) {
+        None => Ok(Some(SweepConfig::default())),
+        Some(text) if text.eq_ignore_ascii_case("off") => Ok(None),
+        Some(text) => Ok(Some(SweepConfig { interval: duration(name, text)?, ..SweepConfig::default() })),
+    }
+}
+
+fn duration(name: &str, text: &str) -> Result<Duration> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err(malformed(name, "a duration with its unit, such as 500ms, 5s or 2m")),
+    }
+}
+
+fn count(settings: &Settings, name: &str, range: std::ops::RangeInclusive<u32>) -> Result<Option<u32>> {
+    match number::<u32>(settings, name)? {
+        Some(count) if !range.contains(&count) => {
+            Err(malformed(name, &format!("a number from {} to {}", range.start(), range.end())))
+        }
+        count => Ok(count),
+    }
+}
+
+fn number<T: FromStr>(settings: &Settings, name: &str) -> Result<Option<T>> {
+    let parsed = settings.get(name).map(str::parse);
+    parsed.transpose().map_err(|_| malformed(name, "a whole number"))
+}
+
+fn flag(settings: &Settings, name: &str) -> Result<bool> {
+    match settings.get(name).map(str::to_ascii_lowercase).as_deref() {
+        None | Some("false" | "0" | "no" | "off") => Ok(false),
+        Some("true" | "1" | "yes" | "on") => Ok(true),
+        Some(_) => Err(malformed(name, "true or false")),
+    }
+}
+
+fn list(settings: &Settings, name: &str) -> Vec<String> {
+    let items = settings.get(name).unwrap_or_default().split(',');
+    items.map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
+
+fn malformed(name: &str, expected: &str) -> Error {
+    Error::config(format!("{name} must be {expected}"))
+}

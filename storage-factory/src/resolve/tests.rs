@@ -1,0 +1,88 @@
+//! Which settings lead to which type, and what the others are told.
+
+use storage_core::ErrorKind;
+
+use super::*;
+
+fn settings(pairs: &[(&str, &str)]) -> Settings {
+    pairs.iter().fold(Settings::new(), |settings, (name, text)| settings.with(name, *text).unwrap())
+}
+
+#[test]
+fn the_type_by_name_and_by_url() {
+    let postgres = ("DATABASE_URL", "postgresql+asyncpg://u:p@h/d");
+    let redis = ("REDIS_URL", "redis://h");
+    for (pairs, expected) in [
+        (vec![], StorageType::Sqlite),
+        (vec![("STORAGE_TYPE", "ReDiS")], StorageType::Redis),
+        (vec![("STORAGE_TYPE", " Memory ")], StorageType::Memory),
+        (vec![("STORAGE_TYPE", "postgresql")], StorageType::Postgres),
+        (vec![("STORAGE_TYPE", "hybrid"), postgres, redis], StorageType::Hybrid),
+        (vec![redis], StorageType::Redis),
+        (vec![redis, ("DATABASE_URL", "sqlite:///./a.db")], StorageType::Redis),
+        (vec![postgres], StorageType::Postgres),
+        (vec![("DATABASE_URL", "postgres://h/d")], StorageType::Postgres),
+        (vec![("DATABASE_URL", "SQLITE:///a.db")], StorageType::Sqlite),
+        (vec![("DATABASE_URL", "./plain/path.db")], StorageType::Sqlite),
+        (vec![("DATABASE_URL", "rediss://h:6380/1")], StorageType::Redis),
+        (vec![("DATABASE_URL", "redis-cluster://a:1,b:2")], StorageType::Redis),
+        (vec![("DATABASE_URL", "memory://")], StorageType::Memory),
+        (vec![("STORAGE_TYPE", ""), ("REDIS_URL", " ")], StorageType::Sqlite),
+    ] {
+        assert_eq!(storage_type(&settings(&pairs)).unwrap(), expected, "{pairs:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_with_what_to_do() {
+    let redis = ("REDIS_URL", "redis://:hunter2@h");
+    let postgres = ("DATABASE_URL", "postgresql://u:hunter2@h/d");
+    for (pairs, says) in [
+        (vec![("STORAGE_TYPE", "mysql")], "Unknown storage type `mysql`"),
+        (vec![("STORAGE_TYPE", "mysql")], "compiled in: memory"),
+        (vec![("STORAGE_TYPE", "redis")], "Redis URL required"),
+        (vec![("STORAGE_TYPE", "postgres")], "PostgreSQL URL required"),
+        (vec![("STORAGE_TYPE", "postgres"), ("DATABASE_URL", "sqlite:///a.db")], "PostgreSQL URL required"),
+        (vec![("STORAGE_TYPE", "hybrid"), redis], "PostgreSQL URL required"),
+        (vec![("STORAGE_TYPE", "hybrid"), postgres], "Redis URL required"),
+        (vec![("STORAGE_TYPE", "sqlite"), postgres], "DATABASE_URL is no SQLite URL"),
+        (
+            vec![("STORAGE_TYPE", "redis"), ("REDIS_URL", "postgres://u:hunter2@h/d")],
+            "REDIS_URL is no Redis URL",
+        ),
+        (vec![redis, postgres], "set STORAGE_TYPE to hybrid"),
+        (vec![("DATABASE_URL", "mysql://u:hunter2@h/d")], "the scheme `mysql`"),
+        (vec![("POSTGRES_POOL_MAX", "many")], "POSTGRES_POOL_MAX must be"),
+        (vec![("POSTGRES_POOL_MAX", "0")], "POSTGRES_POOL_MAX must be a number from 1"),
+        (vec![("POSTGRES_POOLER", "maybe")], "POSTGRES_POOLER must be true or false"),
+        (
+            vec![("STORAGE_OPERATION_TIMEOUT", "5")],
+            "STORAGE_OPERATION_TIMEOUT must be a duration with its unit",
+        ),
+        (vec![("STORAGE_OPERATION_TIMEOUT", "0s")], "STORAGE_OPERATION_TIMEOUT"),
+        (vec![("STORAGE_SWEEP_INTERVAL", "never")], "STORAGE_SWEEP_INTERVAL"),
+        (vec![("STORAGE_MAX_VALUE_BYTES", "1e9")], "STORAGE_MAX_VALUE_BYTES must be"),
+    ] {
+        let error = get_storage_backend(&settings(&pairs)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.to_string().contains(says), "{says}: {error}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn an_unknown_setting_is_named_and_an_explicit_one_wins() {
+    let error = Settings::new().with("STORAGE_TYP", "memory").unwrap_err();
+    assert!(
+        error.to_string().contains("STORAGE_TYP") && error.to_string().contains("STORAGE_TYPE"),
+        "{error}"
+    );
+    let twice = settings(&[("STORAGE_TYPE", "redis"), ("STORAGE_TYPE", "memory")]);
+    assert_eq!(storage_type(&twice).unwrap(), StorageType::Memory);
+}
+
+#[test]
+fn debug_of_settings_shows_no_secret() {
+    let shown = format!("{:?}", settings(&[("REDIS_URL", "redis://:hunter2@h")]));
+    assert!(shown.contains("REDIS_URL") && !shown.contains("hunter2"), "{shown}");
+}

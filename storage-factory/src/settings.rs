@@ -1,0 +1,166 @@
+//! Raw settings: names and texts, not looked into yet.
+
+use std::{collections::BTreeMap, fmt};
+
+use storage_core::{Error, Result};
+
+use crate::environment;
+
+/// One setting that there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// The name of the environment variable.
+    pub name: &'static str,
+    /// What holds when it is unset.
+    pub default: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+/// Every setting.
+pub const SETTINGS: [Setting; 14] = [
+    Setting {
+        name: "STORAGE_TYPE",
+        default: "redis if REDIS_URL is set, else by the scheme of DATABASE_URL",
+        meaning: "sqlite, redis, postgres, hybrid, memory, or a registered type; any case",
+    },
+    Setting {
+        name: "DATABASE_URL",
+        default: "sqlite:///./ad_buyer.db",
+        meaning: "the SQLite file or the Postgres server: sqlite:///relative, sqlite:////absolute, postgresql://user:password@host/database",
+    },
+    Setting {
+        name: "REDIS_URL",
+        default: "",
+        meaning: "the Redis server: redis://, rediss:// (TLS), redis+unix:///path, redis-cluster://host:port,host:port",
+    },
+    Setting { name: "REDIS_NAMESPACE", default: "ad_buyer:", meaning: "what every Redis key starts with" },
+    Setting { name: "REDIS_CONNECTIONS", default: "4", meaning: "multiplexed connections to Redis" },
+    Setting {
+        name: "REDIS_TLS_CA",
+        default: "the system's roots",
+        meaning: "PEM file of the authority that signed the certificate of the Redis server",
+    },
+    Setting { name: "POSTGRES_POOL_MIN", default: "2", meaning: "connections to Postgres kept open" },
+    Setting { name: "POSTGRES_POOL_MAX", default: "10", meaning: "connections to Postgres at most" },
+    Setting {
+        name: "POSTGRES_SCHEMA",
+        default: "the role's search path",
+        meaning: "schema of the table; made if missing",
+    },
+    Setting {
+        name: "POSTGRES_POOLER",
+        default: "false",
+        meaning: "true behind a pooler in transaction mode, such as PgBouncer: no prepared statements",
+    },
+    Setting {
+        name: "STORAGE_OPERATION_TIMEOUT",
+        default: "5s",
+        meaning: "how long one call may take, such as 500ms or 5s, waiting for a connection included",
+    },
+    Setting { name: "STORAGE_MAX_VALUE_BYTES", default: "16777216", meaning: "the longest value" },
+    Setting {
+        name: "STORAGE_SWEEP_INTERVAL",
+        default: "60s",
+        meaning: "pause between two removals of expired rows (SQLite, Postgres, memory), or off",
+    },
+    Setting {
+        name: "STORAGE_EPHEMERAL_PREFIXES",
+        default: "",
+        meaning: "more key prefixes that hybrid keeps in Redis, such as draft:,quote:",
+    },
+];
+
+/// Where a setting came from; later ones win.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    DotEnv,
+    Environment,
+    Argument,
+}
+
+/// Settings by the names of their environment variables.
+///
+/// Explicit ones win over the process environment, that over a `.env` file in the working directory. An empty text
+/// counts as unset. Nothing is looked into before a backend is built.
+///
+/// ```
+/// use storage_factory::{Settings, get_storage_backend};
+///
+/// let settings = Settings::new().with("STORAGE_TYPE", "memory")?;
+/// let storage = get_storage_backend(&settings)?;
+/// assert_eq!(storage.name(), "memory");
+/// assert!(Settings::new().with("STORAGE_TYP", "memory").is_err());
+/// # Ok::<(), storage_core::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Settings {
+    values: BTreeMap<&'static str, (Origin, String)>,
+}
+
+impl Settings {
+    /// No settings: every default holds, whatever the environment says.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The settings of the process environment, and of a `.env` file in the working directory.
+    ///
+    /// # Errors
+    /// `Config` where a variable is not UTF-8 or the `.env` file cannot be read; a missing file is no error.
+    pub fn from_environment() -> Result<Self> {
+        let mut settings = Self::new();
+        for (name, text) in environment::dot_env()? {
+            settings.note(Origin::DotEnv, &name, text);
+        }
+        for setting in SETTINGS {
+            if let Some(text) = environment::variable(setting.name)? {
+                settings.note(Origin::Environment, setting.name, text);
+            }
+        }
+        Ok(settings)
+    }
+
+    /// Sets one explicitly: it wins over the environment. An empty text unsets it.
+    ///
+    /// # Errors
+    /// `Config` naming a setting that there is not, with the nearest that there is.
+    pub fn with(mut self, name: &str, text: impl Into<String>) -> Result<Self> {
+        if known(name).is_none() {
+            let error = Error::config(format!("there is no setting `{}`", name.escape_debug()));
+            return Err(error.with_hint(format!("the settings are {}", names())));
+        }
+        self.note(Origin::Argument, name, text.into());
+        Ok(self)
+    }
+
+    /// The text of a setting, where it is set.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(|(_, text)| text.trim()).filter(|text| !text.is_empty())
+    }
+
+    /// Keeps a text unless a stronger origin has spoken. Other programs' variables are passed over.
+    fn note(&mut self, origin: Origin, name: &str, text: String) {
+        let Some(name) = known(name) else { return };
+        if self.values.get(name).is_none_or(|(earlier, _)| *earlier <= origin) {
+            self.values.insert(name, (origin, text));
+        }
+    }
+}
+
+/// The names alone: URLs hold passwords.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.values.keys()).finish()
+    }
+}
+
+fn known(name: &str) -> Option<&'static str> {
+    SETTINGS.iter().map(|setting| setting.name).find(|known| *known == name)
+}
+
+fn names() -> String {
+    SETTINGS.map(|setting| setting.name).join(", ")
+}
