@@ -164,7 +164,7 @@ where
             tokio::time::sleep(config.interval.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
             loop {
                 match sweep().await {
-                    Ok(removed) if removed >= u64::from(config.batch) => {
+                    Ok(removed) if removed > 0 && removed >= u64::from(config.batch) => {
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }
                     Ok(_) => break,

@@ -57,20 +57,19 @@ pub fn check_entry(
     optional_ttl_millis(ttl).map_err(|error| error.with_key(key))
 }
 
-/// Checks what `compare_and_set` is given and returns the time to live in milliseconds.
+/// Checks what `compare_and_set` is given and returns the time to live in milliseconds. What is expected may have any size:
+/// a store may spell what was written longer.
 ///
 /// # Errors
 /// `InvalidInput` naming the key.
 pub fn check_swap(
     key: &str,
-    expected: &Expected,
     new: Option<&Json>,
     ttl: Option<Duration>,
     max_value_bytes: usize,
 ) -> Result<Option<u64>> {
     check_key(key)?;
-    let expected = if let Expected::Value(value) = expected { Some(value) } else { None };
-    for value in expected.into_iter().chain(new) {
+    if let Some(value) = new {
         check_value_size(value, max_value_bytes).map_err(|error| error.with_key(key))?;
     }
     optional_ttl_millis(ttl).map_err(|error| error.with_key(key))

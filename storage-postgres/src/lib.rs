@@ -1,1 +1,16 @@
-//! The Postgres backend of agent storage.
+#![doc = include_str!("../README.md")]
+
+mod backend;
+mod config;
+mod error;
+mod pool;
+mod scan;
+mod schema;
+mod session;
+mod sql;
+mod store;
+mod tls;
+mod value;
+
+pub use backend::PostgresBackend;
+pub use config::{PostgresConfig, SslMode, SslRoots};

@@ -174,7 +174,7 @@ impl StorageBackend for SqliteBackend {
         ttl: Option<Duration>,
     ) -> Result<bool> {
         let work = async {
-            let ttl = check_swap(key, &expected, new.as_ref(), ttl, self.store.config.max_value_bytes)?;
+            let ttl = check_swap(key, new.as_ref(), ttl, self.store.config.max_value_bytes)?;
             let name = key.to_owned();
             self.store.write(move |view| swap(view, &name, &expected, new.as_ref(), ttl)).await
         };

@@ -44,3 +44,8 @@ pub use servers::certificates::Certificates;
 pub use servers::postgres::{Postgres, PostgresOptions};
 pub use servers::redis::{AclUser, Redis, RedisCluster, RedisOptions};
 pub use servers::shared::SharedServers;
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

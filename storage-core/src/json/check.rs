@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{MAX_DEPTH, MAX_NUMBER_BYTES};
+use super::MAX_DEPTH;
 
 /// What is wrong, and at which byte. Never holds a part of the text.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,13 +24,15 @@ const NOT_JSON: &str = "it is not JSON";
 /// One bit a level says whether it is an object.
 const _: () = assert!(MAX_DEPTH <= u128::BITS as usize);
 
-pub(super) fn check(text: &str) -> Result<(), Fault> {
-    Checker { bytes: text.as_bytes(), text, at: 0, depth: 0, objects: 0 }.document()
+/// Checks a whole text; no number in it may be spelled with more than `max_number` bytes.
+pub(super) fn check(text: &str, max_number: usize) -> Result<(), Fault> {
+    Checker { bytes: text.as_bytes(), text, max_number, at: 0, depth: 0, objects: 0 }.document()
 }
 
 struct Checker<'a> {
     bytes: &'a [u8],
     text: &'a str,
+    max_number: usize,
     at: usize,
     depth: usize,
     objects: u128,
@@ -208,7 +210,7 @@ impl Checker<'_> {
     /// A number that does not plainly fit an `i64` must be a finite `f64`, and not one that shrinks to zero.
     fn float(&mut self, start: usize) -> Result<(), Fault> {
         let spelling = self.text.get(start..self.at).unwrap_or_default();
-        if spelling.len() > MAX_NUMBER_BYTES {
+        if spelling.len() > self.max_number {
             return self.fault("a number has more than 1,024 digits");
         }
         let mantissa = spelling.split(['e', 'E']).next().unwrap_or_default();

@@ -216,8 +216,7 @@ impl StorageBackend for MemoryBackend {
         new: Option<Json>,
         ttl: Option<Duration>,
     ) -> Result<bool> {
-        let ttl =
-            named("compare_and_set", check_swap(key, &expected, new.as_ref(), ttl, self.max_value_bytes))?;
+        let ttl = named("compare_and_set", check_swap(key, new.as_ref(), ttl, self.max_value_bytes))?;
         self.run("compare_and_set", |store| {
             if !expected.matches(store.value(key)) {
                 return Ok(false);

@@ -8,6 +8,7 @@
 )]
 
 mod configured;
+mod documents;
 mod hybrid;
 mod interop;
 mod outages;

@@ -1,0 +1,204 @@
+//! What an error of the driver means to the caller.
+//!
+//! The server's messages can quote values, so none is passed on: the SQLSTATE and our own words are.
+
+use std::{error::Error as StdError, time::Duration};
+
+use bb8_postgres::tokio_postgres;
+use storage_core::{Error, ErrorKind};
+
+/// Why a statement has no answer, and what that leaves open.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) state: State,
+}
+
+/// What is known about the statement that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The server refused it, or it never left: nothing was applied, and the same would happen again.
+    Refused,
+    /// The server rolled it back for another's sake: nothing was applied, and it may well succeed now.
+    RolledBack,
+    /// The server closed the connection instead of running it: nothing was applied.
+    Closed,
+    /// The connection broke while it was under way.
+    Lost,
+    /// The deadline passed while it was under way.
+    Late,
+}
+
+impl Failure {
+    pub(crate) fn late(limit: Duration) -> Self {
+        let error = Error::new(ErrorKind::Timeout, format!("no answer within {limit:?}"));
+        Self { error, state: State::Late }
+    }
+
+    /// The caller's error. A write that may have been applied is `OutcomeUnknown`.
+    pub(crate) fn into_error(self, write: bool) -> Error {
+        match self.state {
+            State::Lost | State::Late if write => {
+                Error::new(ErrorKind::OutcomeUnknown, self.error.message().to_owned())
+                    .with_hint("read the entry before writing again")
+            }
+            _ => self.error,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, state: State::Refused }
+    }
+}
+
+/// The failure of a statement on an open connection.
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        if let Some(code) = error.code() {
+            let state = match code.code() {
+                "40001" | "40P01" => State::RolledBack,
+                "57P01" | "57P03" => State::Closed,
+                // An emergency stop may come between the commit and its answer, and class 08 is how a pooler says that
+                // it has lost the server.
+                "57P02" => State::Lost,
+                code if code.starts_with("08") => State::Lost,
+                _ => State::Refused,
+            };
+            return Self { error: refused(code.code()), state };
+        }
+        match error.source().and_then(<dyn StdError>::downcast_ref::<std::io::Error>) {
+            Some(cause) if cause.kind() == std::io::ErrorKind::InvalidInput && !error.is_closed() => {
+                // The driver could not write the message: the arrays of one call are limited to 1 GiB.
+                Error::invalid_input("one call is too large for Postgres")
+                    .with_hint("split it into several")
+                    .into()
+            }
+            _ => Self {
+                error: Error::new(ErrorKind::Unavailable, "the connection to the server broke"),
+                state: State::Lost,
+            },
+        }
+    }
+}
+
+/// The error of an attempt to connect.
+pub(crate) fn connect_error(error: &tokio_postgres::Error) -> Error {
+    if let Some(code) = error.code() {
+        return refused(code.code());
+    }
+    let causes = || std::iter::successors(error.source(), |cause| StdError::source(*cause));
+    if let Some(cause) = causes().find_map(tls_cause) {
+        return Error::config(format!("the TLS handshake failed: {cause}"))
+            .with_hint("check sslmode, sslrootcert and the host's name");
+    }
+    if let Some(cause) = causes().find_map(<dyn StdError>::downcast_ref::<std::io::Error>) {
+        return Error::new(ErrorKind::Unavailable, format!("the server cannot be reached: {}", cause.kind()));
+    }
+    // The rest is told apart by the driver's own words alone; they hold no value.
+    match error.to_string().as_str() {
+        "error performing TLS handshake" => Error::config("the server does not speak TLS")
+            .with_hint("sslmode=prefer takes an unencrypted connection too"),
+        "authentication error" | "invalid configuration" => {
+            Error::new(ErrorKind::Unauthorized, "the login failed")
+                .with_hint("check user and password, and that the server offers a login with a password")
+        }
+        _ => Error::new(ErrorKind::Unavailable, "the server closed the connection before the login was done"),
+    }
+}
+
+/// What rustls says, which names certificates and hosts and holds no secret.
+fn tls_cause(cause: &(dyn StdError + 'static)) -> Option<String> {
+    let io = cause.downcast_ref::<std::io::Error>()?;
+    io.get_ref()?.downcast_ref::<rustls::Error>().map(ToString::to_string)
+}
+
+fn refused(code: &str) -> Error {
+    let (kind, message, hint) = meaning(code);
+    let error = Error::new(kind, format!("{message} (SQLSTATE {code})"));
+    if hint.is_empty() { error } else { error.with_hint(hint) }
+}
+
+/// What an SQLSTATE means to the caller: kind, words and a hint. A statement that was refused applied nothing.
+fn meaning(code: &str) -> (ErrorKind, &'static str, &'static str) {
+    use ErrorKind::{Config, Corrupt, InvalidInput, Timeout, Unauthorized, Unavailable};
+    let class = code.get(..2).unwrap_or_default();
+    match (code, class) {
+        ("57014", _) => (Timeout, "the server ended the statement at its time limit", ""),
+        ("57P01" | "57P02" | "57P03", _) => (Unavailable, "the server is stopping or starting", ""),
+        ("53300", _) => (
+            Unavailable,
+            "the server has no connection left",
+            "lower POSTGRES_POOL_MAX or raise max_connections",
+        ),
+        ("53100", _) => (Unavailable, "the server's disk is full", ""),
+        ("25006", _) => (
+            Unavailable,
+            "the server takes no writes",
+            "it may be a standby: name the primary, or several hosts with target_session_attrs=read-write",
+        ),
+        ("40001" | "40P01", _) => (Unavailable, "the server rolled back in favour of others", ""),
+        ("42501", _) => (Unauthorized, "the role may not do this", "grant it the rights on the table"),
+        (_, "28") => (Unauthorized, "the login was refused", "check user, password and pg_hba.conf"),
+        ("3D000", _) => (Config, "the database does not exist", "create it, or correct the URL"),
+        ("3F000", _) => (Config, "the schema does not exist", ""),
+        ("42P01", _) => (Unavailable, "the table is gone", "connect again to create it"),
+        ("08P01", _) => {
+            (Config, "the server or a pooler refused the settings", "behind a pooler set `pooler`")
+        }
+        (_, "26") | ("42P05", _) => {
+            (Config, "a prepared statement was lost", "behind a pooler in transaction mode set `pooler`")
+        }
+        ("54000", _) | (_, "22") => (InvalidInput, "Postgres cannot keep this value", ""),
+        ("XX001" | "XX002", _) => (Corrupt, "the server found its data damaged", ""),
+        (_, "42") => (Config, "the table kv_store has another shape than expected", ""),
+        _ => (Unavailable, "the server refused the statement", ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sqlstates_by_table() {
+        use ErrorKind::*;
+        for (code, kind) in [
+            ("57014", Timeout),
+            ("57P01", Unavailable),
+            ("57P03", Unavailable),
+            ("53300", Unavailable),
+            ("53100", Unavailable),
+            ("25006", Unavailable),
+            ("40P01", Unavailable),
+            ("28P01", Unauthorized),
+            ("28000", Unauthorized),
+            ("42501", Unauthorized),
+            ("3D000", Config),
+            ("26000", Config),
+            ("42804", Config),
+            ("42P01", Unavailable),
+            ("22P05", InvalidInput),
+            ("54000", InvalidInput),
+            ("XX001", Corrupt),
+            ("P0001", Unavailable),
+            ("", Unavailable),
+        ] {
+            assert_eq!(meaning(code).0, kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn only_a_write_that_was_under_way_has_an_unknown_outcome() {
+        let kind = |state, write| {
+            let error = Error::new(ErrorKind::Unavailable, "broke");
+            Failure { error, state }.into_error(write).kind()
+        };
+        assert_eq!(kind(State::Lost, true), ErrorKind::OutcomeUnknown);
+        assert_eq!(kind(State::Late, true), ErrorKind::OutcomeUnknown);
+        assert_eq!(kind(State::Lost, false), ErrorKind::Unavailable);
+        assert_eq!(kind(State::Refused, true), ErrorKind::Unavailable);
+        assert_eq!(kind(State::RolledBack, true), ErrorKind::Unavailable);
+    }
+}

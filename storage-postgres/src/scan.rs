@@ -1,0 +1,157 @@
+//! Listing in pages: each continues after the last key of the one before, so no connection is held in between.
+
+use std::time::SystemTime;
+
+use bb8_postgres::tokio_postgres::Row;
+use serde_json::{Map, Value};
+use storage_core::{Filter, Glob, Json, Record, Result, Scan, from_epoch_seconds};
+use tokio::time::Instant;
+
+use crate::{
+    pool::Pool,
+    sql::Query,
+    store::{column, value},
+    value::Jsonb,
+};
+
+/// How many rows a page has at most, and the first one, whose rows' size is not known yet.
+const MAX_ROWS: usize = 4_096;
+const FIRST_ROWS: usize = 256;
+/// How many bytes of rows are held at once, or one row.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where a listing stands.
+pub(crate) struct Cursor {
+    scan: Scan,
+    contained: Option<Json>,
+    from: String,
+    before: String,
+    rows: usize,
+}
+
+/// What a page yields: a corrupt entry is an item of its own.
+pub(crate) type Items = Vec<Result<Record>>;
+
+impl Cursor {
+    pub(crate) fn new(scan: Scan) -> Self {
+        let (from, before) = bounds(scan.glob());
+        Self { contained: contained(scan.filters()), scan, from, before, rows: FIRST_ROWS }
+    }
+
+    /// The next page, and where to go on; `None` at the end.
+    pub(crate) async fn page(mut self, pool: &Pool, deadline: Instant) -> Result<(Items, Option<Self>)> {
+        let limit = i64::try_from(self.rows).unwrap_or(i64::MAX);
+        let contained = self.contained.as_ref().map(Jsonb);
+        let read = if self.scan.reads_values() {
+            let params: [&(dyn bb8_postgres::tokio_postgres::types::ToSql + Sync); 4] =
+                [&self.from, &self.before, &limit, &contained];
+            pool.read(deadline, Query::Entries, &params, PAGE_BYTES).await?
+        } else {
+            pool.read(deadline, Query::Keys, &[&self.from, &self.before, &limit], PAGE_BYTES).await?
+        };
+        let mut items = Vec::with_capacity(read.rows.len());
+        for row in &read.rows {
+            items.extend(self.item(row)?);
+        }
+        let Some(last) = read.rows.last() else { return Ok((items, None)) };
+        if read.complete && read.rows.len() < self.rows {
+            return Ok((items, None));
+        }
+        self.from = after(column(last, 0)?);
+        let bytes: usize = read.rows.iter().map(Row::raw_size_bytes).sum();
+        // Half a page, so that rows of somewhat different size still fit.
+        self.rows = (PAGE_BYTES / 2 * read.rows.len() / bytes.max(1)).clamp(1, MAX_ROWS);
+        Ok((items, Some(self)))
+    }
+
+    /// The item of a row, where the pattern and the filters let it pass.
+    fn item(&self, row: &Row) -> Result<Option<Result<Record>>> {
+        let key: &str = column(row, 0)?;
+        if !self.scan.glob().matches(key) {
+            return Ok(None);
+        }
+        let expires_at = if self.scan.wants_expiry() { expiry(row)? } else { None };
+        let read = self.scan.reads_values().then(|| value(row, 2, key)).transpose();
+        Ok(match read {
+            Ok(value) => self.scan.record(key.to_owned(), value, expires_at).map(Ok),
+            Err(error) => Some(Err(error)),
+        })
+    }
+}
+
+fn expiry(row: &Row) -> Result<Option<SystemTime>> {
+    Ok(column::<Option<f64>>(row, 1)?.and_then(from_epoch_seconds))
+}
+
+/// The first key that may match, and the first one after all that may.
+fn bounds(glob: &Glob) -> (String, String) {
+    let before = match glob.exact() {
+        Some(key) => after(key),
+        // No key of 1,024 bytes comes after this.
+        None => glob.upper_bound().unwrap_or_else(|| "\u{10ffff}".repeat(257)),
+    };
+    (glob.literal_prefix().to_owned(), before)
+}
+
+/// The least text after `key`: no text holds a NUL.
+fn after(key: &str) -> String {
+    format!("{key}\u{1}")
+}
+
+/// An object that every value which passes the filters contains. Numbers are left out: JSONB tells some apart that are
+/// equal here.
+fn contained(filters: &[Filter]) -> Option<Json> {
+    let mut object = Map::new();
+    for filter in filters {
+        if let (Some(path), Value::String(_) | Value::Bool(_) | Value::Null) =
+            (filter.plain_path(), filter.equals())
+        {
+            insert(&mut object, path, filter.equals());
+        }
+    }
+    if object.is_empty() { None } else { Json::from_serialize(&object).ok() }
+}
+
+/// Puts a field where it goes, unless another filter has already said something else about the place.
+fn insert(object: &mut Map<String, Value>, path: &[String], equals: &Value) {
+    let Some((name, rest)) = path.split_first() else { return };
+    let empty = || if rest.is_empty() { equals.clone() } else { Value::Object(Map::new()) };
+    let place = object.entry(name).or_insert_with(empty);
+    if let (Value::Object(inner), false) = (place, rest.is_empty()) {
+        insert(inner, rest, equals);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn filters_merge_into_one_object_without_numbers() {
+        let filters = [
+            Filter::new("status", "active"),
+            Filter::new("product.id", "p-1"),
+            Filter::new("product.live", true),
+            Filter::new("n", 5),
+            Filter::new("status", "other"),
+            Filter::new("status.deep", "no"),
+            Filter::new("a b", "not plain"),
+        ];
+        let expected = json!({"status": "active", "product": {"id": "p-1", "live": true}});
+        assert_eq!(contained(&filters).unwrap(), Json::from_serialize(&expected).unwrap());
+        assert_eq!(contained(&[Filter::new("n", 5)]), None);
+        assert_eq!(contained(&[Filter::new("s", "a\0")]), None);
+    }
+
+    #[test]
+    fn bounds_hold_every_match() {
+        let bounds = |pattern: &str| bounds(&Glob::new(pattern).unwrap());
+        assert_eq!(bounds("deal:*"), ("deal:".into(), "deal;".into()));
+        assert_eq!(bounds("deal:1"), ("deal:1".into(), "deal:1\u{1}".into()));
+        let (from, before) = bounds("*");
+        assert_eq!(from, "");
+        assert!("\u{10ffff}".repeat(256) < before);
+    }
+}

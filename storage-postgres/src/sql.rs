@@ -1,0 +1,209 @@
+//! The statements. Every one is about arrays where it can be: one key is the array of one.
+
+use bb8_postgres::tokio_postgres::types::Type;
+
+/// The server's time as `expires_at` counts it, for judging what has expired: one moment for a whole statement.
+///
+/// Not `clock_timestamp()`: it could differ between two places of one statement, and no index serves it. A statement
+/// that had to wait judges by the moment it was sent, so nothing is taken for expired too early.
+const NOW: &str = "extract(epoch FROM statement_timestamp())::float8";
+
+/// A statement by its purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Query {
+    Get,
+    Exists,
+    Set,
+    Delete,
+    /// Replaces a value by another, if it is the expected one.
+    Swap,
+    /// Deletes a value, if it is the expected one.
+    Remove,
+    /// Writes a value, if there is none.
+    Create,
+    Increment,
+    Ttl,
+    Expire,
+    Persist,
+    /// A page of keys.
+    Keys,
+    /// A page of entries.
+    Entries,
+    /// Deletes those of some keys that have expired.
+    Purge,
+    /// Deletes some of what has expired.
+    Sweep,
+    Stats,
+    Ping,
+}
+
+impl Query {
+    /// Whether a lost answer leaves the outcome unknown. A sweep may be repeated as often as you like.
+    pub(crate) fn is_write(self) -> bool {
+        matches!(
+            self,
+            Self::Set
+                | Self::Delete
+                | Self::Swap
+                | Self::Remove
+                | Self::Create
+                | Self::Increment
+                | Self::Expire
+                | Self::Persist
+        )
+    }
+
+    /// The types of the parameters: named, so that a statement need not be prepared to be sent.
+    pub(crate) fn types(self) -> &'static [Type] {
+        match self {
+            Self::Get | Self::Exists | Self::Delete | Self::Purge => &[Type::TEXT_ARRAY],
+            Self::Set => &[Type::TEXT_ARRAY, Type::JSONB_ARRAY, Type::INT8_ARRAY],
+            Self::Swap => &[Type::TEXT, Type::JSONB, Type::JSONB, Type::INT8],
+            Self::Remove => &[Type::TEXT, Type::JSONB],
+            Self::Create => &[Type::TEXT, Type::JSONB, Type::INT8],
+            Self::Increment => &[Type::TEXT, Type::INT8, Type::INT8],
+            Self::Ttl | Self::Persist | Self::Stats => &[Type::TEXT],
+            Self::Expire => &[Type::TEXT, Type::INT8],
+            Self::Keys => &[Type::TEXT, Type::TEXT, Type::INT8],
+            Self::Entries => &[Type::TEXT, Type::TEXT, Type::INT8, Type::JSONB],
+            Self::Sweep => &[Type::INT8],
+            Self::Ping => &[],
+        }
+    }
+
+    /// The statement on `table`.
+    pub(crate) fn text(self, table: &str) -> String {
+        match self {
+            Self::Get => {
+                format!("SELECT key, value FROM {table} e WHERE key = ANY($1) AND {live}", live = live())
+            }
+            Self::Exists => {
+                format!("SELECT key FROM {table} e WHERE key = ANY($1) AND {live}", live = live())
+            }
+            Self::Set => format!(
+                "INSERT INTO {table} AS e (key, value, expires_at) \
+                 SELECT key, value, {expiry} FROM unnest($1, $2, $3) AS new (key, value, ttl) \
+                 ON CONFLICT (key) DO UPDATE SET {replace}",
+                expiry = expiry("ttl"),
+                replace = REPLACE
+            ),
+            Self::Delete => delete(table),
+            Self::Swap => format!(
+                "UPDATE {table} e SET value = $3, expires_at = {expiry} \
+                 WHERE key = $1 AND value = $2 AND {live} RETURNING 1",
+                expiry = expiry("$4"),
+                live = live()
+            ),
+            Self::Remove => {
+                format!(
+                    "DELETE FROM {table} e WHERE key = $1 AND value = $2 AND {live} RETURNING 1",
+                    live = live()
+                )
+            }
+            Self::Create => format!(
+                "INSERT INTO {table} AS e (key, value, expires_at) VALUES ($1, $2, {expiry}) \
+                 ON CONFLICT (key) DO UPDATE SET {REPLACE} WHERE e.expires_at <= {NOW} RETURNING 1",
+                expiry = expiry("$3")
+            ),
+            Self::Increment => increment(table),
+            Self::Ttl => {
+                format!("SELECT expires_at - {NOW} FROM {table} e WHERE key = $1 AND {live}", live = live())
+            }
+            Self::Expire => format!(
+                "UPDATE {table} e SET expires_at = {expiry} WHERE key = $1 AND {live} RETURNING 1",
+                expiry = expiry("$2"),
+                live = live()
+            ),
+            Self::Persist => {
+                format!(
+                    "UPDATE {table} e SET expires_at = NULL WHERE key = $1 AND {live} RETURNING 1",
+                    live = live()
+                )
+            }
+            Self::Keys => page(table, "key, expires_at", ""),
+            // What the filters certainly turn away; those that remain are judged again.
+            Self::Entries => page(table, "key, expires_at, value", " AND ($4::jsonb IS NULL OR value @> $4)"),
+            Self::Purge => format!("DELETE FROM {table} WHERE key = ANY($1) AND expires_at <= {NOW}"),
+            Self::Sweep => sweep(table),
+            Self::Stats => stats(table),
+            Self::Ping => "SELECT 1".to_owned(),
+        }
+    }
+}
+
+/// Whether the row `e` has not expired.
+fn live() -> String {
+    format!("(e.expires_at IS NULL OR e.expires_at > {NOW})")
+}
+
+/// `expires_at` for a time to live in milliseconds, rounded up so that nothing expires early.
+fn expiry(ttl: &str) -> String {
+    format!("ceil(extract(epoch FROM clock_timestamp())::float8 * 1000 + {ttl}) / 1000")
+}
+
+const REPLACE: &str = "value = excluded.value, expires_at = excluded.expires_at";
+
+/// Locks in the order of the keys, as upserts do, so that two calls never wait for each other.
+fn delete(table: &str) -> String {
+    format!(
+        "WITH doomed AS MATERIALIZED ( \
+             SELECT key FROM {table} WHERE key = ANY($1) ORDER BY key COLLATE \"C\" FOR UPDATE) \
+         DELETE FROM {table} e USING doomed WHERE e.key = doomed.key RETURNING {live}",
+        live = live()
+    )
+}
+
+/// Answers no row where the value is no integer or the sum would overflow.
+fn increment(table: &str) -> String {
+    let range = "BETWEEN -9223372036854775808 AND 9223372036854775807";
+    format!(
+        "INSERT INTO {table} AS e (key, value, expires_at) VALUES ($1, to_jsonb($2), {expiry}) \
+         ON CONFLICT (key) DO UPDATE SET \
+             value = CASE WHEN {live} THEN to_jsonb((e.value::numeric + $2)::int8) ELSE excluded.value END, \
+             expires_at = CASE WHEN {live} THEN e.expires_at ELSE excluded.expires_at END \
+         WHERE CASE \
+             WHEN e.expires_at <= {NOW} THEN true \
+             WHEN jsonb_typeof(e.value) = 'number' THEN e.value::numeric % 1 = 0 \
+                 AND e.value::numeric {range} AND e.value::numeric + $2 {range} \
+             ELSE false END \
+         RETURNING value::int8",
+        expiry = expiry("$3"),
+        live = live()
+    )
+}
+
+/// From `$1` on, before `$2`, in the order of the bytes whatever the collation of the database is.
+fn page(table: &str, columns: &str, filter: &str) -> String {
+    format!(
+        "SELECT {columns} FROM {table} e WHERE key COLLATE \"C\" >= $1 AND key COLLATE \"C\" < $2 \
+         AND {live}{filter} ORDER BY key COLLATE \"C\" LIMIT $3",
+        live = live()
+    )
+}
+
+/// Passes over rows that somebody is writing, and looks again before it deletes: a value written since stays.
+fn sweep(table: &str) -> String {
+    format!(
+        "WITH gone AS ( \
+             DELETE FROM {table} WHERE expires_at <= {NOW} AND key = ANY(ARRAY( \
+                 SELECT key FROM {table} WHERE expires_at <= {NOW} \
+                 ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)) \
+             RETURNING 1) \
+         SELECT count(*) FROM gone"
+    )
+}
+
+/// Counts a small table and takes the planner's estimate of a large one.
+fn stats(table: &str) -> String {
+    format!(
+        "SELECT CASE WHEN pg_relation_size(c.oid) < 64 * 1024 * 1024 OR c.reltuples < 0 \
+             THEN (SELECT count(*) FROM {table}) ELSE c.reltuples::int8 END, \
+             pg_total_relation_size(c.oid), current_setting('server_version') \
+         FROM pg_class c WHERE c.oid = to_regclass($1)"
+    )
+}
+
+/// A name as it stands in SQL, whatever is in it.
+pub(crate) fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

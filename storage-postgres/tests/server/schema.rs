@@ -1,0 +1,144 @@
+use futures::future::join_all;
+use storage_core::{Json, StorageBackend};
+use storage_postgres::PostgresConfig;
+
+use crate::common::{
+    config, database, eventually, open, outside, outside_at, schema, unique, url, with_login,
+};
+
+async fn indexes(schema: &str) -> Vec<String> {
+    let sql = "SELECT indexname::text FROM pg_indexes WHERE schemaname = $1 ORDER BY 1";
+    let rows = outside().await.query(sql, &[&schema]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_backends_connecting_at_once_make_the_schema_once() {
+    let config = config("at once");
+    let backends: Vec<_> = (0..16).map(|_| open(config.clone())).collect();
+    for connected in join_all(backends.iter().map(StorageBackend::connect)).await {
+        connected.unwrap();
+    }
+    let made = indexes(config.schema.as_deref().unwrap()).await;
+    assert_eq!(made, ["idx_kv_expires", "idx_kv_key_c", "kv_store_pkey"]);
+    backends[0].set("k", Json::from(1), None).await.unwrap();
+    assert!(backends[15].exists("k").await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_makes_the_table_at_the_same_time_is_no_error() {
+    let config = config("python");
+    let quoted = schema(&config);
+    outside().await.batch_execute(&format!("CREATE SCHEMA {quoted}")).await.unwrap();
+    let theirs = format!(
+        "CREATE TABLE IF NOT EXISTS {quoted}.kv_store \
+         (key TEXT PRIMARY KEY, value JSONB NOT NULL, expires_at DOUBLE PRECISION); \
+         CREATE INDEX IF NOT EXISTS idx_kv_expires ON {quoted}.kv_store (expires_at) WHERE expires_at IS NOT NULL"
+    );
+    let makers = (0..8).map(|_| async {
+        // Postgres lets all but one of them fail.
+        drop(outside().await.batch_execute(&theirs).await);
+    });
+    let backends: Vec<_> = (0..8).map(|_| open(config.clone())).collect();
+    let connects = join_all(backends.iter().map(StorageBackend::connect));
+    let (connected, _) = futures::future::join(connects, join_all(makers)).await;
+    for connected in connected {
+        connected.unwrap();
+    }
+    assert_eq!(
+        indexes(config.schema.as_deref().unwrap()).await,
+        ["idx_kv_expires", "idx_kv_key_c", "kv_store_pkey"]
+    );
+}
+
+#[tokio::test]
+async fn the_columns_are_those_of_the_python_agents() {
+    let config = config("columns");
+    open(config.clone()).connect().await.unwrap();
+    let sql = "SELECT column_name::text, data_type::text, is_nullable::text FROM information_schema.columns \
+               WHERE table_schema = $1 AND table_name = 'kv_store' ORDER BY ordinal_position";
+    let rows = outside().await.query(sql, &[&config.schema]).await.unwrap();
+    let columns: Vec<(String, String, String)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let column = |name: &str, kind: &str, null: &str| (name.to_owned(), kind.to_owned(), null.to_owned());
+    assert_eq!(
+        columns,
+        [
+            column("key", "text", "NO"),
+            column("value", "jsonb", "NO"),
+            column("expires_at", "double precision", "YES")
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_database_in_another_collation_lists_by_bytes_and_through_the_index() {
+    let url = database("collation", "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'").await;
+    let backend = open(PostgresConfig::from_url(&url).unwrap());
+    backend.connect().await.unwrap();
+    let mut keys =
+        ["deal:a", "deal:B", "deal:b", "deal:_", "deal:é", "Deal:c", "deal;", "deal:A-1", "deal:a1"];
+    for key in keys {
+        backend.set(key, Json::from(1), None).await.unwrap();
+    }
+    keys.sort_unstable();
+    let deals: Vec<_> = keys.iter().copied().filter(|key| key.starts_with("deal:")).collect();
+    assert_eq!(backend.keys("deal:*").await.unwrap(), deals);
+    assert_eq!(backend.keys("*").await.unwrap(), keys);
+    // A session reports what it did as it ends.
+    backend.disconnect().await.unwrap();
+    let client = outside_at(&url).await;
+    let natural = client.query("SELECT key FROM kv_store ORDER BY key", &[]).await.unwrap();
+    let natural: Vec<String> = natural.iter().map(|row| row.get(0)).collect();
+    assert_ne!(natural, keys, "else this test shows nothing");
+    eventually("the listings went through the index in byte order", async || {
+        let sql = "SELECT idx_scan >= 2 FROM pg_stat_user_indexes WHERE indexrelname = 'idx_kv_key_c'";
+        client.query_one(sql, &[]).await.unwrap().get(0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_table_without_our_indexes_gets_them_and_keeps_its_rows() {
+    let config = config("legacy");
+    let quoted = schema(&config);
+    let legacy = format!(
+        "CREATE SCHEMA {quoted}; \
+         CREATE TABLE {quoted}.kv_store (key text NOT NULL PRIMARY KEY, value jsonb NOT NULL, expires_at double precision); \
+         CREATE INDEX idx_kv_expires ON {quoted}.kv_store (expires_at) WHERE expires_at IS NOT NULL; \
+         INSERT INTO {quoted}.kv_store VALUES ('deal:1', '{{\"status\": \"active\"}}', NULL), ('quote:old', '1', 1)"
+    );
+    outside().await.batch_execute(&legacy).await.unwrap();
+    let backend = open(config.clone());
+    backend.connect().await.unwrap();
+    assert_eq!(backend.keys("*").await.unwrap(), ["deal:1"]);
+    assert_eq!(
+        indexes(config.schema.as_deref().unwrap()).await,
+        ["idx_kv_expires", "idx_kv_key_c", "kv_store_pkey"]
+    );
+}
+
+#[tokio::test]
+async fn a_role_without_the_right_to_create_uses_what_is_there() {
+    let config = config("granted");
+    let owner = open(config.clone());
+    owner.connect().await.unwrap();
+    let (role, quoted) = (unique("reader"), schema(&config));
+    let client = outside().await;
+    let grants = format!(
+        "CREATE ROLE \"{role}\" LOGIN PASSWORD 'pw'; GRANT USAGE ON SCHEMA {quoted} TO \"{role}\"; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON {quoted}.kv_store TO \"{role}\""
+    );
+    client.batch_execute(&grants).await.unwrap();
+    let mut theirs = PostgresConfig::from_url(&with_login(&url(), &role, "pw")).unwrap();
+    theirs.schema = config.schema.clone();
+    let backend = open(theirs.clone());
+    backend.connect().await.unwrap();
+    backend.set("k", Json::from(1), None).await.unwrap();
+    assert!(owner.exists("k").await.unwrap());
+    // Somebody else's table without our index, which only its owner may make.
+    client.batch_execute(&format!("DROP INDEX {quoted}.idx_kv_key_c")).await.unwrap();
+    let backend = open(theirs);
+    backend.connect().await.unwrap();
+    assert_eq!(backend.keys("*").await.unwrap(), ["k"]);
+}
