@@ -2,9 +2,9 @@
 
 use std::{borrow::Cow, error::Error as _, fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use bb8_postgres::tokio_postgres::config::{Config as Driver, Host, SslMode as DriverSslMode};
 use percent_encoding::percent_decode_str;
 use storage_core::{DEFAULT_MAX_VALUE_BYTES, DEFAULT_OPERATION_TIMEOUT, Error, Result, SweepConfig};
+use tokio_postgres::config::{Config as Driver, Host, SslMode as DriverSslMode};
 
 use crate::sql::quote_identifier;
 
@@ -235,7 +235,7 @@ fn decode(text: &str) -> Result<PathBuf> {
 
 /// What the driver's parser says names an option or a part, never a value.
 #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
-fn wrong_url(error: bb8_postgres::tokio_postgres::Error) -> Error {
+fn wrong_url(error: tokio_postgres::Error) -> Error {
     let what = error.source().map_or(Cow::Borrowed("it cannot be read"), |what| what.to_string().into());
     Error::config(format!("the Postgres URL is not usable: {what}"))
 }

@@ -4,7 +4,6 @@
 
 use std::{error::Error as StdError, time::Duration};
 
-use bb8_postgres::tokio_postgres;
 use storage_core::{Error, ErrorKind};
 
 /// Why a statement has no answer, and what that leaves open.

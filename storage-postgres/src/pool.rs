@@ -2,16 +2,14 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bb8_postgres::{
-    bb8::{self, ManageConnection, PooledConnection, QueueStrategy},
-    tokio_postgres::{self, Row},
-};
+use bb8::{ManageConnection, PooledConnection, QueueStrategy};
 use storage_core::{Error, ErrorKind, Result};
 use tokio::{
     runtime::Handle,
     sync::watch,
     time::{Instant, timeout_at},
 };
+use tokio_postgres::Row;
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::TaskTracker;
 

@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use bb8_postgres::tokio_postgres::Row;
 use serde_json::{Map, Value};
 use storage_core::{Filter, Glob, Json, Record, Result, Scan, from_epoch_seconds};
 use tokio::time::Instant;
+use tokio_postgres::Row;
 
 use crate::{
     pool::Pool,
@@ -43,7 +43,7 @@ impl Cursor {
         let limit = i64::try_from(self.rows).unwrap_or(i64::MAX);
         let contained = self.contained.as_ref().map(Jsonb);
         let read = if self.scan.reads_values() {
-            let params: [&(dyn bb8_postgres::tokio_postgres::types::ToSql + Sync); 4] =
+            let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
                 [&self.from, &self.before, &limit, &contained];
             pool.read(deadline, Query::Entries, &params, PAGE_BYTES).await?
         } else {

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use bb8_postgres::tokio_postgres::{self, Client, types::Type};
 use storage_core::{Error, ErrorKind, Result};
+use tokio_postgres::{Client, types::Type};
 
 use crate::{PostgresConfig, error::Failure, sql::quote_identifier};
 

@@ -2,13 +2,11 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use bb8_postgres::{
-    bb8::{ErrorSink, ManageConnection},
-    tokio_postgres::{self, Client, Row, RowStream, Statement, config::Config as Driver, types::ToSql},
-};
+use bb8::{ErrorSink, ManageConnection};
 use futures::{TryStreamExt, future::join4};
 use storage_core::{Error, ErrorKind, Result};
 use tokio::sync::watch;
+use tokio_postgres::{Client, Row, RowStream, Statement, config::Config as Driver, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::TaskTracker;
 

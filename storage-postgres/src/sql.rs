@@ -1,6 +1,6 @@
 //! The statements. Every one is about arrays where it can be: one key is the array of one.
 
-use bb8_postgres::tokio_postgres::types::Type;
+use tokio_postgres::types::Type;
 
 /// The server's time as `expires_at` counts it, for judging what has expired: one moment for a whole statement.
 ///

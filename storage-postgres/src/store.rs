@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use bb8_postgres::tokio_postgres::Row;
 use storage_core::{
     Batch, BatchOperation, Entry, Error, ErrorKind, Expected, Expiry, Json, Result, optional_ttl_millis,
 };
 use tokio::time::Instant;
+use tokio_postgres::Row;
 
 use crate::{
     pool::Pool,
@@ -48,10 +48,7 @@ impl<'a> Columns<'a> {
 }
 
 /// A row's column; an answer of another shape means that the table is not ours.
-pub(crate) fn column<'a, T: bb8_postgres::tokio_postgres::types::FromSql<'a>>(
-    row: &'a Row,
-    at: usize,
-) -> Result<T> {
+pub(crate) fn column<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) -> Result<T> {
     row.try_get(at).map_err(|_| Error::corrupt("the server's answer has another shape than expected"))
 }
 

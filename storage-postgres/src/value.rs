@@ -2,9 +2,9 @@
 
 use std::error::Error as StdError;
 
-use bb8_postgres::tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 use bytes::{BufMut, BytesMut};
 use storage_core::Json;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
 const VERSION: u8 = 1;
 

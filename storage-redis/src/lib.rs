@@ -1,1 +1,19 @@
-//! The Redis and Redis Cluster backend of agent storage.
+#![doc = include_str!("../README.md")]
+
+mod backend;
+mod cluster;
+mod config;
+mod connect;
+mod error;
+mod operations;
+mod pool;
+mod pub_sub;
+mod reply;
+mod router;
+mod scan;
+mod script;
+mod stats;
+mod url;
+
+pub use backend::RedisBackend;
+pub use config::RedisConfig;

@@ -1,4 +1,5 @@
 //! The SQLite backend keeps the whole contract.
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 use std::{path::Path, sync::Arc};
 

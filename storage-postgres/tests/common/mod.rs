@@ -7,17 +7,9 @@ use std::{
     time::Duration,
 };
 
-use bb8_postgres::tokio_postgres::{Client, NoTls};
 use storage_postgres::{PostgresBackend, PostgresConfig};
-
-/// A variable that the harness exports.
-pub(crate) fn variable(name: &str) -> String {
-    #[allow(clippy::disallowed_methods, reason = "the harness hands its servers over in the environment")]
-    let value = std::env::var(name);
-    value.unwrap_or_else(|_| {
-        panic!("{name} is not set: run `cargo xtask test`, or `cargo xtask servers` and copy its variables")
-    })
-}
+pub(crate) use storage_tests::variable;
+use tokio_postgres::{Client, NoTls};
 
 pub(crate) fn url() -> String {
     variable("STORAGE_TEST_POSTGRES_URL")
@@ -53,7 +45,7 @@ pub(crate) async fn outside() -> Client {
 }
 
 pub(crate) async fn outside_at(url: &str) -> Client {
-    let (client, connection) = bb8_postgres::tokio_postgres::connect(url, NoTls).await.unwrap();
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
 }

@@ -1,0 +1,138 @@
+//! How a [`RedisBackend`](crate::RedisBackend) is set up.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use storage_core::{DEFAULT_MAX_VALUE_BYTES, DEFAULT_OPERATION_TIMEOUT, Error, Result};
+
+use crate::{error::NAME, url};
+
+/// The namespace unless another is set: what the Python buyer agent uses.
+const DEFAULT_NAMESPACE: &str = "ad_buyer:";
+/// More connections than this only cost: each carries any number of calls at once.
+const MAX_CONNECTIONS: u32 = 64;
+
+/// How a [`RedisBackend`](crate::RedisBackend) is set up. Made from a URL; the fields may then be changed.
+///
+/// ```
+/// use storage_redis::RedisConfig;
+///
+/// let mut config = RedisConfig::from_url("rediss://agent:s%40cret@cache.example/2")?;
+/// config.namespace = "ad_seller:".to_owned();
+/// assert!(!format!("{config:?}").contains("cret"));
+/// # Ok::<(), storage_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct RedisConfig {
+    /// What stands before every key and channel. May be empty; holds no NUL, and on Redis Cluster no `{` or `}`:
+    /// there a brace would decide which node every key lives on.
+    pub namespace: String,
+    /// How many connections are kept to each server, 1 to 64. Calls share them; with two or more, the last one
+    /// carries the large transfers (listings, groups of keys), so that those hold up no single call.
+    pub connections: u32,
+    /// How long a call may take, waiting for a connection included.
+    pub operation_timeout: Duration,
+    /// How long opening one connection may take.
+    pub connect_timeout: Duration,
+    /// The longest value, in bytes.
+    pub max_value_bytes: usize,
+    /// The certificate authorities (a PEM file) that may have signed the server's certificate, instead of those that
+    /// the system trusts. The certificate is verified in any case.
+    pub tls_ca: Option<PathBuf>,
+    pub(crate) server: Server,
+}
+
+/// Where the server is and who asks.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Server {
+    /// One, or the first nodes to ask of a cluster.
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) cluster: bool,
+    pub(crate) tls: bool,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) database: u32,
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Address {
+    Tcp { host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+impl RedisConfig {
+    /// The settings of a URL; everything that it does not say has its default.
+    ///
+    /// - `redis://[user[:password]@]host[:port][/database]`, with TLS `rediss://`
+    /// - `redis+unix:///path/of/socket[?db=1][&user=..][&password=..]`, also written `unix://`
+    /// - Redis Cluster: `redis-cluster://[user:password@]host:port,host:port`, with TLS `rediss-cluster://`, or a list
+    ///   of `redis://` URLs separated by commas
+    ///
+    /// User and password are percent-decoded.
+    ///
+    /// # Errors
+    /// `Config` naming what is wrong; nothing of the URL is quoted.
+    pub fn from_url(url: &str) -> Result<Self> {
+        Ok(Self {
+            namespace: DEFAULT_NAMESPACE.to_owned(),
+            connections: 3,
+            operation_timeout: DEFAULT_OPERATION_TIMEOUT,
+            connect_timeout: Duration::from_secs(3),
+            max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
+            tls_ca: None,
+            server: url::parse(url).map_err(|error| error.at(NAME, "config"))?,
+        })
+    }
+
+    /// Checks what the fields hold.
+    pub(crate) fn check(&self) -> Result<()> {
+        let wrong = if self.namespace.contains('\0') {
+            "the namespace may not hold a NUL character".to_owned()
+        } else if self.server.cluster && self.namespace.contains(['{', '}']) {
+            "on Redis Cluster the namespace may not hold { or }: they decide where keys live".to_owned()
+        } else if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
+            format!("connections must be 1 to {MAX_CONNECTIONS}")
+        } else if self.operation_timeout.is_zero() || self.connect_timeout.is_zero() {
+            "a timeout may not be zero".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::config(wrong).at(NAME, "config"))
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("namespace", &self.namespace)
+            .field("connections", &self.connections)
+            .field("operation_timeout", &self.operation_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("max_value_bytes", &self.max_value_bytes)
+            .field("tls_ca", &self.tls_ca)
+            .field("server", &self.server)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("addresses", &self.addresses)
+            .field("cluster", &self.cluster)
+            .field("tls", &self.tls)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "redacted"))
+            .field("database", &self.database)
+            .finish()
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! What the operations send, and how they read the answers. Keys and values are checked by now.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use redis::{Cmd, Pipeline, Value, cmd};
+use storage_core::{
+    Batch, BatchOperation, Entry, Error, ErrorKind, Expected, Expiry, Json, Result, add_integer,
+    optional_ttl_millis,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::RedisConfig,
+    connect::Request,
+    error::{Access, unexpected},
+    pool::{Load, Node},
+    reply,
+    router::Router,
+    script::{INCREMENT, PERSIST, SWAP, Script},
+};
+
+/// How often a conditional write looks again at an entry that others keep changing.
+const SWAP_TRIES: usize = 64;
+/// From this size on a value travels with the bulk.
+const LARGE: usize = 64 * 1024;
+
+/// What there is while connected.
+pub(crate) struct Connected {
+    pub(crate) router: Router,
+    pub(crate) namespace: Arc<str>,
+    /// Ends the subscriptions.
+    pub(crate) closed: CancellationToken,
+    timeout: Duration,
+}
+
+impl Connected {
+    /// Opens a connection, or on a cluster finds its nodes, and gets an answer.
+    pub(crate) async fn open(config: &RedisConfig) -> Result<Self> {
+        let router = Router::new(config).await?;
+        let namespace = config.namespace.as_str().into();
+        let timeout = config.operation_timeout;
+        let connected = Self { router, namespace, closed: CancellationToken::new(), timeout };
+        let deadline = connected.deadline();
+        connected.router.refresh(deadline).await?;
+        for node in connected.router.nodes() {
+            connected.ping(&node, deadline).await?;
+        }
+        Ok(connected)
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    pub(crate) async fn ping(&self, node: &Node, deadline: Instant) -> Result<()> {
+        let answer = node.call(Request::One(&cmd("PING")), Load::Small, deadline).await;
+        reply::text(answer.map_err(|failure| failure.into_error(Access::Read))?).map(|_| ())
+    }
+
+    pub(crate) fn full_key(&self, key: &str) -> String {
+        [&self.namespace, key].concat()
+    }
+
+    /// A command about one key, where the key is the first argument.
+    async fn about(&self, name: &str, key: &str, access: Access, deadline: Instant) -> Result<Value> {
+        let full = self.full_key(key);
+        let mut command = Cmd::with_capacity(2, name.len() + full.len());
+        command.arg(name).arg(&full);
+        self.send(&full, &command, access, deadline).await
+    }
+
+    async fn send(&self, full: &str, command: &Cmd, access: Access, deadline: Instant) -> Result<Value> {
+        self.router.one(self.router.slot(full), Request::One(command), Load::Small, access, deadline).await
+    }
+
+    pub(crate) async fn get(&self, key: &str, deadline: Instant) -> Result<Option<Json>> {
+        reply::value(self.about("GET", key, Access::Read, deadline).await?, key)
+    }
+
+    pub(crate) async fn exists(&self, key: &str) -> Result<bool> {
+        Ok(reply::integer(self.about("EXISTS", key, Access::Read, self.deadline()).await?)? > 0)
+    }
+
+    pub(crate) async fn set(&self, key: &str, value: &Json, ttl_millis: Option<u64>) -> Result<()> {
+        let full = self.full_key(key);
+        let command = set_command(&full, value, ttl_millis);
+        let load = if value.len() < LARGE { Load::Small } else { Load::Bulk };
+        let (slot, request) = (self.router.slot(&full), Request::One(&command));
+        let answer = self.router.one(slot, request, load, Access::Write, self.deadline()).await?;
+        reply::checked(answer).map(|_| ())
+    }
+
+    pub(crate) async fn delete(&self, key: &str) -> Result<bool> {
+        Ok(reply::integer(self.about("UNLINK", key, Access::Write, self.deadline()).await?)? > 0)
+    }
+
+    /// A command for each key, where the key is the only argument.
+    pub(crate) async fn about_each(
+        &self,
+        name: &str,
+        keys: &[&str],
+        access: Access,
+        deadline: Instant,
+    ) -> Vec<Result<Value>> {
+        let commands = keys.iter().map(|key| {
+            let full = self.full_key(key);
+            (self.router.slot(&full), cmd(name).arg(full).take())
+        });
+        self.router.many(commands.collect(), access, deadline).await
+    }
+
+    pub(crate) async fn get_many(
+        &self,
+        keys: &[&str],
+        deadline: Instant,
+    ) -> Result<Vec<Result<Option<Json>>>> {
+        let answers = self.about_each("GET", keys, Access::Read, deadline).await;
+        let each = keys.iter().zip(answers).map(|(key, answer)| {
+            let own = reply::value(answer.map_err(|error| error.with_key(key))?, key);
+            match own.map_err(|error| error.with_key(key)) {
+                // A key that the user may not read, say: that is no property of the entry.
+                Err(error) if error.kind() != ErrorKind::Corrupt => Err(error),
+                own => Ok(own),
+            }
+        });
+        each.collect()
+    }
+
+    /// What a listing reads: entries of another type count as absent. One command where there is one server.
+    pub(crate) async fn read_listed(
+        &self,
+        keys: &[&str],
+        deadline: Instant,
+    ) -> Result<Vec<Result<Option<Json>>>> {
+        if self.router.is_cluster() || keys.is_empty() {
+            return self.get_many(keys, deadline).await;
+        }
+        let mut command = cmd("MGET");
+        for key in keys {
+            command.arg(self.full_key(key));
+        }
+        let answer = self.router.one(0, Request::One(&command), Load::Bulk, Access::Read, deadline).await?;
+        let values = reply::array(answer)?;
+        if values.len() != keys.len() {
+            return Err(unexpected());
+        }
+        Ok(keys.iter().zip(values).map(|(key, value)| reply::value(value, key)).collect())
+    }
+
+    pub(crate) async fn set_many(&self, entries: &[Entry]) -> Result<()> {
+        let last: HashMap<&str, &Entry> = entries.iter().map(|entry| (entry.key.as_str(), entry)).collect();
+        let mut commands = Vec::with_capacity(last.len());
+        for entry in last.into_values() {
+            let full = self.full_key(&entry.key);
+            let command = set_command(&full, &entry.value, optional_ttl_millis(entry.ttl)?);
+            commands.push((self.router.slot(&full), command));
+        }
+        let answers = self.router.many(commands, Access::Write, self.deadline()).await;
+        all_written(answers.into_iter().map(|answer| reply::checked(answer?)).collect()).map(|_| ())
+    }
+
+    pub(crate) async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
+        keys.dedup();
+        let answers = self.about_each("UNLINK", &keys, Access::Write, self.deadline()).await;
+        let counts = all_written(answers.into_iter().map(|answer| reply::integer(answer?)).collect())?;
+        Ok(counts.into_iter().map(i64::unsigned_abs).sum())
+    }
+
+    /// All or nothing: a transaction on one server, or on the node of one slot.
+    pub(crate) async fn apply(&self, batch: &Batch) -> Result<()> {
+        let mut pipeline = Pipeline::new();
+        let mut slot = None;
+        for operation in batch.operations() {
+            let full = self.full_key(operation.key());
+            let own = self.router.slot(&full);
+            if *slot.get_or_insert(own) != own {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "the keys are in different slots of the cluster",
+                )
+                .with_hint("give them a common {tag}"));
+            }
+            pipeline.add_command(match operation {
+                BatchOperation::Set(entry) => {
+                    set_command(&full, &entry.value, optional_ttl_millis(entry.ttl)?)
+                }
+                _ => cmd("UNLINK").arg(full).take(),
+            });
+        }
+        let Some(slot) = slot else { return Ok(()) };
+        let request = Request::Transaction(pipeline.atomic());
+        let answer = self.router.one(slot, request, Load::Bulk, Access::Write, self.deadline()).await?;
+        reply::array(answer).map(|_| ())
+    }
+
+    async fn script(
+        &self,
+        script: &Script,
+        key: &str,
+        arguments: &[&str],
+        deadline: Instant,
+    ) -> Result<Value> {
+        let full = self.full_key(key);
+        let slot = self.router.slot(&full);
+        let by_hash = script.by_hash(&full, arguments);
+        let request = Request::One(&by_hash);
+        let answer = self.router.one(slot, request, Load::Small, Access::Write, deadline).await?;
+        match answer {
+            Value::ServerError(error) if error.code() == "NOSCRIPT" => {
+                let in_full = script.in_full(&full, arguments);
+                let request = Request::One(&in_full);
+                reply::checked(self.router.one(slot, request, Load::Small, Access::Write, deadline).await?)
+            }
+            answer => reply::checked(answer),
+        }
+    }
+
+    pub(crate) async fn compare_and_set(
+        &self,
+        key: &str,
+        expected: &Expected,
+        new: Option<&Json>,
+        ttl_millis: Option<u64>,
+    ) -> Result<bool> {
+        match (expected, new) {
+            (Expected::Absent, Some(new)) => self.set_if_absent(key, new, ttl_millis).await,
+            (Expected::Absent, None) => Ok(!self.exists(key).await?),
+            (Expected::Value(expected), new) => {
+                let new = new.map(Json::as_str).unwrap_or_default();
+                self.swap_value(key, expected, new, ttl_millis).await
+            }
+        }
+    }
+
+    async fn set_if_absent(&self, key: &str, new: &Json, ttl_millis: Option<u64>) -> Result<bool> {
+        let full = self.full_key(key);
+        let mut command = set_command(&full, new, ttl_millis);
+        command.arg("NX");
+        Ok(reply::checked(self.send(&full, &command, Access::Write, self.deadline()).await?)? != Value::Nil)
+    }
+
+    /// Expects the very text first, which is what somebody who has just read it has. Another text may still mean the
+    /// same: then that text is what is expected next.
+    async fn swap_value(
+        &self,
+        key: &str,
+        expected: &Json,
+        new: &str,
+        ttl_millis: Option<u64>,
+    ) -> Result<bool> {
+        let deadline = self.deadline();
+        let ttl = ttl_millis.map(|millis| millis.to_string()).unwrap_or_default();
+        let mut text = expected.clone();
+        for _ in 0..SWAP_TRIES {
+            match self.script(&SWAP, key, &[text.as_str(), new, &ttl], deadline).await? {
+                Value::Int(_) => return Ok(true),
+                Value::Nil => return Ok(false),
+                found => text = reply::stored(reply::bytes(found)?, key)?,
+            }
+            if text != *expected {
+                return Ok(false);
+            }
+        }
+        Err(restless())
+    }
+
+    pub(crate) async fn increment(&self, key: &str, by: i64, ttl_millis: Option<u64>) -> Result<i64> {
+        let deadline = self.deadline();
+        for _ in 0..SWAP_TRIES {
+            if let Some(sum) = self.add(key, by, ttl_millis, deadline).await? {
+                return Ok(sum);
+            }
+            // Not spelled as Redis spells integers (`5.0`), no integer at all, or too large.
+            let Some(found) = self.get(key, deadline).await? else { continue };
+            let sum = add_integer(Some(&found), by)?;
+            let arguments = [found.as_str(), &sum.to_string(), "KEEP"];
+            if let Value::Int(_) = self.script(&SWAP, key, &arguments, deadline).await? {
+                return Ok(sum);
+            }
+        }
+        Err(restless())
+    }
+
+    /// Adds in one step; `None`, changing nothing, where Redis cannot read the value as an integer.
+    async fn add(
+        &self,
+        key: &str,
+        by: i64,
+        ttl_millis: Option<u64>,
+        deadline: Instant,
+    ) -> Result<Option<i64>> {
+        let Some(ttl) = ttl_millis else {
+            let full = self.full_key(key);
+            let command = cmd("INCRBY").arg(&full).arg(by).take();
+            return match self.send(&full, &command, Access::Write, deadline).await? {
+                Value::ServerError(error) if error.code() == "ERR" => Ok(None),
+                answer => reply::integer(answer).map(Some),
+            };
+        };
+        match self.script(&INCREMENT, key, &[&by.to_string(), &ttl.to_string()], deadline).await? {
+            Value::SimpleString(_) => Ok(None),
+            sum => Ok(Some(reply::text(sum)?.parse().map_err(|_| unexpected())?)),
+        }
+    }
+
+    pub(crate) async fn ttl(&self, key: &str) -> Result<Option<Expiry>> {
+        Ok(match reply::integer(self.about("PTTL", key, Access::Read, self.deadline()).await?)? {
+            -1 => Some(Expiry::Never),
+            left => u64::try_from(left).ok().map(|millis| Expiry::After(Duration::from_millis(millis))),
+        })
+    }
+
+    pub(crate) async fn expire(&self, key: &str, ttl_millis: u64) -> Result<bool> {
+        let full = self.full_key(key);
+        let command = cmd("PEXPIRE").arg(&full).arg(ttl_millis).take();
+        Ok(reply::integer(self.send(&full, &command, Access::Write, self.deadline()).await?)? > 0)
+    }
+
+    pub(crate) async fn persist(&self, key: &str) -> Result<bool> {
+        Ok(reply::integer(self.script(&PERSIST, key, &[], self.deadline()).await?)? > 0)
+    }
+}
+
+fn set_command(full: &str, value: &Json, ttl_millis: Option<u64>) -> Cmd {
+    let mut command = Cmd::with_capacity(5, full.len() + value.len() + 32);
+    command.arg("SET").arg(full).arg(value.as_str());
+    if let Some(millis) = ttl_millis {
+        command.arg("PX").arg(millis);
+    }
+    command
+}
+
+/// The answers, or the error that says most: where some writes happened and others did not, what is to be known is
+/// that the outcome is open.
+fn all_written<T>(answers: Vec<Result<T>>) -> Result<Vec<T>> {
+    let total = answers.len();
+    let mut written = Vec::with_capacity(total);
+    let mut errors = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(answer) => written.push(answer),
+            Err(error) => errors.push(error),
+        }
+    }
+    let safe = |error: &Error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout);
+    let some_may_be_written = !written.is_empty() || !errors.iter().all(safe);
+    match errors.into_iter().max_by_key(|error| !safe(error)) {
+        None => Ok(written),
+        Some(error) if safe(&error) && some_may_be_written => {
+            Err(Error::new(ErrorKind::OutcomeUnknown, "some of the entries were written, others were not"))
+        }
+        Some(error) => Err(error),
+    }
+}
+
+fn restless() -> Error {
+    Error::new(ErrorKind::Conflict, format!("others changed the entry {SWAP_TRIES} times in a row"))
+}

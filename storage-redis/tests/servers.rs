@@ -1,0 +1,158 @@
+//! Where a backend connects to: TLS, credentials, sockets, databases.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is a failed test"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use storage_core::{ErrorKind, HealthStatus, StorageBackend};
+use storage_redis::{RedisBackend, RedisConfig};
+use storage_tests::{AclUser, Redis, RedisOptions};
+use support::{config, json, open, raw, variable};
+
+async fn failure(config: RedisConfig) -> storage_core::Error {
+    RedisBackend::new(config).unwrap().connect().await.unwrap_err()
+}
+
+async fn works(config: RedisConfig) {
+    let backend = open(config).await;
+    backend.set("deal:1", json("{\"cpm\":1}"), None).await.unwrap();
+    assert_eq!(backend.get("deal:1").await.unwrap(), Some(json("{\"cpm\":1}")));
+    assert!(backend.delete("deal:1").await.unwrap());
+    backend.disconnect().await.unwrap();
+}
+
+#[tokio::test]
+async fn tls_with_the_authority_and_an_acl_user_works() {
+    let mut config = config(&variable("STORAGE_TEST_REDIS_TLS_URL"));
+    config.tls_ca = Some(variable("STORAGE_TEST_REDIS_TLS_CA").into());
+    works(config).await;
+}
+
+#[tokio::test]
+async fn tls_without_the_authority_is_refused() {
+    let error = failure(config(&variable("STORAGE_TEST_REDIS_TLS_URL"))).await;
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+}
+
+#[tokio::test]
+async fn tls_to_a_host_that_the_certificate_does_not_name_is_refused() {
+    let url = variable("STORAGE_TEST_REDIS_TLS_URL").replace("localhost", "127.0.0.2");
+    let tls = Redis::start(&RedisOptions {
+        tls: true,
+        settings: vec!["bind 127.0.0.1 127.0.0.2".to_owned()],
+        ..RedisOptions::default()
+    });
+    let server = tls.unwrap();
+    let mut wrong = config(&format!("rediss://127.0.0.2:{}", server.port()));
+    wrong.tls_ca = server.ca().map(Into::into);
+    let error = failure(wrong).await;
+    assert_eq!(error.kind(), ErrorKind::Config, "{url} {error}");
+}
+
+#[tokio::test]
+async fn a_certificate_file_that_is_none_is_named() {
+    let mut config = config("rediss://localhost:1");
+    config.tls_ca = Some("/nowhere/ca.pem".into());
+    let error = failure(config).await;
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("/nowhere/ca.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_unauthorized_and_never_shown() {
+    let user = AclUser { name: "agent".to_owned(), password: "right".to_owned() };
+    let server = Redis::start(&RedisOptions { user: Some(user), ..RedisOptions::default() }).unwrap();
+    let host = format!("127.0.0.1:{}", server.port());
+    for credentials in ["agent:s3cret@", ":s3cret@", ""] {
+        let error = failure(config(&format!("redis://{credentials}{host}"))).await;
+        assert_eq!(error.kind(), ErrorKind::Unauthorized, "{credentials} {error}");
+        let config = config(&format!("redis://{credentials}{host}"));
+        assert!(!format!("{error} {error:?} {config:?}").contains("s3cret"));
+    }
+    works(config(&server.url())).await;
+}
+
+#[tokio::test]
+async fn a_unix_socket_works() {
+    works(config(&variable("STORAGE_TEST_REDIS_SOCKET_URL"))).await;
+}
+
+#[tokio::test]
+async fn database_numbers_are_apart_and_one_too_high_is_refused() {
+    let server = Redis::start(&RedisOptions::default()).unwrap();
+    let url = |number| format!("redis://127.0.0.1:{}/{number}", server.port());
+    let one = open(config(&url(1))).await;
+    one.set("deal:1", json("1"), None).await.unwrap();
+    let count = |number| {
+        let url = url(number);
+        async move { redis::cmd("DBSIZE").query_async::<u64>(&mut raw(&url).await).await.unwrap() }
+    };
+    assert_eq!((count(0).await, count(1).await), (0, 1));
+    assert_eq!(failure(config(&url(99))).await.kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unavailable_at_once() {
+    let url = {
+        let mut server = Redis::start(&RedisOptions::default()).unwrap();
+        server.kill().unwrap();
+        server.url()
+    };
+    let start = std::time::Instant::now();
+    assert_eq!(failure(config(&url)).await.kind(), ErrorKind::Unavailable);
+    assert_eq!(failure(config("redis+unix:///nowhere/redis.sock")).await.kind(), ErrorKind::Unavailable);
+    assert!(start.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn a_server_and_a_cluster_are_not_taken_for_each_other() {
+    let single = variable("STORAGE_TEST_REDIS_URL").replace("redis://", "redis-cluster://");
+    assert_eq!(failure(config(&single)).await.kind(), ErrorKind::Config);
+    let cluster = variable("STORAGE_TEST_REDIS_CLUSTER_URL");
+    let node = cluster.split(',').next().unwrap().replace("redis-cluster://", "redis://");
+    let backend = open(config(&node)).await;
+    let mut kinds = Vec::new();
+    for number in 0..32 {
+        kinds.extend(backend.get(&format!("deal:{number}")).await.err().map(|error| error.kind()));
+    }
+    assert!(!kinds.is_empty() && kinds.iter().all(|kind| *kind == ErrorKind::Config), "{kinds:?}");
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused_before_any_io() {
+    let wrong = |change: fn(&mut RedisConfig), url: &str| {
+        let mut config = config(url);
+        change(&mut config);
+        RedisBackend::new(config).unwrap_err().kind()
+    };
+    let single = "redis://localhost";
+    assert_eq!(wrong(|config| config.namespace = "a\0".to_owned(), single), ErrorKind::Config);
+    assert_eq!(wrong(|config| config.connections = 0, single), ErrorKind::Config);
+    assert_eq!(wrong(|config| config.operation_timeout = Duration::ZERO, single), ErrorKind::Config);
+    let braces = |config: &mut RedisConfig| config.namespace = "{a}:".to_owned();
+    assert_eq!(wrong(braces, "redis-cluster://localhost"), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn health_and_stats_speak_of_the_server() {
+    let (backend, _) = support::shared().await;
+    let health = backend.health().await;
+    assert_eq!((health.status(), health.stores[0].store.as_str()), (HealthStatus::Healthy, "redis"));
+    let stats = backend.stats().await.unwrap();
+    assert!(stats.bytes > Some(0) && stats.details.contains_key("redis_version"), "{stats:?}");
+    backend.disconnect().await.unwrap();
+    assert_eq!(backend.health().await.status(), HealthStatus::Unhealthy);
+
+    let cluster = support::cluster().await;
+    let health = cluster.health().await;
+    assert_eq!((health.status(), health.stores.len()), (HealthStatus::Healthy, 3));
+    assert_eq!(cluster.stats().await.unwrap().details["nodes"], "3");
+}
