@@ -22,6 +22,7 @@
 
 mod backend;
 mod clock;
+mod combine;
 pub mod domain;
 mod error;
 mod ext;
@@ -39,6 +40,7 @@ pub use clock::{
     Clock, MAX_TTL, ManualClock, SystemClock, epoch_millis, epoch_seconds, from_epoch_seconds,
     optional_ttl_millis, ttl_millis,
 };
+pub use combine::{CombineConfig, Combiner, Group};
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use ext::{Change, StorageExt, UPDATE_TRIES};
 pub use glob::{Glob, MAX_PATTERN_BYTES, escape_glob, prefix_successor};
