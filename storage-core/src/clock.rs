@@ -102,10 +102,12 @@ pub fn epoch_seconds(millis: u64) -> f64 {
     millis / 1000.0
 }
 
-/// The time at `seconds` since the epoch, as a SQL store keeps it; `None` where it is no such time.
+/// The time at `seconds` since the epoch, as a SQL store keeps it, to the nearest millisecond: a float does not hold
+/// every millisecond exactly. `None` where it is no such time.
 #[must_use]
 pub fn from_epoch_seconds(seconds: f64) -> Option<SystemTime> {
-    UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
+    let millis = Duration::try_from_secs_f64((seconds * 1000.0).round()).ok()?.as_secs();
+    UNIX_EPOCH.checked_add(Duration::from_millis(millis))
 }
 
 #[cfg(test)]
@@ -128,8 +130,11 @@ mod tests {
 
     #[test]
     fn epoch_seconds_keep_the_millisecond() {
-        let millis = 1_795_000_000_123;
-        let back = epoch_millis(from_epoch_seconds(epoch_seconds(millis)).unwrap());
-        assert!(back.abs_diff(millis) <= 1, "{back}");
+        for millis in 1_795_000_000_000..1_795_000_002_000 {
+            assert_eq!(epoch_millis(from_epoch_seconds(epoch_seconds(millis)).unwrap()), millis);
+        }
+        assert_eq!(from_epoch_seconds(f64::NAN), None);
+        assert_eq!(from_epoch_seconds(-1.0), None);
+        assert_eq!(from_epoch_seconds(f64::MAX), None);
     }
 }

@@ -1,0 +1,149 @@
+//! What may stand on the command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    not there, not written, or not healthy
+  2    wrong usage, input or settings
+  3    the store, or the output, failed
+  130  interrupted by Ctrl-C
+
+Without an option the environment decides: STORAGE_TYPE, DATABASE_URL, REDIS_URL, REDIS_NAMESPACE,
+STORAGE_OPERATION_TIMEOUT and others, also from a file .env here; without those it is sqlite:///./ad_buyer.db.";
+
+const ABOUT: &str =
+    "Agent storage from a terminal: JSON entries by key, on SQLite, Redis, Postgres, or both.";
+
+// `about` stands here because the comment of a flattened group would take its place.
+#[derive(Debug, Parser)]
+#[command(name = "storage", version, about = ABOUT, after_help = EXIT_CODES, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command; they win over the environment.
+#[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// The kind of store: sqlite, redis, postgres, hybrid or memory.
+    #[arg(long = "type", global = true, value_name = "TYPE")]
+    pub(crate) storage_type: Option<String>,
+    /// The SQLite file or the Postgres server: sqlite:///file.db, postgresql://user:password@host/database.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) database_url: Option<String>,
+    /// The Redis server: redis://host:6379/0, rediss:// (TLS), redis+unix:///path, redis-cluster://.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) redis_url: Option<String>,
+    /// What every Redis key starts with.
+    #[arg(long, global = true, value_name = "PREFIX")]
+    pub(crate) redis_namespace: Option<String>,
+    /// How long one call may take, such as 500ms or 5s.
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Print for programs: JSON on stdout, errors as JSON on stderr.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// Without the URLs, which hold passwords.
+impl std::fmt::Debug for Global {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Global").field("json", &self.json).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print the JSON value of an entry on one line.
+    Get {
+        /// The key, such as deal:d-1.
+        key: String,
+    },
+    /// Write an entry, over whatever is there.
+    Set {
+        /// The key, such as deal:d-1.
+        key: String,
+        /// The JSON value, or - to read it from stdin.
+        #[arg(value_name = "JSON|-", allow_negative_numbers = true)]
+        value: String,
+        /// How long the entry stays, such as 90s or 2h; without it for good.
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        ttl: Option<Duration>,
+        /// Write only if there is no entry.
+        #[arg(long)]
+        if_absent: bool,
+    },
+    /// Delete entries.
+    Delete {
+        /// The keys.
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
+    },
+    /// Tell whether there is an entry.
+    Exists {
+        /// The key.
+        key: String,
+    },
+    /// List keys in byte order.
+    Keys {
+        /// A glob: * ? [abc] [a-z] [!a], \ escapes.
+        #[arg(default_value = "*")]
+        pattern: String,
+    },
+    /// Tell how long an entry stays.
+    Ttl {
+        /// The key.
+        key: String,
+    },
+    /// Add to an integer in one atomic step, and print the sum.
+    Increment {
+        /// The key; one that is not there counts as 0.
+        key: String,
+        /// What to add; may be negative.
+        #[arg(default_value_t = 1, allow_negative_numbers = true)]
+        by: i64,
+        /// How long an entry stays that this creates.
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        ttl: Option<Duration>,
+    },
+    /// Print entries as lines {"key":…,"value":…,"expires_at":…}; expires_at is in seconds since 1970, or null.
+    Export {
+        /// A glob: * ? [abc] [a-z] [!a], \ escapes.
+        #[arg(default_value = "*")]
+        pattern: String,
+    },
+    /// Write the entries of an export, over whatever is there; entries that have expired since are skipped.
+    Import {
+        /// The file; - or nothing is stdin.
+        #[arg(value_name = "FILE|-", default_value = "-")]
+        file: PathBuf,
+    },
+    /// Ask each store for an answer.
+    Health,
+    /// Show what the store says about itself.
+    Stats,
+    /// Remove the rows of expired entries now.
+    Cleanup,
+    /// Play a buyer's and a seller's day on sample data; leaves nothing behind.
+    Demo,
+    /// Print a completion script.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("expected a duration above zero with its unit, such as 500ms, 90s or 2h"),
+    }
+}

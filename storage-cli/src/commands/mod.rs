@@ -1,0 +1,45 @@
+//! One function for each command. Each answers with an exit code, or with why it failed.
+
+mod completions;
+mod entry;
+mod export;
+mod import;
+mod keys;
+mod status;
+mod value;
+
+use storage_core::Entry;
+
+use crate::{
+    args::{Cli, Command},
+    demo,
+    failure::Result,
+    output::Output,
+    store,
+};
+
+/// Runs the command that stands on the command line.
+pub(crate) async fn run(cli: Cli, out: &mut Output) -> Result<u8> {
+    // Not before a command needs them: a broken `.env` is no matter of completions.
+    let settings = || store::settings(&cli.global);
+    match cli.command {
+        Command::Get { key } => entry::get(&key, &settings()?, out).await,
+        Command::Set { key, value, ttl, if_absent } => {
+            let settings = settings()?;
+            let value = value::read(&value, store::max_value_bytes(&settings))?;
+            entry::set(Entry { key, value, ttl }, if_absent, &settings, out).await
+        }
+        Command::Delete { keys } => entry::delete(&keys, &settings()?, out).await,
+        Command::Exists { key } => entry::exists(&key, &settings()?, out).await,
+        Command::Keys { pattern } => keys::run(&pattern, &settings()?, out).await,
+        Command::Ttl { key } => entry::ttl(&key, &settings()?, out).await,
+        Command::Increment { key, by, ttl } => entry::increment(&key, by, ttl, &settings()?, out).await,
+        Command::Export { pattern } => export::run(&pattern, &settings()?, out).await,
+        Command::Import { file } => import::run(&file, &settings()?, out).await,
+        Command::Health => status::health(&settings()?, out).await,
+        Command::Stats => status::stats(&settings()?, out).await,
+        Command::Cleanup => status::cleanup(&settings()?, out).await,
+        Command::Demo => demo::run(settings()?, out).await,
+        Command::Completions { shell } => completions::run(shell, out),
+    }
+}

@@ -1,0 +1,161 @@
+//! Why a command ends without success: what people and programs are told, and the exit code.
+
+use std::io;
+
+use serde::Serialize;
+use storage_core::{Error, ErrorKind};
+
+/// Done.
+pub(crate) const DONE: u8 = 0;
+/// Not there, not written, or not healthy.
+pub(crate) const NO: u8 = 1;
+/// Wrong usage, input or settings.
+pub(crate) const USAGE: u8 = 2;
+/// The store, or the output, failed.
+pub(crate) const STORE: u8 = 3;
+/// As shells count the death by Ctrl-C.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// A `Result` whose error is [`Failure`].
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+/// Why a command ended.
+#[derive(Debug, Serialize)]
+pub(crate) struct Failure {
+    #[serde(skip)]
+    pub(crate) code: u8,
+    pub(crate) kind: &'static str,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: u8, kind: &'static str, message: impl Into<String>) -> Self {
+        Self { code, kind, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Wrong input, as the store itself would call it.
+    pub(crate) fn input(message: impl Into<String>) -> Self {
+        Self::new(USAGE, ErrorKind::InvalidInput.as_str(), message)
+    }
+
+    pub(crate) fn not_found(key: &str) -> Self {
+        Self::new(NO, "not_found", format!("not found: `{}`", key.escape_debug()))
+    }
+
+    pub(crate) fn interrupted(message: impl Into<String>) -> Self {
+        Self::new(INTERRUPTED, "interrupted", message)
+    }
+
+    /// What stdout answered. A reader that has gone, such as `head`, has all that it wanted.
+    pub(crate) fn output(error: &io::Error) -> Self {
+        let code = if error.kind() == io::ErrorKind::BrokenPipe { DONE } else { STORE };
+        Self::new(code, "output", format!("the output cannot be written: {error}"))
+    }
+
+    /// The same failure, and how far the command had come.
+    pub(crate) fn after(mut self, progress: &str) -> Self {
+        self.message = format!("{}; {progress}", self.message);
+        self
+    }
+
+    /// One line, without what may be a password.
+    pub(crate) fn clean(mut self) -> Self {
+        self.message = one_line(&self.message);
+        self.hint = self.hint.as_deref().map(one_line);
+        self
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = match error.kind() {
+            ErrorKind::Config | ErrorKind::InvalidInput => USAGE,
+            _ => STORE,
+        };
+        let text = error.to_string();
+        let message = match error.hint().and_then(|hint| text.strip_suffix(&format!(" ({hint})"))) {
+            Some(without_hint) => without_hint,
+            None => &text,
+        };
+        let hint = error.hint().or_else(|| usual_hint(error.kind()));
+        Self { hint: hint.map(str::to_owned), ..Self::new(code, error.kind().as_str(), message) }
+    }
+}
+
+/// What to do about an error that does not say it itself.
+fn usual_hint(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::Unavailable => {
+            Some("nothing was changed; see that the server runs, at the address that is set")
+        }
+        ErrorKind::Timeout => Some("nothing was changed; try again, or give it longer with --timeout"),
+        ErrorKind::OutcomeUnknown => Some("it happened whole or not at all; look before you write again"),
+        ErrorKind::Conflict => Some("somebody else wrote at the same time; try again"),
+        ErrorKind::Unauthorized => Some("check user and password in the URL, and what the user may do"),
+        ErrorKind::Corrupt => Some("what is stored is not JSON; write it anew with set, or delete it"),
+        _ => None,
+    }
+}
+
+fn one_line(text: &str) -> String {
+    let words = redact(text);
+    words.split(char::is_control).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// Hides the user and the password of each URL: a URL may have been typed where none belongs.
+pub(crate) fn redact(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_whitespace() || "'\"`".contains(c)).unwrap_or(part.len());
+        let (address, rest) = part.split_at(end);
+        let host = address.rsplit_once('@').map(|(_, host)| host);
+        shown.extend(["://", if host.is_some() { "…@" } else { "" }, host.unwrap_or(address), rest]);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_line_without_passwords() {
+        let failure =
+            Failure::input("no 'postgresql://me:p@ss@host/db' here\n  nor `redis://:pw@h` \u{1b}[1m").clean();
+        assert_eq!(failure.message, "no 'postgresql://…@host/db' here nor `redis://…@h` [1m");
+        assert_eq!(redact("plain a://b c@d"), "plain a://b c@d");
+    }
+
+    #[test]
+    fn the_hint_stands_apart_from_the_message() {
+        let error = Error::config("Redis URL required").with_hint("set REDIS_URL");
+        let failure = Failure::from(error);
+        assert_eq!((failure.code, failure.message.as_str()), (USAGE, "Redis URL required"));
+        assert_eq!(failure.hint.as_deref(), Some("set REDIS_URL"));
+    }
+
+    #[test]
+    fn every_kind_has_its_exit_code() {
+        for (kind, code) in [
+            (ErrorKind::InvalidInput, USAGE),
+            (ErrorKind::Config, USAGE),
+            (ErrorKind::Unavailable, STORE),
+            (ErrorKind::Timeout, STORE),
+            (ErrorKind::OutcomeUnknown, STORE),
+            (ErrorKind::Conflict, STORE),
+            (ErrorKind::Unsupported, STORE),
+            (ErrorKind::Corrupt, STORE),
+            (ErrorKind::Unauthorized, STORE),
+            (ErrorKind::NotConnected, STORE),
+        ] {
+            assert_eq!(Failure::from(Error::new(kind, "x")).code, code, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Writing for people and for programs.
+
+use std::{
+    fmt::Display,
+    io::{self, BufWriter, IsTerminal, Stdout, Write},
+    time::Duration,
+};
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::failure::{DONE, Failure, Result};
+
+/// Stdout, in the form that was asked for.
+#[derive(Debug)]
+pub(crate) struct Output {
+    json: bool,
+    writer: BufWriter<Stdout>,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, writer: BufWriter::new(io::stdout()) }
+    }
+
+    /// Whether programs read it.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether people see it as it comes.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.writer.get_ref().is_terminal()
+    }
+
+    pub(crate) fn line(&mut self, line: impl Display) -> Result<()> {
+        writeln!(self.writer, "{line}").map_err(|error| Failure::output(&error))
+    }
+
+    /// The document for programs, or the line for people.
+    pub(crate) fn answer(&mut self, document: &impl Serialize, line: impl Display) -> Result<()> {
+        if !self.json {
+            return self.line(line);
+        }
+        serde_json::to_writer(&mut self.writer, document).map_err(|error| Failure::output(&error.into()))?;
+        self.line("")
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.writer.flush().map_err(|error| Failure::output(&error))
+    }
+}
+
+/// Tells on stderr why the command ends.
+pub(crate) fn report(failure: Failure, json: bool) {
+    if failure.code != DONE {
+        tell("error", failure, json);
+    }
+}
+
+/// Tells on stderr what is wrong while the command goes on.
+pub(crate) fn warn(failure: Failure, json: bool) {
+    tell("warning", failure, json);
+}
+
+fn tell(level: &str, failure: Failure, json: bool) {
+    let failure = failure.clean();
+    let text = match (json, &failure.hint) {
+        (true, _) => json!({ level: failure }).to_string(),
+        (false, None) => format!("{level}: {}", failure.message),
+        (false, Some(hint)) => format!("{level}: {}\nhint: {hint}", failure.message),
+    };
+    // Where stderr is closed there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Rows with their columns aligned.
+pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A duration for people: whole seconds, below that milliseconds.
+pub(crate) fn humane(duration: Duration) -> String {
+    let whole = match duration.as_secs() {
+        0 => Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
+        seconds => Duration::from_secs(seconds),
+    };
+    humantime::format_duration(whole).to_string()
+}
+
+/// `1 entry`, `2,000 entries`.
+pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{} {}", indicatif::HumanCount(count), if count == 1 { one } else { many })
+}
+
+/// A key as people can see it: control characters would break lines, or the terminal.
+pub(crate) fn visible(key: &str) -> String {
+    let show = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+    key.chars().map(show).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [["é".into(), "1".into()], ["abc".into(), "2".into()]];
+        assert_eq!(table(&rows), "é    1\nabc  2");
+    }
+
+    #[test]
+    fn durations_and_counts_read_well() {
+        assert_eq!(humane(Duration::from_millis(5_400_999)), "1h 30m");
+        assert_eq!(humane(Duration::from_micros(2_500)), "2ms");
+        assert_eq!(counted(1, "entry", "entries"), "1 entry");
+        assert_eq!(counted(2_000, "entry", "entries"), "2,000 entries");
+    }
+
+    #[test]
+    fn control_characters_are_seen() {
+        assert_eq!(visible("a\nb\u{1b}é"), "a\\nb\\u{1b}é");
+    }
+}

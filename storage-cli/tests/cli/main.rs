@@ -1,0 +1,19 @@
+//! The real program, in an empty folder and an empty environment.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is a failed test"
+)]
+
+mod completions;
+mod demo;
+mod entries;
+mod export_import;
+mod import_errors;
+mod program;
+mod readme;
+mod settings;
+mod signals;
+mod status;
