@@ -14,6 +14,7 @@ mod sample;
 pub mod cases {
     pub mod atomic;
     pub mod cancellation;
+    pub mod collections;
     pub mod expiry;
     pub mod keys;
     pub mod lifecycle;
@@ -73,6 +74,25 @@ macro_rules! full {
                 cleanup_removes_expired_rows_alone a_value_written_since_survives_cleanup;
             lifecycle: stats_name_the_backend every_capability_is_there;
             cancellation: dropped_increments_count_once_or_not_at_all;
+        }
+    };
+}
+
+/// One test for each case about partitions of ordered items: for backends with a
+/// [`CollectionStore`](storage_core::CollectionStore).
+#[macro_export]
+macro_rules! collections {
+    ($open:expr) => {
+        $crate::cases! { $open;
+            collections: operations_of_a_commit_take_effect_in_order a_commit_that_fails_changes_nothing
+                preconditions_are_kept one_of_many_racers_commits_on_a_version
+                a_sequence_has_no_gap_that_is_filled_later a_tagged_append_is_done_once
+                queries_page_through_ranges_in_both_directions queries_leave_bodies_out_and_bound_pages
+                items_come_in_the_order_asked_for bodies_are_any_bytes ranges_and_bounds_delete_what_they_say
+                a_bound_holds_throughout racing_item_increments_lose_none a_partition_expires_whole_and_begins_anew
+                a_deleted_partition_begins_anew partitions_are_listed_by_kind_and_never_meet
+                many_partitions_are_listed_once_each a_dropped_commit_happened_whole_or_not_at_all
+                unconnected_collections_say_so random_commits_behave_as_in_memory;
         }
     };
 }

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, future::join_all, stream, stream::BoxStream};
 
 use crate::{
-    Batch, Capabilities, Entry, Error, Expected, Expiry, Health, Json, PubSub, Record, Result, Scan, Stats,
-    StoreHealth,
+    Batch, Capabilities, CollectionStore, Entry, Error, Expected, Expiry, Health, Json, PubSub, Record,
+    Result, Scan, Stats, StoreHealth,
 };
 
 /// How many reads the provided methods keep in flight at once.
@@ -89,6 +89,11 @@ pub trait StorageBackend: Send + Sync + std::fmt::Debug {
     /// Which optional operations there are.
     fn capabilities(&self) -> Capabilities {
         Capabilities::BASIC
+    }
+
+    /// Partitions of ordered items, where the store has them.
+    fn collections(&self) -> Option<&dyn CollectionStore> {
+        None
     }
 
     /// Messages between processes, where the store has them.

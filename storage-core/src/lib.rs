@@ -1,8 +1,9 @@
 //! The storage contract for agents.
 //!
-//! One trait, [`StorageBackend`], says what a store of JSON entries by key does; the crates `storage-sqlite`,
+//! The trait [`StorageBackend`] says what a store of JSON entries by key does; the crates `storage-sqlite`,
 //! `storage-redis`, `storage-postgres` and `storage-hybrid` do exactly that on their stores, and [`MemoryBackend`] here
-//! does it in memory. On top of the trait stand typed calls ([`StorageExt`]) and the helpers of the ad domain
+//! does it in memory. [`CollectionStore`] is for what grows:
+//! partitions of ordered items. On top of the trait stand typed calls ([`StorageExt`]) and the helpers of the ad domain
 //! ([`domain`]).
 //!
 //! ```
@@ -22,6 +23,7 @@
 
 mod backend;
 mod clock;
+mod collection;
 mod combine;
 pub mod domain;
 mod error;
@@ -39,6 +41,11 @@ pub use backend::StorageBackend;
 pub use clock::{
     Clock, MAX_TTL, ManualClock, SystemClock, epoch_millis, epoch_seconds, from_epoch_seconds,
     optional_ttl_millis, ttl_millis,
+};
+pub use collection::{
+    CollectionStore, Commit, Committed, Expire, Item, MAX_ATTRIBUTES_BYTES, MAX_COMMIT_OPERATIONS,
+    MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Operation, Order, Outcome, Page, Partition, PartitionInfo, Precondition,
+    PutMode, Query, sequence_key, sort_key, sort_key_segments,
 };
 pub use combine::{CombineConfig, Combiner, Group};
 pub use error::{Error, ErrorKind, Result, Retry};

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures::{StreamExt, stream, stream::BoxStream};
 use storage_core::{
-    Batch, Capabilities, Entry, Error, ErrorKind, Expected, Expiry, Glob, Health, Json, PubSub, Record,
-    Result, Scan, Stats, StorageBackend,
+    Batch, Capabilities, CollectionStore, Entry, Error, ErrorKind, Expected, Expiry, Glob, Health, Json,
+    PubSub, Record, Result, Scan, Stats, StorageBackend,
 };
 
 use crate::{Routes, Store};
 
-const NAME: &str = "hybrid";
+pub(crate) const NAME: &str = "hybrid";
 
 /// Two stores behind one trait, see the [crate documentation](crate).
 ///
@@ -43,7 +43,7 @@ impl HybridBackend {
         }
     }
 
-    fn of(&self, key: &str) -> &dyn StorageBackend {
+    pub(crate) fn of(&self, key: &str) -> &dyn StorageBackend {
         self.store(self.routes.store(key))
     }
 
@@ -120,6 +120,11 @@ impl StorageBackend for HybridBackend {
     fn capabilities(&self) -> Capabilities {
         let (durable, ephemeral) = (self.durable.capabilities(), self.ephemeral.capabilities());
         durable.intersection(ephemeral)
+    }
+
+    fn collections(&self) -> Option<&dyn CollectionStore> {
+        let both = self.durable.collections().is_some() && self.ephemeral.collections().is_some();
+        both.then_some(self)
     }
 
     fn pub_sub(&self) -> Option<&dyn PubSub> {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backend;
+mod collections;
 mod routes;
 
 pub use backend::HybridBackend;

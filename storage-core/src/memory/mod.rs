@@ -1,6 +1,7 @@
 //! The in-memory backend: a product of its own, and the reference for the others in tests.
 
 mod channels;
+mod collections;
 mod store;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -13,11 +14,12 @@ use futures::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    Batch, BatchOperation, Capabilities, Clock, DEFAULT_MAX_VALUE_BYTES, Entry, Error, Expected, Expiry,
-    Glob, Json, Lifecycle, PubSub, Record, Result, Scan, Stats, StorageBackend, SweepConfig, SystemClock,
-    add_integer, check_entry, check_key, check_swap, spawn_sweeper, ttl_millis,
+    Batch, BatchOperation, Capabilities, Clock, CollectionStore, DEFAULT_MAX_VALUE_BYTES, Entry, Error,
+    Expected, Expiry, Glob, Json, Lifecycle, PubSub, Record, Result, Scan, Stats, StorageBackend,
+    SweepConfig, SystemClock, add_integer, check_entry, check_key, check_swap, spawn_sweeper, ttl_millis,
 };
 use channels::Channels;
+use collections::Partitions;
 use store::{Guard, Store};
 
 /// The backend's name.
@@ -64,6 +66,7 @@ impl Default for MemoryConfig {
 #[derive(Debug)]
 pub struct MemoryBackend {
     store: Arc<Store>,
+    partitions: Arc<Partitions>,
     channels: Channels,
     lifecycle: Lifecycle<Connected>,
     max_value_bytes: usize,
@@ -86,7 +89,8 @@ impl MemoryBackend {
     #[must_use]
     pub fn with_config(config: MemoryConfig) -> Self {
         Self {
-            store: Arc::new(Store::new(config.clock)),
+            store: Arc::new(Store::new(Arc::clone(&config.clock))),
+            partitions: Arc::new(Partitions::new(config.clock)),
             channels: Channels::default(),
             lifecycle: Lifecycle::new(),
             max_value_bytes: config.max_value_bytes,
@@ -118,8 +122,9 @@ impl StorageBackend for MemoryBackend {
     async fn connect(&self) -> Result<()> {
         let open = async {
             let sweeper = self.sweep.map(|sweep| {
-                let store = Arc::clone(&self.store);
+                let (store, partitions) = (Arc::clone(&self.store), Arc::clone(&self.partitions));
                 spawn_sweeper(sweep, move || {
+                    partitions.sweep();
                     let removed = store.sweep();
                     async move { Ok(removed) }
                 })
@@ -170,6 +175,10 @@ impl StorageBackend for MemoryBackend {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::FULL
+    }
+
+    fn collections(&self) -> Option<&dyn CollectionStore> {
+        Some(self)
     }
 
     fn pub_sub(&self) -> Option<&dyn PubSub> {
@@ -276,6 +285,7 @@ impl StorageBackend for MemoryBackend {
 
     async fn cleanup(&self) -> Result<u64> {
         self.run("cleanup", |_| Ok(()))?;
+        self.partitions.sweep();
         Ok(self.store.sweep())
     }
 

@@ -1,0 +1,1 @@
+//! Checkpoints of workflows: the whole state of a thread at each step, stored small.

@@ -1,0 +1,79 @@
+//! The second of the three traits: partitions of ordered items, the home of anything that grows.
+
+mod commit;
+mod partition;
+mod query;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::Result;
+
+pub use commit::{Commit, Committed, Expire, Operation, Outcome, Precondition, PutMode, sequence_key};
+pub use partition::{Partition, PartitionInfo, sort_key, sort_key_segments};
+pub use query::{Item, Order, Page, Query};
+
+/// The longest attributes of an item, in bytes of JSON text.
+pub const MAX_ATTRIBUTES_BYTES: usize = 64 * 1024;
+/// The most operations and preconditions of one commit.
+pub const MAX_COMMIT_OPERATIONS: usize = 10_000;
+/// The most items of one page.
+pub const MAX_PAGE_ITEMS: usize = 10_000;
+/// A page ends early, with [`Page::more`] set, when its bodies and attributes pass this; it has one item at least.
+pub const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Partitions of ordered items: logs, conversations, checkpoints, indexes.
+///
+/// A partition (such as `conversation:s-1`) is the unit of atomicity, placement, expiry and deletion. It comes into being
+/// with its first commit and has a version, which each commit raises by one. An item has a sort key, small JSON attributes
+/// and a body of any bytes.
+///
+/// # Contract
+///
+/// - **Partitions** are built by [`Partition::new`] and follow the rules of keys. **Sort keys** are UTF-8 of 1 to 1,024
+///   bytes without NUL, ordered byte for byte. **Attributes** have [`MAX_ATTRIBUTES_BYTES`] at most, **bodies** as many
+///   bytes as the backend lets a value have. Anything else is `InvalidInput` before any I/O.
+/// - **A commit** happens whole or not at all, also when its caller goes away, its connection breaks or the process dies.
+///   Commits to one partition happen one after the other; its sequence has no gaps that are filled later.
+/// - **A read** sees the partition between two commits, never in the middle of one.
+/// - **Expiry** is the partition's. An expired one is gone at once, version and sequence included; what was in it is
+///   removed later, in bounded batches.
+/// - Deadlines, cancellation, errors and lifecycle are those of [`StorageBackend`](crate::StorageBackend).
+#[async_trait]
+pub trait CollectionStore: Send + Sync + std::fmt::Debug {
+    /// Checks the preconditions, then does the operations in their order, all or nothing, and raises the version by one.
+    /// A commit without operations that finds no partition makes none.
+    ///
+    /// # Errors
+    /// `Conflict`, changing nothing, where a precondition does not hold or an [`PutMode::Insert`] finds an item;
+    /// `InvalidInput`, changing nothing, where an increment meets what is no integer or overflows.
+    async fn commit(&self, commit: Commit) -> Result<Committed>;
+
+    /// A page of the items of a partition; an absent partition has none.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a limit of zero or more than [`MAX_PAGE_ITEMS`].
+    async fn query(&self, query: Query) -> Result<Page>;
+
+    /// The items at several sort keys, in their order; a key may stand there twice.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a key that is none.
+    async fn items(&self, partition: &Partition, sorts: &[&str]) -> Result<Vec<Option<Item>>>;
+
+    /// What is known of a partition without reading its items; `None` where there is none.
+    ///
+    /// # Errors
+    /// As the trait says.
+    async fn partition(&self, partition: &Partition) -> Result<Option<PartitionInfo>>;
+
+    /// The partitions of a kind whose first segments are `segments`, as a stream in bounded memory: one that is there
+    /// throughout comes exactly once. Ordered by bytes on SQL stores and in memory, unordered on Redis.
+    fn partitions(&self, kind: &str, segments: &[&str]) -> BoxStream<'_, Result<PartitionInfo>>;
+
+    /// Deletes a partition with all its items, at once for every reader; true where there was one.
+    ///
+    /// # Errors
+    /// As the trait says.
+    async fn delete_partition(&self, partition: &Partition) -> Result<bool>;
+}
