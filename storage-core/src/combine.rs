@@ -90,41 +90,77 @@ impl<G: Group> Combiner<G> {
     /// What the group answers for it; `Timeout`, with nothing applied, where its turn did not come in time;
     /// [`Group::lost`] where its turn had come.
     pub async fn submit(&self, item: G::Item, limit: Duration) -> Result<G::Answer> {
-        match self.shared.begin() {
-            Some(slot) => {
-                let answers = slot.0.group.run(vec![item]).await;
-                drop(slot);
-                answers.into_iter().next().unwrap_or_else(|| Err(unanswered()))
-            }
-            None => match tokio::time::timeout(limit, self.queued(item, limit)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(timeout(limit)),
-            },
+        if let Some(slot) = self.shared.begin() {
+            return slot.run_alone(item).await;
+        }
+        let mut place = Place { shared: &self.shared, queued: None };
+        match tokio::time::timeout(limit, place.wait(item)).await {
+            Ok(answer) => answer,
+            Err(_) if place.leave() => Err(timeout(limit)),
+            Err(_) => Err(Error::new(self.shared.group.lost(), format!("no answer within {limit:?}"))),
         }
     }
 
-    async fn queued(&self, item: G::Item, limit: Duration) -> Result<G::Answer> {
-        let shared = &self.shared;
+    /// [`submit`](Self::submit) for a caller that has a limit of its own: dropping the future takes the operation back
+    /// where its turn has not come.
+    ///
+    /// # Errors
+    /// What the group answers for it.
+    pub async fn submit_unlimited(&self, item: G::Item) -> Result<G::Answer> {
+        match self.shared.begin() {
+            Some(slot) => slot.run_alone(item).await,
+            None => Place { shared: &self.shared, queued: None }.wait(item).await,
+        }
+    }
+}
+
+/// A caller's place in the queue. Dropping it takes the operation back where its turn has not come.
+struct Place<'a, G: Group> {
+    shared: &'a Arc<Shared<G>>,
+    /// The ticket, and where the answer comes. It is listened to until the operation is taken back, so that nobody
+    /// leaves it out in between.
+    queued: Option<(u64, oneshot::Receiver<Result<G::Answer>>)>,
+}
+
+impl<G: Group> Place<'_, G> {
+    async fn wait(&mut self, item: G::Item) -> Result<G::Answer> {
+        let shared = self.shared;
         let weight = shared.group.weight(&item);
         // One operation may be larger than the whole queue: it then takes all of it.
         let units = weight.div_ceil(UNIT).clamp(1, shared.config.queue_bytes.div_ceil(UNIT).max(1));
         let room = shared.room.acquire_many(u32::try_from(units).unwrap_or(u32::MAX)).await;
         let _room = room.map_err(|_| unanswered())?;
-        let (reply, mut answer) = oneshot::channel();
-        let ticket = shared.enqueue(item, weight, reply);
-        match tokio::time::timeout(limit, &mut answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => {
-                Err(Error::new(shared.group.lost(), "the group that the operation was in was given up"))
-            }
-            Err(_) if shared.withdraw(ticket) => Err(timeout(limit)),
-            Err(_) => Err(Error::new(shared.group.lost(), format!("no answer within {limit:?}"))),
-        }
+        let (reply, answer) = oneshot::channel();
+        let (_, answer) = self.queued.insert((shared.enqueue(item, weight, reply), answer));
+        let answer = answer.await;
+        self.queued = None;
+        answer.unwrap_or_else(|_| {
+            Err(Error::new(shared.group.lost(), "the group that the operation was in was given up"))
+        })
+    }
+
+    /// Takes the operation back; false where its turn has come.
+    fn leave(&mut self) -> bool {
+        self.queued.take().is_none_or(|(ticket, _answer)| self.shared.withdraw(ticket))
+    }
+}
+
+impl<G: Group> Drop for Place<'_, G> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
 /// One of the groups that may be under way. Given back, it goes to whoever waits.
 struct Slot<G: Group>(Arc<Shared<G>>);
+
+impl<G: Group> Slot<G> {
+    async fn run_alone(self, item: G::Item) -> Result<G::Answer> {
+        let answers = self.0.group.run(vec![item]).await;
+        drop(self);
+        answers.into_iter().next().unwrap_or_else(|| Err(unanswered()))
+    }
+}
 
 impl<G: Group> Drop for Slot<G> {
     fn drop(&mut self) {
@@ -235,12 +271,13 @@ impl<G: Group> Shared<G> {
         Some((items, replies))
     }
 
-    /// Takes an operation back; false where its turn has come.
+    /// Takes an operation out of the queue; false where its turn has come.
     fn withdraw(&self, ticket: u64) -> bool {
         let mut state = self.lock();
-        let before = state.queue.len();
-        state.queue.retain(|waiting| waiting.ticket != ticket);
-        state.queue.len() < before
+        let found = state.queue.binary_search_by_key(&ticket, |waiting| waiting.ticket);
+        let withdrawn = found.ok().and_then(|index| state.queue.remove(index));
+        drop(state);
+        withdrawn.is_some()
     }
 }
 

@@ -43,9 +43,9 @@ pub use clock::{
     optional_ttl_millis, ttl_millis,
 };
 pub use collection::{
-    CollectionStore, Commit, Committed, Expire, Item, MAX_ATTRIBUTES_BYTES, MAX_COMMIT_OPERATIONS,
-    MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Operation, Order, Outcome, Page, Partition, PartitionInfo, Precondition,
-    PutMode, Query, sequence_key, sort_key, sort_key_segments,
+    CollectionStore, Commit, Committed, Expire, Item, MAX_ATTRIBUTES_BYTES, MAX_COMMIT_BYTES,
+    MAX_COMMIT_OPERATIONS, MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Operation, Order, Outcome, Page, Partition,
+    PartitionInfo, Precondition, PutMode, Query, sequence_key, sort_key, sort_key_segments,
 };
 pub use combine::{CombineConfig, Combiner, Group};
 pub use error::{Error, ErrorKind, Result, Retry};

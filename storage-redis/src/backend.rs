@@ -8,9 +8,9 @@ use futures::{
     stream::{self, BoxStream},
 };
 use storage_core::{
-    Batch, Capabilities, Entry, Error, ErrorKind, Expected, Expiry, Health, Json, Lease, Lifecycle, PubSub,
-    Record, Result, Scan, Stats, StorageBackend, StoreHealth, check_entry, check_key, check_swap,
-    optional_ttl_millis, ttl_millis, with_deadline,
+    Batch, Capabilities, CollectionStore, Entry, Error, ErrorKind, Expected, Expiry, Health, Json, Lease,
+    Lifecycle, PubSub, Record, Result, Scan, Stats, StorageBackend, StoreHealth, check_entry, check_key,
+    check_swap, optional_ttl_millis, ttl_millis, with_deadline,
 };
 
 use crate::{RedisConfig, error::NAME, operations::Connected, scan::Walk, stats};
@@ -144,6 +144,10 @@ impl StorageBackend for RedisBackend {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::FULL
+    }
+
+    fn collections(&self) -> Option<&dyn CollectionStore> {
+        Some(self)
     }
 
     fn pub_sub(&self) -> Option<&dyn PubSub> {

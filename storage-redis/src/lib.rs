@@ -2,6 +2,7 @@
 
 mod backend;
 mod cluster;
+mod collections;
 mod config;
 mod connect;
 mod error;

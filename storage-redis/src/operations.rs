@@ -23,7 +23,7 @@ use crate::{
 /// How often a conditional write looks again at an entry that others keep changing.
 const SWAP_TRIES: usize = 64;
 /// From this size on a value travels with the bulk.
-const LARGE: usize = 64 * 1024;
+pub(crate) const LARGE: usize = 64 * 1024;
 
 /// What there is while connected.
 pub(crate) struct Connected {
@@ -205,12 +205,12 @@ impl Connected {
     ) -> Result<Value> {
         let full = self.full_key(key);
         let slot = self.router.slot(&full);
-        let by_hash = script.by_hash(&full, arguments);
+        let by_hash = script.by_hash(&[&full], arguments);
         let request = Request::One(&by_hash);
         let answer = self.router.one(slot, request, Load::Small, Access::Write, deadline).await?;
         match answer {
             Value::ServerError(error) if error.code() == "NOSCRIPT" => {
-                let in_full = script.in_full(&full, arguments);
+                let in_full = script.in_full(&[&full], arguments);
                 let request = Request::One(&in_full);
                 reply::checked(self.router.one(slot, request, Load::Small, Access::Write, deadline).await?)
             }

@@ -43,9 +43,11 @@ pub(crate) struct Walk {
     unproven: bool,
 }
 
-struct Place {
+/// Where SCAN stands on one node.
+pub(crate) struct Place {
     address: Address,
-    cursor: u64,
+    /// 0 at the start, and again at the end.
+    pub(crate) cursor: u64,
 }
 
 impl Walk {
@@ -82,7 +84,7 @@ impl Walk {
     ) -> Result<Option<Vec<Result<Record>>>> {
         if self.keys.is_empty() {
             let Some(place) = self.places.front_mut() else { return Ok(None) };
-            let found = place.page(connected, &self.pattern, deadline).await?;
+            let found = place.page(connected, &self.pattern, "string", deadline).await?;
             if place.cursor == 0 {
                 self.places.pop_front();
             }
@@ -187,20 +189,21 @@ impl<T> Found<T> {
 }
 
 impl Place {
-    fn start_of(address: &Address) -> Self {
+    pub(crate) fn start_of(address: &Address) -> Self {
         Self { address: address.clone(), cursor: 0 }
     }
 
-    /// The keys of the next page; afterwards the cursor is 0 at the end.
-    async fn page(
+    /// The keys of a Redis type in the next page.
+    pub(crate) async fn page(
         &mut self,
         connected: &Connected,
         pattern: &str,
+        kind: &str,
         deadline: Instant,
     ) -> Result<Vec<Vec<u8>>> {
         let node = connected.router.node_at(&self.address);
         let mut command = cmd("SCAN");
-        command.arg(self.cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(PAGE).arg("TYPE").arg("string");
+        command.arg(self.cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(PAGE).arg("TYPE").arg(kind);
         let mut answer = node.call(Request::One(&command), Load::Bulk, deadline).await;
         if let Err(Failure::Lost) = answer {
             answer = node.call(Request::One(&command), Load::Bulk, deadline).await;
@@ -226,7 +229,7 @@ fn own_key(full: Vec<u8>, namespace: &str, glob: &Glob) -> Option<String> {
 ///
 /// Of each key it keeps 128 bits of hash, about 36 bytes with the table's free places, whatever the key's length. In
 /// parts, so that never more than one part is copied when it grows.
-struct Seen {
+pub(crate) struct Seen {
     parts: Vec<HashSet<u128>>,
     hashers: [RandomState; 2],
 }
@@ -238,7 +241,7 @@ impl Default for Seen {
 }
 
 impl Seen {
-    fn is_new(&mut self, key: &str) -> bool {
+    pub(crate) fn is_new(&mut self, key: &str) -> bool {
         let [high, low] = self.hashers.each_ref().map(|hasher| hasher.hash_one(key));
         let parts = self.parts.len().max(1) as u64;
         let part = usize::try_from(low % parts).ok().and_then(|index| self.parts.get_mut(index));

@@ -23,6 +23,7 @@ mod single {
 
     storage_conformance::full!(open);
     storage_conformance::shared!(open);
+    storage_conformance::collections!(open);
 }
 
 mod cluster {
@@ -34,4 +35,5 @@ mod cluster {
 
     storage_conformance::full!(open);
     storage_conformance::shared!(open);
+    storage_conformance::collections!(open);
 }

@@ -14,27 +14,29 @@ use futures::{
     stream::{self, BoxStream},
 };
 use storage_core::{
-    Batch, BatchOperation, Capabilities, Entry, Error, ErrorKind, Expected, Expiry, Health, Json, PubSub,
-    Record, Result, Scan, Stats, StorageBackend, StoreHealth, add_integer, check_entry, check_key,
-    check_swap, optional_ttl_millis, ttl_millis, with_deadline,
+    Batch, BatchOperation, Capabilities, CollectionStore, Entry, Error, ErrorKind, Expected, Expiry, Health,
+    Json, PubSub, Record, Result, Scan, Stats, StorageBackend, StoreHealth, add_integer, check_entry,
+    check_key, check_swap, optional_ttl_millis, ttl_millis, with_deadline,
 };
 use tokio_rusqlite::rusqlite;
 
 use crate::{
     SqliteConfig,
     error::Answer,
+    read::{Asked, Found},
     scan::{FIRST_PAGE_ROWS, PAGE_ROWS},
     sql::View,
     store::Store,
+    write::Steps,
 };
 
 /// The backend's name.
-const NAME: &str = "sqlite";
+pub(crate) const NAME: &str = "sqlite";
 
 /// A SQLite file as a store, see the [crate documentation](crate).
 #[derive(Debug)]
 pub struct SqliteBackend {
-    store: Arc<Store>,
+    pub(crate) store: Arc<Store>,
 }
 
 impl SqliteBackend {
@@ -48,8 +50,23 @@ impl SqliteBackend {
     }
 }
 
+impl SqliteBackend {
+    async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
+        match self.store.find(Asked::Expiry, key).await? {
+            Found::Expiry(expiry) => Ok(expiry),
+            _ => Ok(None),
+        }
+    }
+
+    async fn set_expiry(&self, key: &str, ttl_millis: Option<u64>) -> Result<bool> {
+        let name = key.to_owned();
+        let set = move |view: &View<'_>| view.set_expiry(&name, ttl_millis).map(i64::from);
+        self.store.write(key.len(), Steps::One, set).await.map(|set| set > 0)
+    }
+}
+
 /// Names operation and key in an error.
-async fn at<T>(
+pub(crate) async fn at<T>(
     operation: &'static str,
     key: impl Into<Option<&str>>,
     work: impl Future<Output = Result<T>>,
@@ -77,8 +94,13 @@ impl StorageBackend for SqliteBackend {
     async fn get(&self, key: &str) -> Result<Option<Json>> {
         let work = async {
             check_key(key)?;
-            let name = key.to_owned();
-            self.store.read(move |view| Ok(view.value(&name)??)).await
+            match self.store.find(Asked::Value, key).await? {
+                Found::Value(value) => Ok(value),
+                _ => {
+                    let name = key.to_owned();
+                    self.store.read(move |view| Ok(view.value(&name)??)).await
+                }
+            }
         };
         at("get", key, work).await
     }
@@ -87,7 +109,9 @@ impl StorageBackend for SqliteBackend {
         let work = async {
             let ttl = check_entry(key, &value, ttl, self.store.config.max_value_bytes)?;
             let name = key.to_owned();
-            self.store.write(move |view| view.put(&name, &value, ttl)).await
+            let weight = key.len() + value.len();
+            let put = move |view: &View<'_>| view.put(&name, &value, ttl).map(|()| 1);
+            self.store.write(weight, Steps::One, put).await.map(drop)
         };
         at("set", key, work).await
     }
@@ -96,7 +120,8 @@ impl StorageBackend for SqliteBackend {
         let work = async {
             check_key(key)?;
             let name = key.to_owned();
-            self.store.write(move |view| view.remove(&name)).await
+            let remove = move |view: &View<'_>| view.remove(&name).map(i64::from);
+            self.store.write(key.len(), Steps::One, remove).await.map(|removed| removed > 0)
         };
         at("delete", key, work).await
     }
@@ -104,8 +129,7 @@ impl StorageBackend for SqliteBackend {
     async fn exists(&self, key: &str) -> Result<bool> {
         let work = async {
             check_key(key)?;
-            let name = key.to_owned();
-            self.store.read(move |view| view.exists(&name)).await
+            Ok(self.expiry(key).await?.is_some())
         };
         at("exists", key, work).await
     }
@@ -132,6 +156,10 @@ impl StorageBackend for SqliteBackend {
         Capabilities::FULL
     }
 
+    fn collections(&self) -> Option<&dyn CollectionStore> {
+        Some(self)
+    }
+
     fn pub_sub(&self) -> Option<&dyn PubSub> {
         None
     }
@@ -148,7 +176,11 @@ impl StorageBackend for SqliteBackend {
     async fn set_many(&self, entries: Vec<Entry>) -> Result<()> {
         let work = async {
             entries.iter().try_for_each(|entry| entry.check(self.store.config.max_value_bytes))?;
-            self.store.write(move |view| entries.iter().try_for_each(|entry| put_entry(view, entry))).await
+            let weight = entries.iter().map(entry_weight).sum();
+            let put = move |view: &View<'_>| {
+                entries.iter().try_fold(0, |n, entry| put_entry(view, entry).map(|()| n + 1))
+            };
+            self.store.write(weight, Steps::Many, put).await.map(drop)
         };
         at("set_many", None, work).await
     }
@@ -156,7 +188,9 @@ impl StorageBackend for SqliteBackend {
     async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
         let work = async {
             let names = owned(keys)?;
-            self.store.write(move |view| remove_each(view, &names)).await
+            let weight = names.iter().map(String::len).sum();
+            let remove = move |view: &View<'_>| remove_each(view, &names);
+            self.store.write(weight, Steps::Many, remove).await.map(i64::unsigned_abs)
         };
         at("delete_many", None, work).await
     }
@@ -176,7 +210,9 @@ impl StorageBackend for SqliteBackend {
         let work = async {
             let ttl = check_swap(key, new.as_ref(), ttl, self.store.config.max_value_bytes)?;
             let name = key.to_owned();
-            self.store.write(move |view| swap(view, &name, &expected, new.as_ref(), ttl)).await
+            let weight = key.len() + new.as_ref().map_or(0, Json::len);
+            let swap = move |view: &View<'_>| swap(view, &name, &expected, new.as_ref(), ttl).map(i64::from);
+            self.store.write(weight, Steps::One, swap).await.map(|swapped| swapped > 0)
         };
         at("compare_and_set", key, work).await
     }
@@ -186,7 +222,7 @@ impl StorageBackend for SqliteBackend {
             check_key(key)?;
             let ttl = optional_ttl_millis(ttl)?;
             let name = key.to_owned();
-            self.store.write(move |view| increment(view, &name, by, ttl)).await
+            self.store.write(key.len(), Steps::One, move |view| increment(view, &name, by, ttl)).await
         };
         at("increment", key, work).await
     }
@@ -194,7 +230,8 @@ impl StorageBackend for SqliteBackend {
     async fn apply(&self, batch: Batch) -> Result<()> {
         let work = async {
             batch.check(self.store.config.max_value_bytes)?;
-            self.store.write(move |view| apply(view, &batch)).await
+            let weight = batch.operations().iter().map(operation_weight).sum();
+            self.store.write(weight, Steps::Many, move |view| apply(view, &batch).map(|()| 1)).await.map(drop)
         };
         at("apply", None, work).await
     }
@@ -202,8 +239,7 @@ impl StorageBackend for SqliteBackend {
     async fn ttl(&self, key: &str) -> Result<Option<Expiry>> {
         let work = async {
             check_key(key)?;
-            let name = key.to_owned();
-            self.store.read(move |view| view.expiry(&name)).await
+            self.expiry(key).await
         };
         at("ttl", key, work).await
     }
@@ -212,8 +248,7 @@ impl StorageBackend for SqliteBackend {
         let work = async {
             check_key(key)?;
             let ttl = ttl_millis(ttl)?;
-            let name = key.to_owned();
-            self.store.write(move |view| view.set_expiry(&name, Some(ttl))).await
+            self.set_expiry(key, Some(ttl)).await
         };
         at("expire", key, work).await
     }
@@ -221,8 +256,7 @@ impl StorageBackend for SqliteBackend {
     async fn persist(&self, key: &str) -> Result<bool> {
         let work = async {
             check_key(key)?;
-            let name = key.to_owned();
-            self.store.write(move |view| view.set_expiry(&name, None)).await
+            self.set_expiry(key, None).await
         };
         at("persist", key, work).await
     }
@@ -260,23 +294,34 @@ fn owned(keys: &[&str]) -> Result<Vec<String>> {
     keys.iter().map(|key| check_key(key).map(|()| (*key).to_owned())).collect()
 }
 
+fn entry_weight(entry: &Entry) -> usize {
+    entry.key.len() + entry.value.len()
+}
+
+fn operation_weight(operation: &BatchOperation) -> usize {
+    match operation {
+        BatchOperation::Set(entry) => entry_weight(entry),
+        operation => operation.key().len(),
+    }
+}
+
 fn get_each(view: &View<'_>, keys: &[String]) -> Answer<Vec<Result<Option<Json>>>> {
     let each = keys.iter().map(|key| {
-        view.call.check()?;
+        view.check()?;
         view.value(key)
     });
     each.collect()
 }
 
 fn put_entry(view: &View<'_>, entry: &Entry) -> Answer<()> {
-    view.call.check()?;
+    view.check()?;
     view.put(&entry.key, &entry.value, optional_ttl_millis(entry.ttl)?)
 }
 
-fn remove_each(view: &View<'_>, keys: &[String]) -> Answer<u64> {
+fn remove_each(view: &View<'_>, keys: &[String]) -> Answer<i64> {
     keys.iter().try_fold(0, |removed, key| {
-        view.call.check()?;
-        Ok(removed + u64::from(view.remove(key)?))
+        view.check()?;
+        Ok(removed + i64::from(view.remove(key)?))
     })
 }
 

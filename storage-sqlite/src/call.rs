@@ -12,7 +12,10 @@ use storage_core::{Error, ErrorKind};
 
 const WANTED: u8 = 0;
 const COMMITTING: u8 = 1;
-const ABANDONED: u8 = 2;
+/// The caller was told that nothing was applied.
+const TIMED_OUT: u8 = 2;
+/// The caller went away without a word.
+const DROPPED: u8 = 3;
 
 /// One operation. Either its caller gives up or its work is committed, never both: a caller that was told `Timeout`
 /// finds nothing applied later.
@@ -36,20 +39,29 @@ impl Call {
     /// Fails where the caller has given up.
     pub(crate) fn check(&self) -> Result<(), Error> {
         match self.state.load(Ordering::Acquire) {
-            ABANDONED => Err(self.timeout()),
+            TIMED_OUT | DROPPED => Err(self.timeout()),
             _ => Ok(()),
         }
     }
 
-    /// The last step before a commit; from here on the caller cannot give up for certain.
+    /// The last step before a commit; from here on the caller cannot give up for certain. Fails where the caller was told
+    /// that nothing was applied; one that just went away does not mind what was done already.
     pub(crate) fn begin_commit(&self) -> Result<(), Error> {
-        self.change_to(COMMITTING)
+        match self.change(WANTED, COMMITTING) {
+            Err(TIMED_OUT) => Err(self.timeout()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The commit does not take place now.
+    pub(crate) fn put_off_commit(&self) {
+        let _ = self.change(COMMITTING, WANTED);
     }
 
     /// The caller gives up; says what that means: `Timeout` where nothing will be applied.
     pub(crate) fn give_up(&self) -> Error {
-        match self.change_to(ABANDONED) {
-            Ok(()) => self.timeout(),
+        match self.change(WANTED, TIMED_OUT) {
+            Ok(_) => self.timeout(),
             Err(_) => Error::new(
                 ErrorKind::OutcomeUnknown,
                 format!("the commit did not end within {:?}", self.limit),
@@ -57,9 +69,8 @@ impl Call {
         }
     }
 
-    fn change_to(&self, state: u8) -> Result<(), Error> {
-        let changed = self.state.compare_exchange(WANTED, state, Ordering::AcqRel, Ordering::Acquire);
-        changed.map(|_| ()).map_err(|_| self.timeout())
+    fn change(&self, from: u8, to: u8) -> Result<u8, u8> {
+        self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
     }
 
     fn timeout(&self) -> Error {
@@ -73,6 +84,6 @@ pub(crate) struct Caller(pub(crate) Arc<Call>);
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        let _ = self.0.change_to(ABANDONED);
+        let _ = self.0.change(WANTED, DROPPED);
     }
 }

@@ -32,7 +32,8 @@ pub struct SqliteConfig {
     pub path: PathBuf,
     /// How much a commit waits for the disk.
     pub synchronous: Synchronous,
-    /// How many connections read, each on a thread of its own. One more writes.
+    /// How many connections read, each on a thread of its own; at most as many more, opened as they are needed, read
+    /// single keys without a thread. One more writes.
     pub readers: usize,
     /// How long a call may take, waiting for a connection and for other processes included.
     pub operation_timeout: Duration,

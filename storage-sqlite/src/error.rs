@@ -153,8 +153,9 @@ fn classify(cause: ffi::Error) -> (ErrorKind, &'static str, &'static str) {
         ErrorCode::TooBig => (Kind::InvalidInput, "the value is longer than SQLite takes", ""),
         ErrorCode::Unknown | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch => (
             Kind::Config,
-            "the table kv_store is not as it should be",
-            "it needs the columns key TEXT PRIMARY KEY, value TEXT NOT NULL, expires_at REAL, and nothing else",
+            "a table of the file is not as it should be",
+            "kv_store needs the columns key TEXT PRIMARY KEY, value TEXT NOT NULL, expires_at REAL, and nothing else; \
+             the tables storage_* are made on connect",
         ),
         ErrorCode::OutOfMemory => (Kind::Unavailable, "there is not enough memory", ""),
         _ => (Kind::Unavailable, "SQLite could not do it", ""),

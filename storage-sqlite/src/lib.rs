@@ -2,15 +2,19 @@
 
 mod backend;
 mod call;
+mod collections;
 mod config;
 mod error;
+mod inline;
 mod pool;
+mod read;
 mod scan;
 mod schema;
 mod sql;
 mod store;
 #[cfg(test)]
 mod tests;
+mod write;
 
 pub use backend::SqliteBackend;
 pub use config::{SqliteConfig, Synchronous};

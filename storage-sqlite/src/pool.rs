@@ -8,7 +8,7 @@ use std::{
 
 use storage_core::{Error, ErrorKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rusqlite::{Connection, rusqlite};
+use tokio_rusqlite::{Connection as Handle, rusqlite::Connection};
 
 use crate::{
     SqliteConfig,
@@ -21,13 +21,13 @@ pub(crate) struct Pool {
     role: Role,
     config: Arc<SqliteConfig>,
     /// As many as there are permits; `None` is one that has to be opened again.
-    idle: Mutex<Vec<Option<Connection>>>,
+    idle: Mutex<Vec<Option<Handle>>>,
     permits: Arc<Semaphore>,
 }
 
 /// The place of a connection that is in use. Dropping it without giving a connection back lets the next user open one.
 struct Loan {
-    connection: Option<Connection>,
+    connection: Option<Handle>,
     pool: Arc<Pool>,
     _permit: OwnedSemaphorePermit,
 }
@@ -51,19 +51,36 @@ impl Pool {
     pub(crate) async fn visit<T, F>(self: &Arc<Self>, guard: impl Send + 'static, work: F) -> Answer<T>
     where
         T: Send + 'static,
-        F: FnOnce(&mut rusqlite::Connection) -> Answer<T> + Send + 'static,
+        F: FnOnce(&Connection) -> Answer<T> + Send + 'static,
+    {
+        let visited = self.borrow(guard, |db| {
+            let answer = work(db);
+            let loses_connection = answer.as_ref().is_err_and(Fault::loses_connection);
+            (answer, loses_connection)
+        });
+        visited.await?
+    }
+
+    /// [`visit`](Self::visit) for work that says by itself whether the connection has to be opened again.
+    pub(crate) async fn borrow<T, F>(self: &Arc<Self>, guard: impl Send + 'static, work: F) -> Answer<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> (T, bool) + Send + 'static,
     {
         let (loan, connection) = self.lend().await?;
         let back = connection.clone();
         let visited = connection.call_raw(move |db| {
             // A panic would end the thread and fail every later call.
-            let answer = catch_unwind(AssertUnwindSafe(|| work(db))).unwrap_or_else(|_| Err(lost()));
-            let sound = db.is_autocommit() && !answer.as_ref().is_err_and(Fault::loses_connection);
+            let done = catch_unwind(AssertUnwindSafe(|| work(db)));
+            let sound = db.is_autocommit() && matches!(done, Ok((_, false)));
             loan.give_back(sound.then_some(back));
             drop(guard);
-            answer
+            done.map(|(answer, _)| answer)
         });
-        visited.await.unwrap_or_else(|_| Err(lost()))
+        match visited.await {
+            Ok(Ok(answer)) => Ok(answer),
+            _ => Err(lost()),
+        }
     }
 
     /// Closes every connection and waits for it. Nobody may be using one.
@@ -86,7 +103,7 @@ impl Pool {
         }
     }
 
-    async fn lend(self: &Arc<Self>) -> Answer<(Loan, Connection)> {
+    async fn lend(self: &Arc<Self>) -> Answer<(Loan, Handle)> {
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return Err(lost()) };
         let connection = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().flatten();
         let loan = Loan { connection: None, pool: Arc::clone(self), _permit: permit };
@@ -102,7 +119,7 @@ impl Pool {
 }
 
 impl Loan {
-    fn give_back(mut self, connection: Option<Connection>) {
+    fn give_back(mut self, connection: Option<Handle>) {
         self.connection = connection;
     }
 }
@@ -120,12 +137,13 @@ impl fmt::Debug for Pool {
     }
 }
 
-async fn open(role: Role, config: &Arc<SqliteConfig>) -> Answer<Connection> {
+async fn open(role: Role, config: &Arc<SqliteConfig>) -> Answer<Handle> {
     let config = Arc::clone(config);
     let opened = tokio::task::spawn_blocking(move || schema::open(&config, role)).await;
-    opened.unwrap_or_else(|_| Err(lost())).map(Connection::from)
+    opened.unwrap_or_else(|_| Err(lost())).map(Handle::from)
 }
 
-fn lost() -> Fault {
+/// What a visit answers whose connection did not.
+pub(crate) fn lost() -> Fault {
     Fault::Lost(Error::new(ErrorKind::Unavailable, "the connection to the file ended unexpectedly"))
 }

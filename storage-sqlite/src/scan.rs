@@ -89,7 +89,7 @@ pub(crate) fn read_page(view: &View<'_>, scan: &Scan, cursor: &Cursor) -> Answer
         if seen >= cursor.rows || bytes >= PAGE_BYTES {
             return Ok(Page { records, next: Some(cursor.after(key)) });
         }
-        view.call.check()?;
+        view.check()?;
     }
     Ok(Page { records, next: None })
 }

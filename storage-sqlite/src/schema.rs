@@ -13,7 +13,9 @@ use tokio_rusqlite::rusqlite::{Connection, OpenFlags};
 
 use crate::{
     SqliteConfig,
+    collections::schema::bring_up_to_date,
     error::{Answer, from_io},
+    sql::{EXPIRES_AT, GET_SMALL},
 };
 
 /// As the Python agents make it; the columns never change.
@@ -26,7 +28,13 @@ const HAS_SCHEMA: &str = "SELECT count(*) = 2 FROM sqlite_schema WHERE tbl_name 
 /// Fails where the columns are others.
 const USES_COLUMNS: &str = "SELECT rowid, key, value, expires_at FROM kv_store LIMIT 0";
 /// More statements than there are, so that each is prepared once per connection.
-const STATEMENTS: usize = 32;
+const STATEMENTS: usize = 64;
+
+/// Negative, since it is KiB and not pages. Keys come in any order: what is not cached is read from the file each time.
+const WRITER_CACHE_KIB: i32 = -16 * 1024;
+const INLINE_CACHE_KIB: i32 = -8 * 1024;
+/// How long the log may grow (16 MiB) before its pages are written back: a page that changed often is so written once.
+const CHECKPOINT_PAGES: u32 = 4_000;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +43,8 @@ pub(crate) enum Role {
     Writer,
     /// One of those that read.
     Reader,
+    /// One that reads and never waits for a lock.
+    Inline,
 }
 
 /// Opens a connection. Blocks, at most about as long as an operation may take.
@@ -60,9 +70,20 @@ fn try_open(config: &SqliteConfig, role: Role) -> Answer<Connection> {
     let db = Connection::open_with_flags(&config.path, flags)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     db.busy_timeout(busy_limit(config.busy_timeout.min(config.operation_timeout)))?;
+    if role != Role::Writer {
+        db.pragma_update(None, "query_only", true)?;
+    }
     match role {
         Role::Writer => set_up_writer(&db, config)?,
-        Role::Reader => db.pragma_update(None, "query_only", true)?,
+        Role::Reader => {}
+        Role::Inline => {
+            db.pragma_update(None, "cache_size", INLINE_CACHE_KIB)?;
+            // The first statement reads the schema.
+            for sql in [GET_SMALL, EXPIRES_AT] {
+                db.prepare_cached(sql)?;
+            }
+            db.busy_timeout(Duration::ZERO)?;
+        }
     }
     Ok(db)
 }
@@ -73,6 +94,8 @@ fn set_up_writer(db: &Connection, config: &SqliteConfig) -> Answer<()> {
         tracing::warn!(%mode, "the file system does not take a write-ahead log: readers and writers block each other");
     }
     db.pragma_update(None, "synchronous", config.synchronous.as_str())?;
+    db.pragma_update(None, "cache_size", WRITER_CACHE_KIB)?;
+    db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     let encoding: String = db.pragma_query_value(None, "encoding", |row| row.get(0))?;
     if encoding != "UTF-8" {
         return Err(Error::config(format!(
@@ -86,7 +109,7 @@ fn set_up_writer(db: &Connection, config: &SqliteConfig) -> Answer<()> {
         db.execute_batch(SCHEMA)?;
     }
     db.prepare(USES_COLUMNS)?;
-    Ok(())
+    bring_up_to_date(db)
 }
 
 /// A limit that the driver takes.

@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use storage_core::{Error, Expiry, Json, epoch_millis, epoch_seconds};
 use tokio_rusqlite::rusqlite::{Connection, OptionalExtension, params, types::ValueRef};
 
-use crate::{
-    call::Call,
-    error::{Answer, commit_fault},
-};
+use crate::{call::Call, error::Answer, read::Found};
 
 pub(crate) const GET: &str = "SELECT expires_at, value FROM kv_store WHERE key = ?1";
+/// Without a value that would take long to read.
+pub(crate) const GET_SMALL: &str =
+    "SELECT expires_at, iif(octet_length(value) <= 65536, value, NULL) FROM kv_store WHERE key = ?1";
 pub(crate) const EXPIRES_AT: &str = "SELECT expires_at FROM kv_store WHERE key = ?1";
 const PUT: &str = "INSERT INTO kv_store (key, value, expires_at) VALUES (?1, ?2, ?3)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at";
@@ -24,37 +24,20 @@ pub(crate) const SET_EXPIRY: &str =
 pub(crate) const SWEEP: &str = "DELETE FROM kv_store WHERE rowid IN
     (SELECT rowid FROM kv_store WHERE expires_at <= ?1 LIMIT ?2) AND expires_at <= ?1";
 
-/// The database at one moment in time, on behalf of one call.
+/// The database at one moment in time.
 pub(crate) struct View<'a> {
     pub(crate) db: &'a Connection,
-    pub(crate) call: &'a Call,
+    /// The call on whose behalf longer work is done: the work ends where its caller has given up.
+    pub(crate) call: Option<&'a Call>,
     pub(crate) now: SystemTime,
 }
 
-/// Runs `work` in a transaction that holds the write lock from its start: committed whole, or nothing is applied.
-pub(crate) fn write<T>(
-    db: &Connection,
-    call: &Call,
-    busy_limit: Duration,
-    now: impl FnOnce() -> SystemTime,
-    work: impl FnOnce(&View<'_>) -> Answer<T>,
-) -> Answer<T> {
-    call.check()?;
-    db.busy_timeout(busy_limit.min(call.remaining()))?;
-    db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let done = work(&View { db, call, now: now() }).and_then(|answer| {
-        call.begin_commit()?;
-        db.prepare_cached("COMMIT")?.execute([]).map_err(commit_fault)?;
-        Ok(answer)
-    });
-    // SQLite has rolled back by itself after some errors. Where this fails the pool gives the connection up.
-    if done.is_err() && !db.is_autocommit() {
-        let _ = db.execute_batch("ROLLBACK");
-    }
-    done
-}
-
 impl View<'_> {
+    /// Fails where the caller has given up.
+    pub(crate) fn check(&self) -> Answer<()> {
+        Ok(self.call.map_or(Ok(()), Call::check)?)
+    }
+
     /// Runs reads on one state of the file, which is also quicker than one state for each.
     pub(crate) fn at_once<T>(&self, reads: impl FnOnce() -> Answer<T>) -> Answer<T> {
         let transaction = self.db.unchecked_transaction()?;
@@ -73,9 +56,17 @@ impl View<'_> {
         }
     }
 
-    /// Whether there is an entry, whatever its value.
-    pub(crate) fn exists(&self, key: &str) -> Answer<bool> {
-        Ok(self.expires_at(key)?.is_some())
+    /// The value, unless it would take long to read.
+    pub(crate) fn small_value(&self, key: &str) -> Answer<Found> {
+        let mut get = self.db.prepare_cached(GET_SMALL)?;
+        let mut rows = get.query([key])?;
+        match rows.next()? {
+            Some(row) if self.is_live(expiry_of(row.get_ref(0)?)) => match row.get_ref(1)? {
+                ValueRef::Null => Ok(Found::Large),
+                value => Ok(Found::Value(Some(json(key, value)?))),
+            },
+            _ => Ok(Found::Value(None)),
+        }
     }
 
     pub(crate) fn expiry(&self, key: &str) -> Answer<Option<Expiry>> {
@@ -107,9 +98,9 @@ impl View<'_> {
     }
 
     /// Removes at most `limit` rows of expired entries.
-    pub(crate) fn sweep(&self, limit: u32) -> Answer<u64> {
+    pub(crate) fn sweep(&self, limit: u32) -> Answer<i64> {
         let removed = self.db.prepare_cached(SWEEP)?.execute(params![self.seconds(), limit])?;
-        Ok(removed as u64)
+        Ok(i64::try_from(removed).unwrap_or(i64::MAX))
     }
 
     /// Whether an entry with this expiry is there.

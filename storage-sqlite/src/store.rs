@@ -3,29 +3,43 @@
 use std::sync::{Arc, Weak};
 
 use futures::{Stream, stream};
-use storage_core::{Error, ErrorKind, Lease, Lifecycle, Record, Result, Scan, spawn_sweeper, with_deadline};
+use storage_core::{
+    CombineConfig, Combiner, Error, ErrorKind, Lease, Lifecycle, Record, Result, Scan, spawn_sweeper,
+    with_deadline,
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     SqliteConfig,
     call::{Call, Caller},
+    collections::sweep as sweep_partitions,
     error::Answer,
+    inline::Inline,
     pool::Pool,
+    read::{Asked, Found, Read, Reads},
     scan::{Cursor, Page, read_page},
-    schema::{Role, busy_limit},
-    sql::{View, write},
+    schema::Role,
+    sql::View,
+    write::{Steps, Write, Writes},
 };
+
+/// A group of this many bytes takes milliseconds, and that is what a small write waits behind large ones.
+const TOGETHER: CombineConfig =
+    CombineConfig { running: 1, items: 1_024, bytes: 1024 * 1024, queue_bytes: 64 * 1024 * 1024 };
 
 /// The settings, and what there is only while connected.
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) config: Arc<SqliteConfig>,
-    lifecycle: Lifecycle<Connected>,
+    pub(crate) lifecycle: Lifecycle<Connected>,
 }
 
-struct Connected {
+pub(crate) struct Connected {
+    inline: Arc<Inline>,
     writer: Arc<Pool>,
     readers: Arc<Pool>,
+    writes: Arc<Combiner<Writes>>,
+    reads: Arc<Combiner<Reads>>,
     _sweeper: Option<AbortOnDropHandle<()>>,
 }
 
@@ -39,15 +53,34 @@ impl Store {
             let open = async {
                 let writer = Pool::open(Role::Writer, 1, &self.config).await?;
                 let readers = Pool::open(Role::Reader, self.config.readers, &self.config).await?;
-                Ok(Connected { writer, readers, _sweeper: self.sweeper() })
+                Ok(self.connected(writer, readers))
             };
             with_deadline(self.config.operation_timeout, ErrorKind::Timeout, open).await
         };
         self.lifecycle.connect(open).await
     }
 
+    fn connected(self: &Arc<Self>, writer: Arc<Pool>, readers: Arc<Pool>) -> Connected {
+        let inline = Arc::new(Inline::new(&self.config));
+        let writes = Writes { writer: Arc::clone(&writer), config: Arc::clone(&self.config) };
+        let reads = Reads {
+            readers: Arc::clone(&readers),
+            inline: Arc::clone(&inline),
+            config: Arc::clone(&self.config),
+        };
+        Connected {
+            inline,
+            writer,
+            readers,
+            writes: Arc::new(Combiner::new(writes, TOGETHER)),
+            reads: Arc::new(Combiner::new(reads, CombineConfig { running: self.config.readers, ..TOGETHER })),
+            _sweeper: self.sweeper(),
+        }
+    }
+
     pub(crate) async fn disconnect(&self) -> Result<()> {
         let close = |connected: Arc<Connected>| async move {
+            connected.inline.close();
             connected.readers.close().await;
             connected.writer.close().await;
             Ok(())
@@ -55,6 +88,18 @@ impl Store {
         // The writes under way end within one operation's time, then closing has as much.
         let limit = self.config.operation_timeout.saturating_mul(2);
         with_deadline(limit, ErrorKind::Timeout, self.lifecycle.disconnect(close)).await
+    }
+
+    /// Reads what is asked about one key: in the caller's own task where that is quick.
+    pub(crate) async fn find(&self, asked: Asked, key: &str) -> Result<Found> {
+        // A task that reads and reads leaves room for others now and then.
+        tokio::task::coop::consume_budget().await;
+        let lease = self.lifecycle.enter()?;
+        if let Some(found) = lease.inline.find(asked, key) {
+            return Ok(found?);
+        }
+        let reads = Arc::clone(&lease.reads);
+        reads.submit(Read { key: key.to_owned(), asked, _lease: lease }, self.config.operation_timeout).await
     }
 
     /// Runs `work` on a reader; once more where the connection turned out to be lost.
@@ -86,26 +131,26 @@ impl Store {
         let readers = Arc::clone(&lease.readers);
         let visit = readers.visit(lease, move |db| {
             call.check()?;
-            work(&View { db, call: &call, now: config.clock.now() })
+            work(&View { db, call: Some(&call), now: config.clock.now() })
         });
         visit.await
     }
 
-    /// Runs `work` on the writer in a transaction; it is committed whole or not at all, and not after its caller was
-    /// told that it timed out.
-    pub(crate) async fn write<T, F>(&self, work: F) -> Result<T>
+    /// Runs `work` on the writer, in one transaction with others who wait for it; it is done whole or not at all, and not
+    /// after its caller was told that it timed out. `weight` is roughly how many bytes it writes.
+    pub(crate) async fn write<F>(&self, weight: usize, steps: Steps, work: F) -> Result<i64>
     where
-        T: Send + 'static,
-        F: FnOnce(&View<'_>) -> Answer<T> + Send + 'static,
+        F: Fn(&View<'_>) -> Answer<i64> + Send + Sync + 'static,
     {
         let lease = self.lifecycle.enter()?;
         let caller = Caller(Call::new(self.config.operation_timeout));
-        let (call, config) = (Arc::clone(&caller.0), Arc::clone(&self.config));
-        let writer = Arc::clone(&lease.writer);
-        let visit = writer.visit(lease, move |db| {
-            write(db, &call, busy_limit(config.busy_timeout), || config.clock.now(), work)
-        });
-        within(&caller, visit).await
+        let writes = Arc::clone(&lease.writes);
+        let write = Write { call: Arc::clone(&caller.0), weight, steps, work: Box::new(work), _lease: lease };
+        let written = writes.submit_unlimited(write);
+        match tokio::time::timeout(caller.0.remaining(), written).await {
+            Ok(written) => written,
+            Err(_) => Err(caller.0.give_up()),
+        }
     }
 
     /// The records of a scan, page by page; while the caller consumes one page the next is read.
@@ -137,10 +182,26 @@ impl Store {
         self.read(move |view| read_page(view, &scan, &cursor)).await
     }
 
-    /// Removes one batch of expired rows.
+    /// Removes one batch of what has expired: entries, then items of partitions.
     pub(crate) async fn sweep(&self) -> Result<u64> {
         let batch = self.config.sweep.unwrap_or_default().batch;
-        self.write(move |view| view.sweep(batch)).await
+        let sweep = move |view: &View<'_>| {
+            let removed = view.sweep(batch)?;
+            Ok(removed + sweep_partitions(view, i64::from(batch) - removed)?)
+        };
+        self.write(0, Steps::Many, sweep).await.map(i64::unsigned_abs)
+    }
+
+    /// Sweeps until nothing is left or a whole batch is removed: large items go a few at a time.
+    async fn sweep_round(&self, batch: u32) -> Result<u64> {
+        let mut removed = 0;
+        loop {
+            let some = self.sweep().await?;
+            removed += some;
+            if some == 0 || removed >= u64::from(batch) {
+                return Ok(removed);
+            }
+        }
     }
 
     fn sweeper(self: &Arc<Self>) -> Option<AbortOnDropHandle<()>> {
@@ -150,7 +211,7 @@ impl Store {
             let store = Weak::upgrade(&store);
             async move {
                 let Some(store) = store else { return Ok(0) };
-                match store.sweep().await {
+                match store.sweep_round(sweep.batch).await {
                     Err(error) if error.kind() == ErrorKind::NotConnected => Ok(0),
                     swept => swept,
                 }

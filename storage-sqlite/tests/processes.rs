@@ -10,15 +10,13 @@
 mod common;
 
 use std::{
-    io::{BufRead, Write, stdin},
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     sync::Arc,
 };
 
-use common::{Place, connected};
+use common::Place;
 use futures::future::join_all;
 use storage_core::{Json, StorageBackend};
-use storage_sqlite::SqliteConfig;
 
 const PROCESSES: i64 = 4;
 const HANDLES: i64 = 8;
@@ -52,26 +50,10 @@ async fn increments_of_many_processes_lose_none() {
     assert_eq!(sum, Some(Json::from(PROCESSES * INCREMENTS)));
 }
 
+/// `cargo test` builds the examples beside the tests.
 fn start_child(place: &Place) -> Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "the_other_process", "--ignored"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    writeln!(child.stdin.take().unwrap(), "{}", place.path().display()).unwrap();
-    child
-}
-
-/// What each process of [`increments_of_many_processes_lose_none`] does, on the file that it reads from its input.
-#[tokio::test]
-#[ignore = "started by another test as a process of its own"]
-async fn the_other_process() {
-    let mut path = String::new();
-    stdin().lock().read_line(&mut path).unwrap();
-    let backend = connected(SqliteConfig::new(path.trim_end())).await;
-    for _ in 0..INCREMENTS {
-        backend.increment("seen:1", 1, None).await.unwrap();
-    }
-    backend.disconnect().await.unwrap();
+    let tests = std::env::current_exe().unwrap();
+    let example = tests.parent().unwrap().with_file_name("examples").join("many_processes");
+    let mut child = Command::new(example.with_extension(std::env::consts::EXE_EXTENSION));
+    child.arg(place.path()).arg(INCREMENTS.to_string()).spawn().unwrap()
 }

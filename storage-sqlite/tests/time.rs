@@ -66,7 +66,7 @@ async fn a_busy_timeout_below_the_deadline_counts() {
 async fn a_batch_that_outlasts_its_deadline_is_undone() {
     let place = Place::new();
     let backend =
-        connected(SqliteConfig { operation_timeout: Duration::from_millis(30), ..place.config() }).await;
+        connected(SqliteConfig { operation_timeout: Duration::from_millis(200), ..place.config() }).await;
     let entries = (0..300_000).fold(Batch::new(), |batch, n| batch.set(format!("deal:{n}"), json("1"), None));
     let error = backend.apply(entries).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::{MAX_ATTRIBUTES_BYTES, MAX_COMMIT_OPERATIONS, Partition};
+use super::{MAX_ATTRIBUTES_BYTES, MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, Partition};
 use crate::{Error, Json, MAX_KEY_BYTES, Result, check_key, ttl_millis};
 
 /// One atomic change of one partition.
@@ -172,6 +172,16 @@ impl Operation {
         Self::Append { prefix: prefix.into(), attributes, body: body.into(), tag: None }
     }
 
+    /// The bytes that it carries.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Put { attributes, body, .. } | Self::Append { attributes, body, .. } => {
+                attributes.len() + body.len()
+            }
+            _ => 0,
+        }
+    }
+
     fn check(&self, max_body_bytes: usize) -> Result<()> {
         match self {
             Self::Put { sort, attributes, body, .. } => {
@@ -259,7 +269,16 @@ impl Commit {
                 | Precondition::ItemVersion(sort, _) => check_key(sort)?,
             }
         }
-        self.operations.iter().try_for_each(|operation| operation.check(max_body_bytes))
+        self.operations.iter().try_for_each(|operation| operation.check(max_body_bytes))?;
+        let (bytes, most) = (
+            self.operations.iter().map(Operation::bytes).sum::<usize>(),
+            MAX_COMMIT_BYTES.max(max_body_bytes),
+        );
+        if bytes > most {
+            let message = format!("a commit may carry {most} bytes; this one has {bytes}");
+            return Err(Error::invalid_input(message).with_key(self.partition.as_str()));
+        }
+        Ok(())
     }
 
     /// The `Conflict` of a precondition, by its place, or of an [`PutMode::Insert`].

@@ -17,6 +17,8 @@ pub use query::{Item, Order, Page, Query};
 pub const MAX_ATTRIBUTES_BYTES: usize = 64 * 1024;
 /// The most operations and preconditions of one commit.
 pub const MAX_COMMIT_OPERATIONS: usize = 10_000;
+/// The most bytes of the attributes and bodies of one commit, unless a single body may have more.
+pub const MAX_COMMIT_BYTES: usize = 64 * 1024 * 1024;
 /// The most items of one page.
 pub const MAX_PAGE_ITEMS: usize = 10_000;
 /// A page ends early, with [`Page::more`] set, when its bodies and attributes pass this; it has one item at least.

@@ -193,3 +193,25 @@ async fn a_full_queue_holds_further_callers_back() {
     }
     opening.abort();
 }
+
+#[tokio::test]
+async fn callers_that_go_away_leave_nothing_in_the_queue() {
+    let gate = Arc::new(Notify::new());
+    let doubler = Doubler { gate: Some(Arc::clone(&gate)), ..Doubler::default() };
+    let groups = Arc::clone(&doubler.groups);
+    let combiner = Arc::new(Combiner::new(doubler, CombineConfig { queue_bytes: 4 * UNIT, ..CONFIG }));
+    let first = tokio::spawn({
+        let combiner = Arc::clone(&combiner);
+        async move { combiner.submit(1, LIMIT).await }
+    });
+    wait_until(|| combiner.shared.lock().running == 1).await;
+    for round in 0..100 {
+        let waited = tokio::time::timeout(Duration::from_millis(1), combiner.submit_unlimited(round)).await;
+        assert!(waited.is_err());
+        assert_eq!(waiting(&combiner), 0);
+    }
+    assert_eq!(combiner.shared.room.available_permits(), 4);
+    gate.notify_one();
+    first.await.unwrap().unwrap();
+    assert_eq!(*groups.lock().unwrap(), [vec![1]]);
+}

@@ -68,6 +68,25 @@ fn texts_that_are_refused_and_why() {
 }
 
 #[test]
+fn what_ends_a_string_or_breaks_it_is_seen_at_every_place_of_it() {
+    for place in 0..40 {
+        for (special, fits) in [
+            ("é\u{7f}🚀", true),
+            ("\\n", true),
+            ("\\u00e9", true),
+            ("\n", false),
+            ("\u{1f}", false),
+            ("\0", false),
+            ("\\x", false),
+        ] {
+            let text = format!("[\"{}{special}{}\", \"é\"]", "a".repeat(place), "!#[]z\u{80}".repeat(4));
+            assert_eq!(Json::parse(text.clone()).is_ok(), fits, "{text}");
+            assert_eq!(serde_json::from_str::<Value>(&text).is_ok(), fits, "{text}");
+        }
+    }
+}
+
+#[test]
 fn nesting_has_a_limit_that_decoding_shares() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let deepest = (1..=MAX_DEPTH).filter(|depth| Json::parse(nested(*depth)).is_ok()).max().unwrap();

@@ -3,10 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use storage_core::{Json, StorageBackend};
@@ -15,8 +12,8 @@ pub(crate) use storage_tests::variable;
 
 /// A namespace that nobody else uses.
 pub(crate) fn namespace() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("t{}_{}:", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    // Servers that stay up for a day see process ids come again.
+    format!("t{:016x}:", fastrand::u64(..))
 }
 
 /// The settings of a URL, in a namespace of their own.

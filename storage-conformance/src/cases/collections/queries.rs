@@ -97,6 +97,12 @@ pub async fn bodies_are_any_bytes(subject: Subject) {
     let too_long = Json::from_serialize(&"x".repeat(MAX_ATTRIBUTES_BYTES)).unwrap();
     let refused = Commit::new(of.clone()).with(Operation::put("a", too_long, "", PutMode::Upsert));
     assert_eq!(kind(store(&backend).commit(refused).await), ErrorKind::InvalidInput);
+    let much = bytes::Bytes::from(vec![0; 16 * 1024 * 1024]);
+    let heavy = |commit: Commit, n: usize| {
+        commit.with(Operation::put(n.to_string(), none(), much.clone(), PutMode::Upsert))
+    };
+    let refused = (0..5).fold(Commit::new(of.clone()), heavy);
+    assert_eq!(kind(store(&backend).commit(refused).await), ErrorKind::InvalidInput, "80 MiB in one commit");
     let refused = Commit::new(of.clone()).with(upsert("", "x"));
     assert_eq!(kind(store(&backend).commit(refused).await), ErrorKind::InvalidInput);
 }

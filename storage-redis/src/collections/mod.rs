@@ -1,0 +1,228 @@
+//! Partitions of ordered items.
+//!
+//! A partition is two Redis keys, which share what stands before the NUL:
+//!
+//! - `{namespace}{<text>}\0h`, a hash: `version`, `sequence`, `items`, `bytes`, `updated_at` and `expires_at`
+//!   (milliseconds) of the partition; by `a:<sort key>` the header and the attributes of an item, as
+//!   `<version> <written at> <bytes of the body> <bytes of the tag> <tag><attributes>`; by `b:<sort key>` its body,
+//!   unless that is empty; by `t:<tag>` the sort key of the item with a tag.
+//! - `{namespace}{<text>}\0s`, a sorted set of the sort keys, all of score 0, which Redis orders by bytes.
+//!
+//! No entry's key holds a NUL, so no entry is ever written over a partition. The first `{` is the one before the text,
+//! which is not empty, and the first `}` after it comes before the NUL: both keys have one slot, whatever the text holds.
+//!
+//! Both have one expiry, so Redis drops both at the same moment. Where an eviction takes one of them, either the hash is
+//! gone and with it the partition, or the numbers do not add up and the partition is `Corrupt`.
+
+mod commit;
+mod listing;
+mod query;
+
+use std::{borrow::Cow, time::Duration};
+
+use async_trait::async_trait;
+use futures::{StreamExt, TryFutureExt, TryStreamExt, stream, stream::BoxStream};
+use redis::{Cmd, Value, cmd};
+use storage_core::{
+    CollectionStore, Commit, Committed, Error, Item, Lease, Page, Partition, PartitionInfo, Query, Result,
+    check_key,
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    RedisBackend,
+    connect::Request,
+    error::{Access, NAME},
+    operations::{Connected, LARGE},
+    pool::Load,
+    reply,
+    script::Script,
+};
+use listing::Walk;
+
+/// What the keys of a partition end with.
+const HASH: &str = "}\0h";
+const INDEX: &str = "}\0s";
+
+/// The pause before a script is sent again while its slot is on the move.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// From so many items on a page travels with the bulk.
+const MANY: usize = 128;
+
+/// The two keys of a partition.
+struct Keys {
+    hash: String,
+    index: String,
+}
+
+impl Keys {
+    fn new(namespace: &str, partition: &Partition) -> Self {
+        let key = |ending: &str| [namespace, "{", partition.as_str(), ending].concat();
+        Self { hash: key(HASH), index: key(INDEX) }
+    }
+
+    fn both(&self) -> [&str; 2] {
+        [&self.hash, &self.index]
+    }
+}
+
+impl Connected {
+    fn keys_of(&self, partition: &Partition) -> Keys {
+        Keys::new(&self.namespace, partition)
+    }
+
+    /// Sends a command about keys of one slot. While the slot moves and only one of them has arrived, no node can serve
+    /// both, and none has done anything.
+    async fn about_partition(
+        &self,
+        keys: &Keys,
+        command: &Cmd,
+        load: Load,
+        access: Access,
+        deadline: Instant,
+    ) -> Result<Value> {
+        loop {
+            let slot = self.router.slot(&keys.hash);
+            let answer = self.router.one(slot, Request::One(command), load, access, deadline).await?;
+            match &answer {
+                Value::ServerError(error)
+                    if error.code() == "TRYAGAIN" && Instant::now() + PAUSE < deadline =>
+                {
+                    sleep(PAUSE).await;
+                }
+                _ => return Ok(answer),
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        script: &Script,
+        keys: &Keys,
+        arguments: &[Cow<'_, [u8]>],
+        load: Load,
+        access: Access,
+    ) -> Result<Value> {
+        let deadline = self.deadline();
+        let command = script.by_hash(&keys.both(), arguments);
+        match self.about_partition(keys, &command, load, access, deadline).await? {
+            Value::ServerError(error) if error.code() == "NOSCRIPT" => {
+                let command = script.in_full(&keys.both(), arguments);
+                reply::checked(self.about_partition(keys, &command, load, access, deadline).await?)
+            }
+            answer => reply::checked(answer),
+        }
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Committed> {
+        let keys = self.keys_of(&commit.partition);
+        let arguments = commit::arguments(commit)?;
+        let bytes: usize = arguments.iter().map(|argument| argument.len()).sum();
+        let load = if bytes < LARGE { Load::Small } else { Load::Bulk };
+        let answer = self.run(&commit::SCRIPT, &keys, &arguments, load, Access::Write).await?;
+        commit::committed(commit, answer)
+    }
+
+    async fn query(&self, query: &Query) -> Result<Page> {
+        let keys = self.keys_of(&query.partition);
+        let load = if query.limit < MANY { Load::Small } else { Load::Bulk };
+        let answer = self.run(&query::SCRIPT, &keys, &query::arguments(query), load, Access::Read).await?;
+        query::page(query, answer)
+    }
+
+    /// One command on one key: what it sees is one moment.
+    async fn items(&self, partition: &Partition, sorts: &[&str]) -> Result<Vec<Option<Item>>> {
+        if sorts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = self.keys_of(partition);
+        let load = if sorts.len() < MANY { Load::Small } else { Load::Bulk };
+        let command = query::multi_get(&keys.hash, sorts);
+        let answer = self.about_partition(&keys, &command, load, Access::Read, self.deadline()).await?;
+        query::items(sorts, answer)
+    }
+
+    async fn partition(&self, partition: &Partition) -> Result<Option<PartitionInfo>> {
+        let keys = self.keys_of(partition);
+        let command = query::look(&keys.hash);
+        let answer =
+            self.about_partition(&keys, &command, Load::Small, Access::Read, self.deadline()).await?;
+        query::info(partition.clone(), answer)
+    }
+
+    async fn delete_partition(&self, partition: &Partition) -> Result<bool> {
+        let keys = self.keys_of(partition);
+        let command = cmd("UNLINK").arg(&keys.both()).take();
+        let answer =
+            self.about_partition(&keys, &command, Load::Small, Access::Write, self.deadline()).await?;
+        Ok(reply::integer(answer)? > 0)
+    }
+}
+
+impl RedisBackend {
+    /// Runs an operation on a partition and names both in an error.
+    async fn on<T>(
+        &self,
+        operation: &'static str,
+        partition: &Partition,
+        work: impl AsyncFnOnce(Lease<Connected>) -> Result<T>,
+    ) -> Result<T> {
+        let entered = async { work(self.enter()?).await };
+        entered.map_err(|error| error.at(NAME, operation).with_key(partition.as_str())).await
+    }
+
+    /// The next partitions of a listing. Each step enters anew, so that a stream that nobody polls holds up no
+    /// `disconnect`.
+    async fn list(
+        &self,
+        walk: Option<Walk>,
+        kind: &str,
+        segments: &[String],
+    ) -> Result<Option<(Vec<Result<PartitionInfo>>, Walk)>> {
+        let connected = self.enter()?;
+        let mut walk = match walk {
+            Some(walk) => walk,
+            None => Walk::new(&connected, kind, segments)?,
+        };
+        let found = walk.step(&connected, connected.deadline()).await?;
+        Ok(found.map(|found| (found, walk)))
+    }
+}
+
+#[async_trait]
+impl CollectionStore for RedisBackend {
+    async fn commit(&self, commit: Commit) -> Result<Committed> {
+        commit.check(self.max_value_bytes()).map_err(|error| error.at(NAME, "commit"))?;
+        self.on("commit", &commit.partition, async |connected| connected.commit(&commit).await).await
+    }
+
+    async fn query(&self, query: Query) -> Result<Page> {
+        query.check().map_err(|error| error.at(NAME, "query"))?;
+        self.on("query", &query.partition, async |connected| connected.query(&query).await).await
+    }
+
+    async fn items(&self, partition: &Partition, sorts: &[&str]) -> Result<Vec<Option<Item>>> {
+        sorts.iter().try_for_each(|sort| check_key(sort)).map_err(|error| error.at(NAME, "items"))?;
+        self.on("items", partition, async |connected| connected.items(partition, sorts).await).await
+    }
+
+    async fn partition(&self, partition: &Partition) -> Result<Option<PartitionInfo>> {
+        self.on("partition", partition, async |connected| connected.partition(partition).await).await
+    }
+
+    fn partitions(&self, kind: &str, segments: &[&str]) -> BoxStream<'_, Result<PartitionInfo>> {
+        let kind = kind.to_owned();
+        let segments: Vec<String> = segments.iter().map(|segment| (*segment).to_owned()).collect();
+        let pages = stream::try_unfold((None, kind, segments), move |(walk, kind, segments)| async move {
+            let step = self.list(walk, &kind, &segments).await?;
+            Ok::<_, Error>(step.map(|(found, walk)| (stream::iter(found), (Some(walk), kind, segments))))
+        });
+        pages.try_flatten().map_err(|error| error.at(NAME, "partitions")).boxed()
+    }
+
+    async fn delete_partition(&self, partition: &Partition) -> Result<bool> {
+        let work = async |connected: Lease<Connected>| connected.delete_partition(partition).await;
+        self.on("delete_partition", partition, work).await
+    }
+}
