@@ -13,14 +13,16 @@ use futures::{
     stream::{self, BoxStream},
 };
 use storage_core::{
-    Batch, Capabilities, Entry, Error, Expected, Expiry, Health, Json, Lease, Lifecycle, PubSub, Record,
-    Result, Scan, Stats, StorageBackend, StoreHealth, check_entry, check_key, check_swap,
+    Batch, Capabilities, CollectionStore, Entry, Error, Expected, Expiry, Health, Json, Lease, Lifecycle,
+    PubSub, Record, Result, Scan, Stats, StorageBackend, StoreHealth, check_entry, check_key, check_swap,
     optional_ttl_millis, spawn_sweeper, ttl_millis,
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     PostgresConfig,
+    group::Queues,
+    kinds::{Swap, Write},
     pool::Pool,
     scan::Cursor,
     sql::Query,
@@ -37,12 +39,13 @@ const NAME: &str = "postgres";
 /// spelled in another way.
 #[derive(Debug)]
 pub struct PostgresBackend {
-    config: Arc<PostgresConfig>,
+    pub(crate) config: Arc<PostgresConfig>,
     lifecycle: Lifecycle<Connected>,
 }
 
-struct Connected {
-    pool: Arc<Pool>,
+pub(crate) struct Connected {
+    pub(crate) pool: Arc<Pool>,
+    queues: Queues,
     _sweeper: Option<AbortOnDropHandle<()>>,
 }
 
@@ -65,10 +68,11 @@ impl PostgresBackend {
                 async move { pool.sweep(pool.deadline(), sweep.batch).await }
             })
         });
-        Ok(Connected { pool, _sweeper: sweeper })
+        let queues = Queues::new(&pool, self.config.pool_max);
+        Ok(Connected { pool, queues, _sweeper: sweeper })
     }
 
-    fn enter(&self) -> Result<Lease<Connected>> {
+    pub(crate) fn enter(&self) -> Result<Lease<Connected>> {
         self.lifecycle.enter()
     }
 
@@ -91,12 +95,16 @@ impl PostgresBackend {
 }
 
 /// Names backend and operation in an error.
-fn named<T>(operation: &'static str, answer: Result<T>) -> Result<T> {
+pub(crate) fn named<T>(operation: &'static str, answer: Result<T>) -> Result<T> {
     answer.map_err(|error| error.at(NAME, operation))
 }
 
 /// [`named`] for a call that concerns one key.
-async fn on_key<T>(operation: &'static str, key: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) async fn on_key<T>(
+    operation: &'static str,
+    key: &str,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
     call.await.map_err(|error| error.at(NAME, operation).with_key(key))
 }
 
@@ -119,22 +127,28 @@ impl StorageBackend for PostgresBackend {
 
     async fn get(&self, key: &str) -> Result<Option<Json>> {
         named("get", check_key(key))?;
-        on_key("get", key, async { self.enter()?.pool.get(key).await }).await
+        let limit = self.config.operation_timeout;
+        on_key("get", key, async { self.enter()?.queues.gets.submit(key.to_owned(), limit).await }).await
     }
 
     async fn set(&self, key: &str, value: Json, ttl: Option<Duration>) -> Result<()> {
         let ttl = named("set", check_entry(key, &value, ttl, self.config.max_value_bytes))?;
-        on_key("set", key, async { self.enter()?.pool.set(key, &value, ttl.map(signed)).await }).await
+        let write = Write { key: key.to_owned(), value, ttl: ttl.map(signed) };
+        let limit = self.config.operation_timeout;
+        on_key("set", key, async { self.enter()?.queues.sets.submit(write, limit).await }).await
     }
 
     async fn delete(&self, key: &str) -> Result<bool> {
         named("delete", check_key(key))?;
-        on_key("delete", key, async { Ok(self.enter()?.pool.delete(&[key]).await? > 0) }).await
+        let limit = self.config.operation_timeout;
+        on_key("delete", key, async { self.enter()?.queues.deletes.submit(key.to_owned(), limit).await })
+            .await
     }
 
     async fn exists(&self, key: &str) -> Result<bool> {
         named("exists", check_key(key))?;
-        on_key("exists", key, async { self.enter()?.pool.exists(key).await }).await
+        let limit = self.config.operation_timeout;
+        on_key("exists", key, async { self.enter()?.queues.exists.submit(key.to_owned(), limit).await }).await
     }
 
     async fn keys(&self, pattern: &str) -> Result<Vec<String>> {
@@ -159,6 +173,10 @@ impl StorageBackend for PostgresBackend {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::FULL
+    }
+
+    fn collections(&self) -> Option<&dyn CollectionStore> {
+        Some(self)
     }
 
     fn pub_sub(&self) -> Option<&dyn PubSub> {
@@ -203,10 +221,20 @@ impl StorageBackend for PostgresBackend {
     ) -> Result<bool> {
         let checked = check_swap(key, new.as_ref(), ttl, self.config.max_value_bytes);
         let ttl = named("compare_and_set", checked)?.map(signed);
-        on_key("compare_and_set", key, async {
-            self.enter()?.pool.compare_and_set(key, expected, new.as_ref(), ttl).await
-        })
-        .await
+        let (owned, limit) = (key.to_owned(), self.config.operation_timeout);
+        let work = async {
+            let queues = &self.enter()?.queues;
+            match (expected, new) {
+                (Expected::Absent, None) => Ok(!queues.exists.submit(owned, limit).await?),
+                (Expected::Absent, Some(value)) => {
+                    queues.creates.submit(Write { key: owned, value, ttl }, limit).await
+                }
+                (Expected::Value(expected), new) => {
+                    queues.swaps.submit(Swap { key: owned, expected, new, ttl }, limit).await
+                }
+            }
+        };
+        on_key("compare_and_set", key, work).await
     }
 
     async fn increment(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64> {

@@ -7,7 +7,7 @@ use std::{error::Error as StdError, time::Duration};
 use storage_core::{Error, ErrorKind};
 
 /// Why a statement has no answer, and what that leaves open.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) error: Error,
     pub(crate) state: State,
@@ -18,6 +18,8 @@ pub(crate) struct Failure {
 pub(crate) enum State {
     /// The server refused it, or it never left: nothing was applied, and the same would happen again.
     Refused,
+    /// The server refused what is in it: nothing was applied, and without the item at fault it would succeed.
+    Unfit,
     /// The server rolled it back for another's sake: nothing was applied, and it may well succeed now.
     RolledBack,
     /// The server closed the connection instead of running it: nothing was applied.
@@ -56,16 +58,7 @@ impl From<Error> for Failure {
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
         if let Some(code) = error.code() {
-            let state = match code.code() {
-                "40001" | "40P01" => State::RolledBack,
-                "57P01" | "57P03" => State::Closed,
-                // An emergency stop may come between the commit and its answer, and class 08 is how a pooler says that
-                // it has lost the server.
-                "57P02" => State::Lost,
-                code if code.starts_with("08") => State::Lost,
-                _ => State::Refused,
-            };
-            return Self { error: refused(code.code()), state };
+            return Self { error: refused(code.code()), state: state(code.code()) };
         }
         match error.source().and_then(<dyn StdError>::downcast_ref::<std::io::Error>) {
             Some(cause) if cause.kind() == std::io::ErrorKind::InvalidInput && !error.is_closed() => {
@@ -79,6 +72,19 @@ impl From<tokio_postgres::Error> for Failure {
                 state: State::Lost,
             },
         }
+    }
+}
+
+fn state(code: &str) -> State {
+    match (code, code.get(..2).unwrap_or_default()) {
+        ("40001" | "40P01", _) => State::RolledBack,
+        ("57P01" | "57P03", _) => State::Closed,
+        // An emergency stop may come between the commit and its answer, and class 08 is how a pooler says that it has
+        // lost the server.
+        ("57P02", _) | (_, "08") => State::Lost,
+        // Values, constraints, triggers, row security, limits, and damaged rows.
+        ("42501", _) | (_, "22" | "23" | "44" | "54" | "P0" | "XX") => State::Unfit,
+        _ => State::Refused,
     }
 }
 
@@ -185,6 +191,29 @@ mod tests {
             ("", Unavailable),
         ] {
             assert_eq!(meaning(code).0, kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_a_refusal_leaves_open_by_table() {
+        for (code, expected) in [
+            ("40P01", State::RolledBack),
+            ("57P01", State::Closed),
+            ("57P02", State::Lost),
+            ("08006", State::Lost),
+            ("22P05", State::Unfit),
+            ("23514", State::Unfit),
+            ("42501", State::Unfit),
+            ("54000", State::Unfit),
+            ("P0001", State::Unfit),
+            ("XX001", State::Unfit),
+            ("57014", State::Refused),
+            ("53100", State::Refused),
+            ("42P01", State::Refused),
+            ("25006", State::Refused),
+            ("", State::Refused),
+        ] {
+            assert_eq!(state(code), expected, "{code}");
         }
     }
 

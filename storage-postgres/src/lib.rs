@@ -1,8 +1,11 @@
 #![doc = include_str!("../README.md")]
 
 mod backend;
+mod collections;
 mod config;
 mod error;
+mod group;
+mod kinds;
 mod pool;
 mod scan;
 mod schema;

@@ -14,10 +14,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    PostgresConfig,
+    PostgresConfig, collections,
     error::{Failure, State},
     schema,
-    session::{Connector, Param, Rows, Session, Trace},
+    session::{Connector, Param, Part, Rows, Session, Trace},
     sql::Query,
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct Pool {
     /// The tasks that serve connections, and those that settle what callers left behind.
     tasks: TaskTracker,
     runtime: Handle,
+    /// Whether the tables of collections are there and may be used.
+    pub(crate) collections: bool,
 }
 
 /// A connection for one call, up to its deadline.
@@ -55,6 +57,7 @@ impl Pool {
         // bb8 alone would build a pool without a server.
         let first = connector.connect().await?;
         schema::prepare(&first.client, &config).await?;
+        let collections = collections::prepare(&first.client, &config).await?;
         let connections = bb8::Pool::builder()
             .max_size(config.pool_max)
             .min_idle(config.pool_min)
@@ -67,7 +70,7 @@ impl Pool {
             .build_unchecked(connector);
         // Where the pool has filled itself meanwhile this connection is closed again.
         drop(connections.add(first));
-        Ok(Self { connections, config, failed, tls, tasks, runtime: Handle::current() })
+        Ok(Self { connections, config, failed, tls, tasks, runtime: Handle::current(), collections })
     }
 
     /// Waits for what callers left behind, and for the connections to close; nobody else may hold the pool.
@@ -93,6 +96,17 @@ impl Pool {
         query: Query,
         params: &[Param<'_>],
     ) -> Result<Vec<Row>> {
+        let rows = self.rows(deadline, query, params).await;
+        rows.map_err(|failure| failure.into_error(query.is_write()))
+    }
+
+    /// All rows of one statement, or what its failure leaves open.
+    pub(crate) async fn rows(
+        &self,
+        deadline: Instant,
+        query: Query,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, Failure> {
         self.read(deadline, query, params, usize::MAX).await.map(|read| read.rows)
     }
 
@@ -103,7 +117,7 @@ impl Pool {
         query: Query,
         params: &[Param<'_>],
         budget: usize,
-    ) -> Result<Rows> {
+    ) -> Result<Rows, Failure> {
         let mut tries = Tries::new(query.is_write());
         loop {
             let mut checkout = self.checkout(deadline).await?;
@@ -127,7 +141,7 @@ impl Pool {
                 Ok(()) => return Ok(()),
                 Err(failure) => {
                     drop(checkout);
-                    tries.pause_after(failure).await?;
+                    tries.pause_after(failure).await.map_err(|failure| failure.into_error(true))?;
                 }
             }
         }
@@ -139,7 +153,7 @@ impl Pool {
         (state.connections, state.idle_connections)
     }
 
-    async fn checkout(&self, deadline: Instant) -> Result<Checkout<'_>> {
+    pub(crate) async fn checkout(&self, deadline: Instant) -> Result<Checkout<'_>> {
         loop {
             let connection = match timeout_at(deadline, self.connection()).await {
                 Ok(connection) => connection?,
@@ -188,20 +202,20 @@ impl fmt::Debug for Pool {
 }
 
 /// When a failed statement is sent again.
-struct Tries {
-    write: bool,
+pub(crate) struct Tries {
+    pub(crate) write: bool,
     rolled_back: u32,
     lost: bool,
 }
 
 impl Tries {
-    fn new(write: bool) -> Self {
+    pub(crate) fn new(write: bool) -> Self {
         Self { write, rolled_back: 0, lost: false }
     }
 
     /// Returns where the statement may be sent again: after a pause if the server rolled it back, and once if a read
     /// lost its connection.
-    async fn pause_after(&mut self, failure: Failure) -> Result<()> {
+    pub(crate) async fn pause_after(&mut self, failure: Failure) -> Result<(), Failure> {
         match failure.state {
             State::RolledBack if self.rolled_back < MAX_ROLLBACKS => {
                 self.rolled_back += 1;
@@ -212,7 +226,7 @@ impl Tries {
                 self.lost = true;
                 Ok(())
             }
-            _ => Err(failure.into_error(self.write)),
+            _ => Err(failure),
         }
     }
 }
@@ -243,8 +257,22 @@ impl Checkout<'_> {
         self.settle(answer)
     }
 
+    /// See [`Session::pipeline`]. A transaction that is dropped before its end is rolled back.
+    pub(crate) async fn pipeline(
+        &mut self,
+        part: Part,
+        statements: &[(Query, &[Param<'_>])],
+    ) -> Result<Vec<Vec<Row>>, Failure> {
+        let deadline = self.deadline;
+        let session = self.session()?;
+        session.busy = true;
+        session.open = part != Part::End;
+        let answer = timeout_at(deadline, session.pipeline(part, statements)).await;
+        self.settle(answer)
+    }
+
     /// Until this is done nothing has been sent that could change anything.
-    async fn prepare(&mut self, query: Query) -> Result<(), Failure> {
+    pub(crate) async fn prepare(&mut self, query: Query) -> Result<(), Failure> {
         let deadline = self.deadline;
         let session = self.session()?;
         session.busy = true;
@@ -293,8 +321,15 @@ async fn recover(
     deadline: Instant,
     tls: MakeRustlsConnect,
 ) {
-    match timeout_at(deadline, connection.client.check_connection()).await {
-        Ok(Ok(())) => connection.busy = false,
+    let settled = async {
+        if connection.open {
+            connection.client.batch_execute("ROLLBACK").await
+        } else {
+            connection.client.check_connection().await
+        }
+    };
+    match timeout_at(deadline, settled).await {
+        Ok(Ok(())) => (connection.busy, connection.open) = (false, false),
         Ok(Err(_)) => {}
         Err(_) => {
             let cancel = connection.client.cancel_token();

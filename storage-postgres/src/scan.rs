@@ -45,10 +45,11 @@ impl Cursor {
         let read = if self.scan.reads_values() {
             let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
                 [&self.from, &self.before, &limit, &contained];
-            pool.read(deadline, Query::Entries, &params, PAGE_BYTES).await?
+            pool.read(deadline, Query::Entries, &params, PAGE_BYTES).await
         } else {
-            pool.read(deadline, Query::Keys, &[&self.from, &self.before, &limit], PAGE_BYTES).await?
+            pool.read(deadline, Query::Keys, &[&self.from, &self.before, &limit], PAGE_BYTES).await
         };
+        let read = read.map_err(|failure| failure.into_error(false))?;
         let mut items = Vec::with_capacity(read.rows.len());
         for row in &read.rows {
             items.extend(self.item(row)?);

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, types::Type};
 use crate::{PostgresConfig, error::Failure, sql::quote_identifier};
 
 /// How long making indexes on a table that somebody else filled may take.
-const LIMIT: Duration = Duration::from_secs(600);
+pub(crate) const LIMIT: Duration = Duration::from_secs(600);
 /// How often it is tried, where somebody else gets in between.
 const TRIES: u32 = 3;
 /// The lock under which schemas are made: "storage" in ASCII.
@@ -61,13 +61,17 @@ pub(crate) async fn prepare(client: &Client, config: &PostgresConfig) -> Result<
 /// Several processes may come here at once: one makes it, the others wait, look again and find it made. They look with
 /// a query because that hears of what others have made, as `IF NOT EXISTS` after a wait does not.
 async fn make(client: &Client, config: &PostgresConfig) -> Result<(), tokio_postgres::Error> {
-    let begin = format!(
-        "BEGIN; SET LOCAL statement_timeout = '{}s'; SELECT pg_advisory_xact_lock({LOCK})",
-        LIMIT.as_secs()
-    );
-    client.batch_execute(&begin).await?;
+    client.batch_execute(&begin()).await?;
     let found = look(client, config).await?;
     client.batch_execute(&script(&found, config)).await
+}
+
+/// Begins a transaction under the lock.
+pub(crate) fn begin() -> String {
+    format!(
+        "BEGIN; SET LOCAL statement_timeout = '{}s'; SELECT pg_advisory_xact_lock({LOCK})",
+        LIMIT.as_secs()
+    )
 }
 
 async fn look(client: &Client, config: &PostgresConfig) -> Result<Found, tokio_postgres::Error> {
@@ -98,7 +102,7 @@ fn script(found: &Found, config: &PostgresConfig) -> String {
     script + "COMMIT"
 }
 
-async fn limited<T>(
+pub(crate) async fn limited<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T> {

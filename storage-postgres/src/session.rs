@@ -1,9 +1,19 @@
 //! One connection with the statements that it has prepared, and how connections are opened.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
 
 use bb8::{ErrorSink, ManageConnection};
-use futures::{TryStreamExt, future::join4};
+use futures::{
+    TryStreamExt,
+    future::{join, join4, try_join, try_join_all},
+};
 use storage_core::{Error, ErrorKind, Result};
 use tokio::sync::watch;
 use tokio_postgres::{Client, Row, RowStream, Statement, config::Config as Driver, types::ToSql};
@@ -39,6 +49,18 @@ pub(crate) struct Session {
     prepared: HashMap<Query, Statement>,
     /// A statement is under way. Whoever finds this set was preceded by a caller who went away.
     pub(crate) busy: bool,
+    /// A transaction is open whose end has not been sent.
+    pub(crate) open: bool,
+}
+
+/// Which part of a transaction is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// What begins it, and statements.
+    Begin,
+    Middle,
+    /// Statements, and what commits it.
+    End,
 }
 
 /// Rows, and whether they are all.
@@ -81,7 +103,7 @@ impl Connector {
         });
         let table = self.config.table();
         let config = Arc::clone(&self.config);
-        Ok(Session { client, config, table, prepared: HashMap::new(), busy: false })
+        Ok(Session { client, config, table, prepared: HashMap::new(), busy: false, open: false })
     }
 }
 
@@ -130,7 +152,7 @@ impl ErrorSink<Error> for Trace {
 impl Session {
     /// Whether it must not be used again.
     pub(crate) fn is_broken(&self) -> bool {
-        self.busy || self.client.is_closed()
+        self.busy || self.open || self.client.is_closed()
     }
 
     /// Sends a statement, and reads rows until about `budget` bytes of them are here.
@@ -170,6 +192,34 @@ impl Session {
         set?;
         purged?;
         committed
+    }
+
+    /// Sends statements of a transaction in one round trip; all rows of each.
+    pub(crate) async fn pipeline(
+        &self,
+        part: Part,
+        statements: &[(Query, &[Param<'_>])],
+    ) -> Result<Vec<Vec<Row>>, tokio_postgres::Error> {
+        let begun =
+            async { if part == Part::Begin { self.client.batch_execute("BEGIN").await } else { Ok(()) } };
+        let queries = statements.iter().map(|(query, params)| async move {
+            self.query(*query, params, usize::MAX).await.map(|read| read.rows)
+        });
+        let mut answers = pin!(try_join(begun, try_join_all(queries)));
+        // All is sent when it is first polled, so nobody can go away before the end; and what could not even be sent
+        // must not be missing from what is committed.
+        let sent = poll_fn(|context| Poll::Ready(answers.as_mut().poll(context))).await;
+        let end = if matches!(sent, Poll::Ready(Err(_))) { "ROLLBACK" } else { "COMMIT" };
+        let ended = async { if part == Part::End { self.client.batch_execute(end).await } else { Ok(()) } };
+        let answers = async {
+            match sent {
+                Poll::Ready(answers) => answers,
+                Poll::Pending => answers.await,
+            }
+        };
+        let (answers, ended) = join(answers, ended).await;
+        let ((), rows) = answers?;
+        ended.map(|()| rows)
     }
 
     /// Prepares a statement, unless it is, or this goes through a pooler.

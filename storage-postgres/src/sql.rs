@@ -2,6 +2,8 @@
 
 use tokio_postgres::types::Type;
 
+use crate::collections::Sql;
+
 /// The server's time as `expires_at` counts it, for judging what has expired: one moment for a whole statement.
 ///
 /// Not `clock_timestamp()`: it could differ between two places of one statement, and no index serves it. A statement
@@ -15,11 +17,9 @@ pub(crate) enum Query {
     Exists,
     Set,
     Delete,
-    /// Replaces a value by another, if it is the expected one.
+    /// Replaces or deletes values, where they are the expected ones.
     Swap,
-    /// Deletes a value, if it is the expected one.
-    Remove,
-    /// Writes a value, if there is none.
+    /// Writes values, where there are none.
     Create,
     Increment,
     Ttl,
@@ -35,32 +35,32 @@ pub(crate) enum Query {
     Sweep,
     Stats,
     Ping,
+    /// About partitions and items.
+    Collections(Sql),
 }
 
 impl Query {
     /// Whether a lost answer leaves the outcome unknown. A sweep may be repeated as often as you like.
     pub(crate) fn is_write(self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Set
-                | Self::Delete
-                | Self::Swap
-                | Self::Remove
-                | Self::Create
-                | Self::Increment
-                | Self::Expire
-                | Self::Persist
-        )
+            | Self::Delete
+            | Self::Swap
+            | Self::Create
+            | Self::Increment
+            | Self::Expire
+            | Self::Persist => true,
+            Self::Collections(sql) => sql.is_write(),
+            _ => false,
+        }
     }
 
     /// The types of the parameters: named, so that a statement need not be prepared to be sent.
     pub(crate) fn types(self) -> &'static [Type] {
         match self {
             Self::Get | Self::Exists | Self::Delete | Self::Purge => &[Type::TEXT_ARRAY],
-            Self::Set => &[Type::TEXT_ARRAY, Type::JSONB_ARRAY, Type::INT8_ARRAY],
-            Self::Swap => &[Type::TEXT, Type::JSONB, Type::JSONB, Type::INT8],
-            Self::Remove => &[Type::TEXT, Type::JSONB],
-            Self::Create => &[Type::TEXT, Type::JSONB, Type::INT8],
+            Self::Set | Self::Create => &[Type::TEXT_ARRAY, Type::JSONB_ARRAY, Type::INT8_ARRAY],
+            Self::Swap => &[Type::TEXT_ARRAY, Type::JSONB_ARRAY, Type::JSONB_ARRAY, Type::INT8_ARRAY],
             Self::Increment => &[Type::TEXT, Type::INT8, Type::INT8],
             Self::Ttl | Self::Persist | Self::Stats => &[Type::TEXT],
             Self::Expire => &[Type::TEXT, Type::INT8],
@@ -68,6 +68,7 @@ impl Query {
             Self::Entries => &[Type::TEXT, Type::TEXT, Type::INT8, Type::JSONB],
             Self::Sweep => &[Type::INT8],
             Self::Ping => &[],
+            Self::Collections(sql) => sql.types(),
         }
     }
 
@@ -80,31 +81,12 @@ impl Query {
             Self::Exists => {
                 format!("SELECT key FROM {table} e WHERE key = ANY($1) AND {live}", live = live())
             }
-            Self::Set => format!(
-                "INSERT INTO {table} AS e (key, value, expires_at) \
-                 SELECT key, value, {expiry} FROM unnest($1, $2, $3) AS new (key, value, ttl) \
-                 ON CONFLICT (key) DO UPDATE SET {replace}",
-                expiry = expiry("ttl"),
-                replace = REPLACE
-            ),
+            Self::Set => upsert(table),
             Self::Delete => delete(table),
-            Self::Swap => format!(
-                "UPDATE {table} e SET value = $3, expires_at = {expiry} \
-                 WHERE key = $1 AND value = $2 AND {live} RETURNING 1",
-                expiry = expiry("$4"),
-                live = live()
-            ),
-            Self::Remove => {
-                format!(
-                    "DELETE FROM {table} e WHERE key = $1 AND value = $2 AND {live} RETURNING 1",
-                    live = live()
-                )
+            Self::Swap => swap(table),
+            Self::Create => {
+                format!("{upsert} WHERE e.expires_at <= {NOW} RETURNING key", upsert = upsert(table))
             }
-            Self::Create => format!(
-                "INSERT INTO {table} AS e (key, value, expires_at) VALUES ($1, $2, {expiry}) \
-                 ON CONFLICT (key) DO UPDATE SET {REPLACE} WHERE e.expires_at <= {NOW} RETURNING 1",
-                expiry = expiry("$3")
-            ),
             Self::Increment => increment(table),
             Self::Ttl => {
                 format!("SELECT expires_at - {NOW} FROM {table} e WHERE key = $1 AND {live}", live = live())
@@ -127,6 +109,7 @@ impl Query {
             Self::Sweep => sweep(table),
             Self::Stats => stats(table),
             Self::Ping => "SELECT 1".to_owned(),
+            Self::Collections(sql) => sql.text(table),
         }
     }
 }
@@ -141,15 +124,42 @@ fn expiry(ttl: &str) -> String {
     format!("ceil(extract(epoch FROM clock_timestamp())::float8 * 1000 + {ttl}) / 1000")
 }
 
-const REPLACE: &str = "value = excluded.value, expires_at = excluded.expires_at";
+/// Takes its locks in the order in which it is given the keys.
+fn upsert(table: &str) -> String {
+    format!(
+        "INSERT INTO {table} AS e (key, value, expires_at) \
+         SELECT key, value, {expiry} FROM unnest($1, $2, $3) AS new (key, value, ttl) \
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at",
+        expiry = expiry("ttl")
+    )
+}
 
 /// Locks in the order of the keys, as upserts do, so that two calls never wait for each other.
 fn delete(table: &str) -> String {
     format!(
         "WITH doomed AS MATERIALIZED ( \
              SELECT key FROM {table} WHERE key = ANY($1) ORDER BY key COLLATE \"C\" FOR UPDATE) \
-         DELETE FROM {table} e USING doomed WHERE e.key = doomed.key RETURNING {live}",
+         DELETE FROM {table} e USING doomed WHERE e.key = doomed.key RETURNING e.key, {live}",
         live = live()
+    )
+}
+
+/// Locks in the order of the keys. What is judged and what is answered is what stands there once it is locked.
+fn swap(table: &str) -> String {
+    format!(
+        "WITH found AS MATERIALIZED ( \
+             SELECT e.key, e.value, e.value = new.old AS swaps, new.value AS new, new.ttl \
+             FROM unnest($1, $2, $3, $4) AS new (key, old, value, ttl) JOIN {table} e ON e.key = new.key \
+             WHERE {live} ORDER BY e.key COLLATE \"C\" FOR UPDATE OF e), \
+         replaced AS ( \
+             UPDATE {table} e SET value = found.new, expires_at = {expiry} FROM found \
+             WHERE e.key = found.key AND found.swaps AND found.new IS NOT NULL), \
+         removed AS ( \
+             DELETE FROM {table} e USING found \
+             WHERE e.key = found.key AND found.swaps AND found.new IS NULL) \
+         SELECT key, swaps, CASE WHEN NOT swaps THEN value END FROM found",
+        live = live(),
+        expiry = expiry("found.ttl")
     )
 }
 

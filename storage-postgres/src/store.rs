@@ -1,15 +1,15 @@
-//! The operations on open connections: arrays in, rows out. One key is the array of one.
+//! The operations that callers do not share: arrays in, rows out. One key is the array of one.
 
 use std::{collections::HashMap, time::Duration};
 
-use storage_core::{
-    Batch, BatchOperation, Entry, Error, ErrorKind, Expected, Expiry, Json, Result, optional_ttl_millis,
-};
+use storage_core::{Batch, BatchOperation, Entry, Error, Expiry, Json, Result, optional_ttl_millis};
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
 use crate::{
+    kinds::Write,
     pool::Pool,
+    session::Param,
     sql::Query,
     value::{Jsonb, Stored},
 };
@@ -21,13 +21,11 @@ const WRITE_CHUNK: usize = 1_000;
 const WRITE_CHUNK_BYTES: usize = 8 * 1024 * 1024;
 /// A time to live that ended long ago: how a deletion is written in one statement with the writes.
 const LONG_EXPIRED: i64 = -1_000_000_000_000_000;
-/// How often a value whose spelling differs from the expected one is compared again.
-const SWAP_TRIES: u32 = 8;
 
 /// Rows to write, as the columns that the server takes; sorted by key and each key once, so that two writers never wait
 /// for each other.
 #[derive(Default)]
-struct Columns<'a> {
+pub(crate) struct Columns<'a> {
     keys: Vec<&'a str>,
     values: Vec<Jsonb<'a>>,
     ttls: Vec<Option<i64>>,
@@ -40,6 +38,18 @@ impl<'a> Columns<'a> {
         self.keys.push(key);
         self.values.push(Jsonb(value));
         self.ttls.push(ttl);
+    }
+
+    pub(crate) fn of(writes: &[&'a Write]) -> Self {
+        let mut columns = Self::default();
+        for write in writes {
+            columns.push(&write.key, &write.value, write.ttl);
+        }
+        columns
+    }
+
+    pub(crate) fn params(&self) -> [Param<'_>; 3] {
+        [&self.keys, &self.values, &self.ttls]
     }
 
     fn is_full(&self) -> bool {
@@ -59,11 +69,6 @@ pub(crate) fn value(row: &Row, at: usize, key: &str) -> Result<Json> {
 }
 
 impl Pool {
-    pub(crate) async fn get(&self, key: &str) -> Result<Option<Json>> {
-        let rows = self.query(self.deadline(), Query::Get, &[&&[key][..]]).await?;
-        rows.first().map(|row| value(row, 1, key)).transpose()
-    }
-
     pub(crate) async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<Json>>>> {
         let deadline = self.deadline();
         let mut found = HashMap::with_capacity(keys.len());
@@ -75,17 +80,6 @@ impl Pool {
             }
         }
         Ok(keys.iter().map(|key| found.get(*key).cloned().transpose()).collect())
-    }
-
-    pub(crate) async fn exists(&self, key: &str) -> Result<bool> {
-        let rows = self.query(self.deadline(), Query::Exists, &[&&[key][..]]).await?;
-        Ok(!rows.is_empty())
-    }
-
-    pub(crate) async fn set(&self, key: &str, value: &Json, ttl: Option<i64>) -> Result<()> {
-        let mut columns = Columns::default();
-        columns.push(key, value, ttl);
-        self.upsert(self.deadline(), &columns).await
     }
 
     pub(crate) async fn set_many(&self, entries: &[Entry]) -> Result<()> {
@@ -103,7 +97,7 @@ impl Pool {
     }
 
     async fn upsert(&self, deadline: Instant, columns: &Columns<'_>) -> Result<()> {
-        self.query(deadline, Query::Set, &[&columns.keys, &columns.values, &columns.ttls]).await.map(drop)
+        self.query(deadline, Query::Set, &columns.params()).await.map(drop)
     }
 
     /// How many of the keys were there and had not expired.
@@ -112,7 +106,7 @@ impl Pool {
         let mut deleted = 0;
         for chunk in keys.chunks(READ_CHUNK) {
             for row in self.query(deadline, Query::Delete, &[&chunk]).await? {
-                deleted += u64::from(column::<bool>(&row, 0)?);
+                deleted += u64::from(column::<bool>(&row, 1)?);
             }
         }
         Ok(deleted)
@@ -140,56 +134,7 @@ impl Pool {
                 self.upsert(self.deadline(), &columns).await
             };
         }
-        self.set_and_purge(&[&columns.keys, &columns.values, &columns.ttls], &[&deleted]).await
-    }
-
-    pub(crate) async fn compare_and_set(
-        &self,
-        key: &str,
-        expected: Expected,
-        new: Option<&Json>,
-        ttl: Option<i64>,
-    ) -> Result<bool> {
-        let deadline = self.deadline();
-        match (expected, new) {
-            (Expected::Absent, None) => {
-                Ok(self.query(deadline, Query::Exists, &[&&[key][..]]).await?.is_empty())
-            }
-            (Expected::Absent, Some(new)) => {
-                let rows = self.query(deadline, Query::Create, &[&key, &Jsonb(new), &ttl]).await?;
-                Ok(!rows.is_empty())
-            }
-            (Expected::Value(expected), new) => self.swap(deadline, key, expected, new, ttl).await,
-        }
-    }
-
-    /// JSONB tells numbers apart that are one 64-bit float; where it says no, the values are compared as [`Json`], and
-    /// what is there becomes what is expected.
-    async fn swap(
-        &self,
-        deadline: Instant,
-        key: &str,
-        mut expected: Json,
-        new: Option<&Json>,
-        ttl: Option<i64>,
-    ) -> Result<bool> {
-        for _ in 0..SWAP_TRIES {
-            let old = Jsonb(&expected);
-            let swapped = match new {
-                Some(new) => self.query(deadline, Query::Swap, &[&key, &old, &Jsonb(new), &ttl]).await?,
-                None => self.query(deadline, Query::Remove, &[&key, &old]).await?,
-            };
-            if !swapped.is_empty() {
-                return Ok(true);
-            }
-            let rows = self.query(deadline, Query::Get, &[&&[key][..]]).await?;
-            match rows.first().map(|row| value(row, 1, key)) {
-                Some(Ok(found)) if found == expected => expected = found,
-                // What cannot be read is not what is expected.
-                _ => return Ok(false),
-            }
-        }
-        Err(Error::new(ErrorKind::Conflict, "others write the entry all the time").with_key(key))
+        self.set_and_purge(&columns.params(), &[&deleted]).await
     }
 
     pub(crate) async fn increment(&self, key: &str, by: i64, ttl: Option<i64>) -> Result<i64> {
@@ -215,11 +160,12 @@ impl Pool {
         Ok(!self.query(self.deadline(), Query::Persist, &[&key]).await?.is_empty())
     }
 
-    /// Removes up to `batch` expired rows; returns how many.
+    /// Removes up to `batch` expired rows, and as much of partitions that are gone; returns how many.
     pub(crate) async fn sweep(&self, deadline: Instant, batch: u32) -> Result<u64> {
         let rows = self.query(deadline, Query::Sweep, &[&i64::from(batch)]).await?;
         let removed = rows.first().map(|row| column::<i64>(row, 0)).transpose()?;
-        Ok(removed.and_then(|removed| u64::try_from(removed).ok()).unwrap_or_default())
+        let removed = removed.and_then(|removed| u64::try_from(removed).ok()).unwrap_or_default();
+        Ok(removed + self.sweep_partitions(deadline, batch).await?)
     }
 }
 

@@ -7,7 +7,8 @@ use crate::common::{
 };
 
 async fn indexes(schema: &str) -> Vec<String> {
-    let sql = "SELECT indexname::text FROM pg_indexes WHERE schemaname = $1 ORDER BY 1";
+    let sql =
+        "SELECT indexname::text FROM pg_indexes WHERE schemaname = $1 AND tablename = 'kv_store' ORDER BY 1";
     let rows = outside().await.query(sql, &[&schema]).await.unwrap();
     rows.iter().map(|row| row.get(0)).collect()
 }
