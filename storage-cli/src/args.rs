@@ -94,7 +94,7 @@ pub(crate) enum Command {
     },
     /// List keys in byte order.
     Keys {
-        /// A glob: * ? [abc] [a-z] [!a], \ escapes.
+        /// A glob: `*`, `?`, `[abc]`, `[a-z]`, `[!a]`; `\` escapes.
         #[arg(default_value = "*")]
         pattern: String,
     },
@@ -116,7 +116,7 @@ pub(crate) enum Command {
     },
     /// Print entries as lines {"key":…,"value":…,"expires_at":…}; expires_at is in seconds since 1970, or null.
     Export {
-        /// A glob: * ? [abc] [a-z] [!a], \ escapes.
+        /// A glob: `*`, `?`, `[abc]`, `[a-z]`, `[!a]`; `\` escapes.
         #[arg(default_value = "*")]
         pattern: String,
     },
