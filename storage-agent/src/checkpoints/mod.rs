@@ -1,1 +1,0 @@
-//! Checkpoints of workflows: the whole state of a thread at each step, stored small.
