@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use storage_core::{Error, ErrorKind, Group, Lease, Result};
+use tokio::sync::Notify;
 use tokio_rusqlite::rusqlite::Connection;
 
 use crate::{
     SqliteConfig,
     call::Call,
+    checkpoint,
     error::{Answer, Fault, commit_fault},
     pool::{Pool, lost},
     schema::busy_limit,
@@ -43,6 +45,8 @@ pub(crate) enum Steps {
 pub(crate) struct Writes {
     pub(crate) writer: Arc<Pool>,
     pub(crate) config: Arc<SqliteConfig>,
+    /// Told when the log is due for a checkpoint.
+    pub(crate) log_due: Arc<Notify>,
 }
 
 impl Group for Writes {
@@ -51,9 +55,16 @@ impl Group for Writes {
 
     async fn run(&self, writes: Vec<Write>) -> Vec<Result<i64>> {
         let writes: Arc<[Write]> = writes.into();
-        let (count, config) = (writes.len(), Arc::clone(&self.config));
+        let count = writes.len();
+        let (config, log_due) = (Arc::clone(&self.config), Arc::clone(&self.log_due));
         // The leases live as long as the visit, also where nobody waits for it any more.
-        let visit = self.writer.borrow(Arc::clone(&writes), move |db| commit(db, &config, &writes));
+        let visit = self.writer.borrow(Arc::clone(&writes), move |db| {
+            let answers = commit(db, &config, &writes);
+            if checkpoint::is_due() {
+                log_due.notify_one();
+            }
+            answers
+        });
         match visit.await {
             Ok(answers) => answers,
             Err(fault) => vec![Err(fault.into()); count],
