@@ -1,5 +1,8 @@
 //! From options and environment to a connected store.
 
+use std::sync::Arc;
+
+use storage_agent::AgentStorage;
 use storage_core::{DEFAULT_MAX_VALUE_BYTES, StorageBackend};
 use storage_factory::{Settings, get_storage_backend};
 
@@ -51,8 +54,22 @@ pub(crate) async fn with_store<T>(
     work: impl AsyncFnOnce(&dyn StorageBackend) -> Result<T>,
 ) -> Result<T> {
     let storage = get_storage_backend(settings)?;
+    connected(&*storage, async || work(&*storage).await).await
+}
+
+/// The same with an agent's memory on the store.
+pub(crate) async fn with_agent<T>(
+    settings: &Settings,
+    work: impl AsyncFnOnce(&AgentStorage) -> Result<T>,
+) -> Result<T> {
+    let storage = get_storage_backend(settings)?;
+    let agent = AgentStorage::new(Arc::clone(&storage))?;
+    connected(&*storage, async || work(&agent).await).await
+}
+
+async fn connected<T>(storage: &dyn StorageBackend, work: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
     storage.connect().await?;
-    let answer = work(&*storage).await;
+    let answer = work().await;
     let closed = storage.disconnect().await;
     let answer = answer?;
     closed?;
