@@ -3,7 +3,7 @@
 mod cleanup;
 mod conversations;
 mod health;
-mod open;
+pub(crate) mod open;
 mod sessions;
 mod tasks;
 

@@ -12,22 +12,22 @@ fn namespace(name: &str) -> String {
     format!("a{}_{}", std::process::id(), &name[..name.len().min(45)])
 }
 
-pub(super) fn memory(_name: &str) -> Backend {
+pub(crate) fn memory(_name: &str) -> Backend {
     Arc::new(MemoryBackend::new())
 }
 
-pub(super) fn sqlite(name: &str) -> Backend {
+pub(crate) fn sqlite(name: &str) -> Backend {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("agent");
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join(format!("{}.db", namespace(name)));
     build(&[("DATABASE_URL", &format!("sqlite:///{}", file.display()))])
 }
 
-pub(super) fn redis(name: &str) -> Backend {
+pub(crate) fn redis(name: &str) -> Backend {
     redis_at("STORAGE_TEST_REDIS_URL", name)
 }
 
-pub(super) fn redis_cluster(name: &str) -> Backend {
+pub(crate) fn redis_cluster(name: &str) -> Backend {
     redis_at("STORAGE_TEST_REDIS_CLUSTER_URL", name)
 }
 
@@ -39,7 +39,7 @@ fn redis_at(url: &str, name: &str) -> Backend {
     ])
 }
 
-pub(super) fn postgres(name: &str) -> Backend {
+pub(crate) fn postgres(name: &str) -> Backend {
     build(&[
         ("STORAGE_TYPE", "postgres"),
         ("DATABASE_URL", &variable("STORAGE_TEST_POSTGRES_URL")),
@@ -48,6 +48,6 @@ pub(super) fn postgres(name: &str) -> Backend {
     ])
 }
 
-pub(super) fn hybrid(name: &str) -> Backend {
+pub(crate) fn hybrid(name: &str) -> Backend {
     stores::hybrid(&namespace(name), "")
 }

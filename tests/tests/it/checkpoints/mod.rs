@@ -3,8 +3,8 @@
 #[macro_use]
 #[path = "../../../../storage-agent/tests/checkpoints/cases/mod.rs"]
 mod cases;
-#[path = "../agent/open.rs"]
-mod open;
+
+use crate::agent::open;
 
 /// A module for each store, with a test in it for each case.
 macro_rules! on_stores {
