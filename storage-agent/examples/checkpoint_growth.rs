@@ -9,8 +9,8 @@ use std::{
 };
 
 use storage_agent::checkpoints::{
-    ChannelValue, CheckpointConfig, CheckpointKey, CheckpointerBackend, ListCheckpoints, NewCheckpoint, Payload,
-    TaskWrites, Version,
+    ChannelValue, CheckpointConfig, CheckpointKey, CheckpointerBackend, ListCheckpoints, NewCheckpoint,
+    Payload, TaskWrites, Version,
 };
 use storage_core::{Json, MemoryBackend, Result, StorageBackend};
 
@@ -49,10 +49,12 @@ fn step(thread_id: &str, number: usize, messages: &[u8], count: usize) -> NewChe
     let mut list = vec![0xdd];
     list.extend(u32::try_from(count).unwrap_or_default().to_be_bytes());
     list.extend(messages);
-    let versions: std::collections::BTreeMap<String, Version> =
-        ["__start__", "messages", "branch:to:agent"].map(|channel| (channel.to_owned(), text_version(number))).into();
+    let versions: std::collections::BTreeMap<String, Version> = ["__start__", "messages", "branch:to:agent"]
+        .map(|channel| (channel.to_owned(), text_version(number)))
+        .into();
     let seen = serde_json::to_string(&versions).unwrap_or_default();
-    let checkpoint = format!("{{\"v\":4,\"ts\":\"2026-01-01T00:00:{number:09}\",\"versions_seen\":{{\"agent\":{seen}}}}}");
+    let checkpoint =
+        format!("{{\"v\":4,\"ts\":\"2026-01-01T00:00:{number:09}\",\"versions_seen\":{{\"agent\":{seen}}}}}");
     NewCheckpoint {
         key: CheckpointKey::new(thread_id, "", id(number)),
         parent_id: number.checked_sub(1).map(id),
@@ -96,7 +98,8 @@ async fn growth(name: &'static str, steps: usize, zstd_level: Option<i32>, write
     }
     let stored = checkpointer.thread("thread").await?.map_or(0, |thread| thread.bytes);
     let tenth = (steps / 10).max(1);
-    let mean = |times: &[Duration]| times.iter().sum::<Duration>() / u32::try_from(times.len().max(1)).unwrap_or(1);
+    let mean =
+        |times: &[Duration]| times.iter().sum::<Duration>() / u32::try_from(times.len().max(1)).unwrap_or(1);
     let (first, last) = (times.get(..tenth).map(mean), times.get(steps - tenth..).map(mean));
     Ok(Growth {
         name,
@@ -165,7 +168,10 @@ fn print_json(rows: &[Growth], latest: Duration, ten: Duration) {
         })
         .collect();
     let (latest, ten) = (latest.as_micros(), ten.as_micros());
-    println!("{}", serde_json::json!({"growth": rows, "latest_of_10000_us": latest, "list_10_of_10000_us": ten}));
+    println!(
+        "{}",
+        serde_json::json!({"growth": rows, "latest_of_10000_us": latest, "list_10_of_10000_us": ten})
+    );
 }
 
 fn print_table(rows: &[Growth], latest: Duration, ten: Duration) {
@@ -188,5 +194,9 @@ fn print_table(rows: &[Growth], latest: Duration, ten: Duration) {
             row.last.as_micros()
         );
     }
-    println!("\nof 10,000 checkpoints: the latest in {} µs, a list of 10 in {} µs", latest.as_micros(), ten.as_micros());
+    println!(
+        "\nof 10,000 checkpoints: the latest in {} µs, a list of 10 in {} µs",
+        latest.as_micros(),
+        ten.as_micros()
+    );
 }

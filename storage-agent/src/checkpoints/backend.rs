@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use storage_core::{
@@ -38,18 +38,24 @@ impl Default for CheckpointConfig {
     }
 }
 
-/// The right to write to a thread, until somebody claims it anew.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// The right to write to a thread, until somebody claims it anew or the thread is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Epoch {
-    pub(super) thread_id: String,
-    pub(super) number: u64,
+    thread_id: String,
+    number: u64,
+    /// Tells apart epochs of one number, which a thread that is deleted and claimed anew within a tick of the clock has.
+    nonce: u64,
 }
 
 impl Epoch {
-    /// The epoch as a number that only grows, also when the thread is deleted in between.
+    /// The epoch as a number that grows from claim to claim; when the thread was deleted in between, as clocks do.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    fn sort(&self) -> String {
+        layout::epoch(self.number, self.nonce)
     }
 }
 
@@ -113,7 +119,7 @@ impl CheckpointerBackend {
         let parts = Parts::of(None, std::slice::from_ref(writes)).await?;
         let mut commit = Commit::new(place.partition.clone()).expire(self.expire());
         if let Some(epoch) = self.epoch_of(thread_id) {
-            commit.preconditions.push(Precondition::Present(layout::epoch(epoch.number)));
+            commit.preconditions.push(Precondition::Present(epoch.sort()));
         }
         let mut packer = Packer::new(self.config.zstd_level)?;
         let mut staged = Staged::default();
@@ -131,20 +137,22 @@ impl CheckpointerBackend {
         let partition = layout::thread(thread_id)?;
         let store = self.store()?;
         retried(|_| async {
-            let query = storage_core::Query::prefix(partition.clone(), "e:", 1).order(storage_core::Order::Descending);
+            let query = storage_core::Query::prefix(partition.clone(), "e:", 1)
+                .order(storage_core::Order::Descending);
             let last = store.query(query).await?.items.into_iter().next();
-            let held = last.as_ref().and_then(|item| item.sort.strip_prefix("e:")?.parse::<u64>().ok());
+            let held = last.as_ref().and_then(|item| layout::epoch_number(&item.sort));
             // The time keeps epochs growing when the thread was deleted in between.
-            let number = storage_core::epoch_millis(self.config.clock.now()).max(held.map_or(0, |held| held + 1));
+            let number = epoch_micros(self.config.clock.now()).max(held.map_or(0, |held| held + 1));
+            let epoch = Epoch { thread_id: thread_id.to_owned(), number, nonce: fastrand::u64(..) };
             let mut commit = Commit::new(partition.clone()).expire(self.expire());
             if let Some(item) = last {
                 commit = commit
                     .only_if(Precondition::ItemVersion(item.sort.clone(), item.version))
                     .with(Operation::Delete { sort: item.sort });
             }
-            let claimed = Operation::put(layout::epoch(number), null(), "", PutMode::Insert);
+            let claimed = Operation::put(epoch.sort(), null(), "", PutMode::Insert);
             store.commit(commit.with(claimed)).await?;
-            Ok(Epoch { thread_id: thread_id.to_owned(), number })
+            Ok(epoch)
         })
         .await
     }
@@ -189,16 +197,18 @@ impl CheckpointerBackend {
     ) -> Result<Before, Failed> {
         let mut sorts = vec![place.head(), place.checkpoint(&new.key.checkpoint_id)];
         sorts.extend(parts.hints(place));
-        let epoch = self.epoch_of(&new.key.thread_id).map(|epoch| layout::epoch(epoch.number));
+        let epoch = self.epoch_of(&new.key.thread_id).map(|epoch| epoch.sort());
         sorts.extend(epoch.clone());
         let keys: Vec<&str> = sorts.iter().map(String::as_str).collect();
         let found = store.items(&place.partition, &keys).await?;
-        let mut found: HashMap<String, Item> = found.into_iter().flatten().map(|item| (item.sort.clone(), item)).collect();
+        let mut found: HashMap<String, Item> =
+            found.into_iter().flatten().map(|item| (item.sort.clone(), item)).collect();
         if epoch.as_ref().is_some_and(|epoch| !found.contains_key(epoch)) {
             return Err(Failed::For(conflict(place, "the thread was claimed anew")));
         }
         let head = found.remove(&place.head());
-        let head = head.map(|item| Ok::<_, Error>((layout::decode::<Head>(&item)?, item.version))).transpose()?;
+        let head =
+            head.map(|item| Ok::<_, Error>((layout::decode::<Head>(&item)?, item.version))).transpose()?;
         let replaces = found.remove(&place.checkpoint(&new.key.checkpoint_id)).is_some();
         Ok(Before { head, replaces, hints: found, epoch })
     }
@@ -240,6 +250,11 @@ impl CheckpointerBackend {
     }
 }
 
+fn epoch_micros(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// What a step finds.
 struct Before {
     head: Option<(Head, u64)>,
@@ -267,7 +282,12 @@ impl Before {
     }
 }
 
-fn checkpoint(place: &Place, new: &NewCheckpoint, parts: &Parts, packer: &mut Packer) -> Result<[Operation; 2]> {
+fn checkpoint(
+    place: &Place,
+    new: &NewCheckpoint,
+    parts: &Parts,
+    packer: &mut Packer,
+) -> Result<[Operation; 2]> {
     let id = &new.key.checkpoint_id;
     let attributes = CheckpointAttributes {
         parent: new.parent_id.clone(),

@@ -73,7 +73,9 @@ pub(super) async fn load(
     let mut joined = BytesMut::new();
     for hashes in hashes.chunks(FETCHED) {
         for (sort, body) in bodies(store, partition, hashes, chunk).await? {
-            joined.extend(&body.1.ok_or_else(|| corrupt(&sort)).and_then(|packed| checked(&sort, body.0, &packed))?);
+            joined.extend(
+                &body.1.ok_or_else(|| corrupt(&sort)).and_then(|packed| checked(&sort, body.0, &packed))?,
+            );
         }
     }
     if joined.len() as u64 == bytes { Ok(Some(joined.freeze())) } else { Err(corrupt(partition.as_str())) }

@@ -87,7 +87,8 @@ fn nodes(entries: &[Piece]) -> Vec<Piece> {
     let mut start = 0;
     for (at, entry) in entries.iter().enumerate() {
         let length = at + 1 - start;
-        let ends = (length >= least && entry.hash % average == 0) || length >= most || at + 1 == entries.len();
+        let ends =
+            (length >= least && entry.hash % average == 0) || length >= most || at + 1 == entries.len();
         if ends {
             nodes.push(node(entries, start..at + 1));
             start = at + 1;

@@ -12,8 +12,8 @@ use std::{sync::Arc, time::SystemTime};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use storage_core::{
-    CollectionStore, Commit, Error, ErrorKind, Expire, Item, Json, MAX_PAGE_ITEMS, Operation, Order, Partition,
-    Precondition, PutMode, Query, Result, StorageBackend, sequence_key, sort_key,
+    CollectionStore, Commit, Error, ErrorKind, Expire, Item, Json, MAX_PAGE_ITEMS, Operation, Order,
+    Partition, Precondition, PutMode, Query, Result, StorageBackend, sequence_key, sort_key,
 };
 
 use super::{
@@ -96,7 +96,13 @@ impl CheckpointStore {
     ///
     /// # Errors
     /// `InvalidInput` for an empty id and metadata over [`MAX_METADATA_BYTES`]; else as the store.
-    pub async fn store_checkpoint(&self, thread_id: &str, id: &str, data: Json, metadata: Json) -> Result<()> {
+    pub async fn store_checkpoint(
+        &self,
+        thread_id: &str,
+        id: &str,
+        data: Json,
+        metadata: Json,
+    ) -> Result<()> {
         check_id(id)?;
         if metadata.len() > MAX_METADATA_BYTES {
             return Err(Error::invalid_input(format!("metadata may have {MAX_METADATA_BYTES} bytes")));
@@ -138,7 +144,8 @@ impl CheckpointStore {
             staged.operations.push(Operation::put(HINT, null(), edges, PutMode::Upsert));
         }
         let record = prepared.record(&mut packer)?;
-        let mut commit = Commit::new(partition.clone()).expire(self.config.ttl.map_or(Expire::Keep, Expire::After));
+        let mut commit =
+            Commit::new(partition.clone()).expire(self.config.ttl.map_or(Expire::Keep, Expire::After));
         commit.operations = staged.operations;
         if let Some(earlier) = before.earlier {
             commit = commit.with(Operation::Delete { sort: sequence_key("s:", number(earlier)?) });
@@ -160,7 +167,11 @@ impl CheckpointStore {
     ///
     /// # Errors
     /// `Corrupt` naming an item that is damaged; else as the store.
-    pub async fn get_checkpoint(&self, thread_id: &str, id: Option<&str>) -> Result<Option<StoredCheckpoint>> {
+    pub async fn get_checkpoint(
+        &self,
+        thread_id: &str,
+        id: Option<&str>,
+    ) -> Result<Option<StoredCheckpoint>> {
         let partition = Partition::new(KIND, &[thread_id])?;
         let store = self.store()?;
         let mut tries = 1;
@@ -181,7 +192,8 @@ impl CheckpointStore {
             return Ok(store.query(latest).await?.items.into_iter().next());
         };
         for _ in 0..TRIES {
-            let numbered = store.items(partition, &[&sort_key(&["d", id])]).await?.into_iter().next().flatten();
+            let numbered =
+                store.items(partition, &[&sort_key(&["d", id])]).await?.into_iter().next().flatten();
             let Some(numbered) = numbered else { return Ok(None) };
             let sort = sequence_key("s:", number(&numbered)?);
             let found = store.items(partition, &[&sort]).await?.into_iter().next().flatten();
@@ -196,7 +208,11 @@ impl CheckpointStore {
     ///
     /// # Errors
     /// As the store.
-    pub async fn list_checkpoints(&self, thread_id: &str, limit: Option<usize>) -> Result<Vec<StoredCheckpoint>> {
+    pub async fn list_checkpoints(
+        &self,
+        thread_id: &str,
+        limit: Option<usize>,
+    ) -> Result<Vec<StoredCheckpoint>> {
         let limit = limit.unwrap_or(10).min(MAX_PAGE_ITEMS);
         let partition = Partition::new(KIND, &[thread_id])?;
         if limit == 0 {
@@ -250,9 +266,14 @@ fn number(item: &Item) -> Result<u64> {
     layout::decode(item)
 }
 
-async fn complete(store: &dyn CollectionStore, partition: &Partition, item: &Item) -> Result<StoredCheckpoint> {
+async fn complete(
+    store: &dyn CollectionStore,
+    partition: &Partition,
+    item: &Item,
+) -> Result<StoredCheckpoint> {
     let bytes: Option<Bytes> = load(store, partition, Record::decode(&item.sort, &item.body)?).await?;
-    let text = bytes.and_then(|bytes| String::from_utf8(bytes.into()).ok()).ok_or_else(|| corrupt(&item.sort))?;
+    let text =
+        bytes.and_then(|bytes| String::from_utf8(bytes.into()).ok()).ok_or_else(|| corrupt(&item.sort))?;
     described(item, Some(Json::from_stored(&item.sort, text)?))
 }
 

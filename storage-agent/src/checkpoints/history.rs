@@ -56,7 +56,8 @@ impl CheckpointerBackend {
             channels.iter().map(|channel| ((*channel).to_owned(), DeltaHistory::default())).collect();
         let mut open: HashSet<String> = histories.keys().cloned().collect();
         let target = found(store, &place, checkpoint_id).await?;
-        let mut parent = target.map(|item| header(thread_id, &item)).transpose()?.and_then(|(head, _)| head.parent_id);
+        let mut parent =
+            target.map(|item| header(thread_id, &item)).transpose()?.and_then(|(head, _)| head.parent_id);
         let mut ancestors = Ancestors::new(store, &place);
         while let Some(id) = parent.filter(|_| !open.is_empty()) {
             let Some(item) = ancestors.take(&id).await? else { break };
@@ -117,7 +118,8 @@ async fn of_thread(
     while let Some(query) = next {
         let page = store.query(query.clone()).await?;
         next = query.after(&page);
-        let items = if list.checkpoint_ns.is_some() { page.items } else { indexed(store, &partition, &page).await? };
+        let items =
+            if list.checkpoint_ns.is_some() { page.items } else { indexed(store, &partition, &page).await? };
         for item in items {
             let (header, _) = header(thread_id, &item)?;
             if list.filter.is_empty() || matches(&header, &list.filter)? {

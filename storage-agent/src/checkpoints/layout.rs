@@ -9,7 +9,7 @@
 //! | `k:{hash}`, `m:{hash}` | a chunk of payloads; a node of the tree that lists them |
 //! | `h:{ns}:{channel}` | a hint: hashes that a channel's next value is likely to share |
 //! | `l:{ns}` | the greatest checkpoint id of a namespace, and how many there are |
-//! | `e:{epoch}` | the epoch that may write |
+//! | `e:{number}:{nonce}` | the epoch that may write |
 //!
 //! The id ends its key unescaped, so that keys order as ids do.
 
@@ -106,8 +106,13 @@ pub(super) fn node(hash: u128) -> String {
     format!("m:{hash:032x}")
 }
 
-pub(super) fn epoch(number: u64) -> String {
-    format!("e:{number:020}")
+pub(super) fn epoch(number: u64, nonce: u64) -> String {
+    format!("e:{number:020}:{nonce:016x}")
+}
+
+/// The number of an [`epoch`] key.
+pub(super) fn epoch_number(key: &str) -> Option<u64> {
+    key.strip_prefix("e:")?.split_once(':')?.0.parse().ok()
 }
 
 /// The attributes of a checkpoint.

@@ -54,6 +54,6 @@ pub use backend::{CheckpointConfig, CheckpointerBackend, Epoch};
 pub use general::{CheckpointStore, StoredCheckpoint};
 pub use types::{
     ChannelValue, ChannelVersions, Checkpoint, CheckpointHeader, CheckpointKey, DeltaHistory, ERROR_CHANNEL,
-    INTERRUPT_CHANNEL, ListCheckpoints, MAX_METADATA_BYTES, NewCheckpoint, Payload, PendingWrite, PruneReport,
-    RESUME_CHANNEL, Retention, SCHEDULED_CHANNEL, TaskWrites, ThreadInfo, Version,
+    INTERRUPT_CHANNEL, ListCheckpoints, MAX_METADATA_BYTES, NewCheckpoint, Payload, PendingWrite,
+    PruneReport, RESUME_CHANNEL, Retention, SCHEDULED_CHANNEL, TaskWrites, ThreadInfo, Version,
 };

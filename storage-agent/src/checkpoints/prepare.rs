@@ -6,8 +6,8 @@ use super::{
     layout::Place,
     record::Prepared,
     types::{
-        ERROR_CHANNEL, INTERRUPT_CHANNEL, NewCheckpoint, Payload, RESUME_CHANNEL, SCHEDULED_CHANNEL, TaskWrites,
-        check_id,
+        ERROR_CHANNEL, INTERRUPT_CHANNEL, NewCheckpoint, Payload, RESUME_CHANNEL, SCHEDULED_CHANNEL,
+        TaskWrites, check_id,
     },
 };
 

@@ -38,7 +38,8 @@ pub(super) fn split_body(item: &Item) -> Result<(ChannelVersions, Record)> {
 }
 
 pub(super) fn header(thread_id: &str, item: &Item) -> Result<(CheckpointHeader, String)> {
-    let (checkpoint_ns, checkpoint_id) = layout::checkpoint_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
+    let (checkpoint_ns, checkpoint_id) =
+        layout::checkpoint_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
     let CheckpointAttributes { parent, kind, metadata } = layout::decode(item)?;
     let key = CheckpointKey { thread_id: thread_id.to_owned(), checkpoint_ns, checkpoint_id };
     Ok((CheckpointHeader { key, parent_id: parent, metadata, written_at: item.written_at }, kind))
@@ -71,11 +72,16 @@ impl CheckpointerBackend {
 }
 
 fn moved(place: &Place) -> Error {
-    Error::new(ErrorKind::Conflict, "the checkpoint is rewritten all the time").with_key(place.partition.as_str())
+    Error::new(ErrorKind::Conflict, "the checkpoint is rewritten all the time")
+        .with_key(place.partition.as_str())
 }
 
 /// The item of a checkpoint, or of the latest.
-pub(super) async fn found(store: &dyn CollectionStore, place: &Place, id: Option<&str>) -> Result<Option<Item>> {
+pub(super) async fn found(
+    store: &dyn CollectionStore,
+    place: &Place,
+    id: Option<&str>,
+) -> Result<Option<Item>> {
     if let Some(id) = id {
         let found = store.items(&place.partition, &[&place.checkpoint(id)]).await?;
         return Ok(found.into_iter().next().flatten());
@@ -98,7 +104,8 @@ async fn complete(store: &dyn CollectionStore, place: &Place, item: &Item) -> Re
     let present = versions.iter().filter_map(|(channel, version)| {
         Some((channel.clone(), values.get(&place.value(channel, version))?))
     });
-    let loaded = present.map(|(channel, item)| async move { Ok((channel, value(store, place, item).await?)) });
+    let loaded =
+        present.map(|(channel, item)| async move { Ok((channel, value(store, place, item).await?)) });
     let (checkpoint, values, pending_writes) = futures::try_join!(
         payload(store, place, kind, record),
         try_join_all(loaded),
@@ -122,13 +129,22 @@ pub(super) async fn value_items<'a>(
 }
 
 /// The value of a channel; `None` where it is empty.
-pub(super) async fn value(store: &dyn CollectionStore, place: &Place, item: &Item) -> Result<Option<Payload>> {
+pub(super) async fn value(
+    store: &dyn CollectionStore,
+    place: &Place,
+    item: &Item,
+) -> Result<Option<Payload>> {
     let Some(kind) = layout::decode::<Option<String>>(item)? else { return Ok(None) };
     let record = Record::decode(&item.sort, &item.body)?;
     Ok(Some(payload(store, place, kind, record).await?))
 }
 
-async fn payload(store: &dyn CollectionStore, place: &Place, kind: String, record: Record) -> Result<Payload> {
+async fn payload(
+    store: &dyn CollectionStore,
+    place: &Place,
+    kind: String,
+    record: Record,
+) -> Result<Payload> {
     let bytes: Option<Bytes> = load(store, &place.partition, record).await?;
     Ok(Payload { kind, bytes })
 }
@@ -150,7 +166,11 @@ pub(super) async fn all(store: &dyn CollectionStore, query: Query) -> Result<Vec
 }
 
 /// Writes in the order in which live execution applies them.
-pub(super) async fn pending(store: &dyn CollectionStore, place: &Place, items: &[Item]) -> Result<Vec<PendingWrite>> {
+pub(super) async fn pending(
+    store: &dyn CollectionStore,
+    place: &Place,
+    items: &[Item],
+) -> Result<Vec<PendingWrite>> {
     let mut writes = try_join_all(items.iter().map(|item| pending_write(store, place, item))).await?;
     writes.sort_by(|a, b| (&a.task_path, &a.task_id, a.index).cmp(&(&b.task_path, &b.task_id, b.index)));
     Ok(writes)

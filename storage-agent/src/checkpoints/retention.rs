@@ -9,8 +9,9 @@ use storage_core::{CollectionStore, Commit, Error, ErrorKind, Partition, Precond
 use super::{
     CheckpointerBackend,
     commit::{Failed, commit_all, retried},
-    layout, sweep,
-    survey::{Survey, Known},
+    layout,
+    survey::{Known, Survey},
+    sweep,
     types::{PruneReport, Retention},
 };
 
@@ -92,7 +93,12 @@ impl CheckpointerBackend {
                         Commit::new(partition.clone()).only_if(Precondition::Version(info.version));
                     commit.operations = operations;
                     commit_all(store, commit).await?;
-                    tracing::debug!(thread_id, checkpoints = report.checkpoints.len(), bytes = report.bytes, "pruned");
+                    tracing::debug!(
+                        thread_id,
+                        checkpoints = report.checkpoints.len(),
+                        bytes = report.bytes,
+                        "pruned"
+                    );
                     Ok(report)
                 }
                 Err(error) => Err(self.unless_moved(store, partition, info.version, error).await?),
@@ -144,7 +150,11 @@ impl CheckpointerBackend {
             for (age, id) in ids.into_iter().rev().enumerate() {
                 let key = (ns.to_owned(), id.to_owned());
                 let waits = survey.writes.contains_key(&key) && !followed.contains(&(ns, id));
-                let old = survey.checkpoints.get(&key).zip(oldest).is_some_and(|(known, oldest)| known.written_at < oldest);
+                let old = survey
+                    .checkpoints
+                    .get(&key)
+                    .zip(oldest)
+                    .is_some_and(|(known, oldest)| known.written_at < oldest);
                 let many = policy.keep_last.is_some_and(|most| age >= most);
                 if age > 0 && !waits && (many || old) {
                     doomed.insert(key);

@@ -75,10 +75,13 @@ impl Survey {
         channels: Vec<String>,
     ) -> Result<Vec<String>> {
         let place = Place::new(&self.thread_id, ns)?;
-        let Some(item) = found(store, &place, Some(id)).await? else { return Err(corrupt(&place.checkpoint(id))) };
+        let Some(item) = found(store, &place, Some(id)).await? else {
+            return Err(corrupt(&place.checkpoint(id)));
+        };
         let (versions, _) = split_body(&item)?;
         let empty = |channel: &String| {
-            let stored = versions.get(channel).and_then(|version| self.values.get(&place.value(channel, version)));
+            let stored =
+                versions.get(channel).and_then(|version| self.values.get(&place.value(channel, version)));
             stored.is_none_or(|item| item.attributes.as_str() == "null")
         };
         Ok(channels.into_iter().filter(empty).collect())

@@ -112,7 +112,8 @@ async fn mark(store: &dyn CollectionStore, survey: &Survey, doomed: &Keys) -> Re
     let mut marked = Marked::default();
     let mut roots = Vec::new();
     let kept = survey.checkpoints.iter().filter(|(key, _)| !doomed.contains(*key));
-    let kept: Vec<(&str, &str)> = kept.map(|((ns, _), known)| (ns.as_str(), known.item.sort.as_str())).collect();
+    let kept: Vec<(&str, &str)> =
+        kept.map(|((ns, _), known)| (ns.as_str(), known.item.sort.as_str())).collect();
     for kept in kept.chunks(FETCHED) {
         let sorts: Vec<&str> = kept.iter().map(|(_, sort)| *sort).collect();
         let found = store.items(&survey.partition, &sorts).await?;

@@ -4,8 +4,8 @@ use std::{collections::BinaryHeap, time::Duration};
 
 use futures::TryStreamExt;
 use storage_core::{
-    CollectionStore, Commit, Error, ErrorKind, Expire, Item, MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, Operation,
-    Partition, PartitionInfo, Precondition, PutMode, Query, Result,
+    CollectionStore, Commit, Error, ErrorKind, Expire, Item, MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS,
+    Operation, Partition, PartitionInfo, Precondition, PutMode, Query, Result,
 };
 
 use super::{
@@ -100,7 +100,12 @@ impl CheckpointerBackend {
         Err(Error::new(ErrorKind::Conflict, message).with_key(source.as_str()))
     }
 
-    async fn copy(&self, store: &dyn CollectionStore, source: &Partition, target: &Partition) -> Result<bool> {
+    async fn copy(
+        &self,
+        store: &dyn CollectionStore,
+        source: &Partition,
+        target: &Partition,
+    ) -> Result<bool> {
         let mut group = Vec::new();
         let mut version = 0;
         for prefix in COPIED {
@@ -128,7 +133,8 @@ impl CheckpointerBackend {
         version: u64,
         operations: Vec<Operation>,
     ) -> Result<u64> {
-        let mut commit = Commit::new(target.clone()).expire(self.expire()).only_if(Precondition::Version(version));
+        let mut commit =
+            Commit::new(target.clone()).expire(self.expire()).only_if(Precondition::Version(version));
         commit.operations = operations;
         Ok(store.commit(commit).await?.version)
     }

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use storage_agent::checkpoints::{CheckpointerBackend, ListCheckpoints, Payload};
 use storage_core::{
-    CollectionStore, Commit, Committed, Item, Json, MemoryBackend, Page, Partition, PartitionInfo, Query, Result,
-    StorageBackend,
+    CollectionStore, Commit, Committed, Item, Json, MemoryBackend, Page, Partition, PartitionInfo, Query,
+    Result, StorageBackend,
 };
 
 use crate::cases::{WithValue, noise, of_thread, plain};
@@ -128,7 +128,8 @@ async fn a_step_costs_the_store_as_much_at_the_end_of_a_history_as_at_its_beginn
     let mut most = (0, 0, 0);
     for number in 0..1_000usize {
         let list = Payload::new("msgpack", all[..(number + 1) * 1_100].to_vec());
-        let new = plain("flat", "", number, number.checked_sub(1)).with("messages", number as i64, Some(list));
+        let new =
+            plain("flat", "", number, number.checked_sub(1)).with("messages", number as i64, Some(list));
         checkpointer.advance(&new, &[]).await.unwrap();
         let (read, calls, operations) = counting.taken();
         most = (most.0.max(read), most.1.max(calls), most.2.max(operations));

@@ -36,8 +36,11 @@ fn action() -> impl Strategy<Value = Action> {
 struct Model {
     checkpoints: BTreeMap<(usize, usize), (Option<usize>, i64)>,
     values: BTreeMap<(usize, i64), usize>,
-    writes: BTreeMap<(usize, usize), BTreeMap<(usize, i64), (usize, usize)>>,
+    writes: BTreeMap<(usize, usize), TaskWrites>,
 }
+
+/// Channels and texts, by task and index.
+type TaskWrites = BTreeMap<(usize, i64), (usize, usize)>;
 
 impl Model {
     fn write(&mut self, ns: usize, number: usize, task: usize, channels: &[usize], text: usize) {
@@ -67,7 +70,8 @@ impl Model {
                 }
             }
         }
-        let used: BTreeSet<_> = self.checkpoints.iter().map(|((ns, _), (_, version))| (*ns, *version)).collect();
+        let used: BTreeSet<_> =
+            self.checkpoints.iter().map(|((ns, _), (_, version))| (*ns, *version)).collect();
         self.values.retain(|key, _| used.contains(key));
     }
 
@@ -95,8 +99,12 @@ async fn act(checkpointer: &CheckpointerBackend, model: &mut Model, action: &Act
         }
         Action::Write { ns, number, task, channels, text } => {
             let (task_id, value) = (task.to_string(), text.to_string());
-            let written: Vec<_> = channels.iter().map(|channel| (CHANNELS[*channel], value.as_str())).collect();
-            checkpointer.put_writes("t", NAMESPACES[*ns], &writes(*number, &task_id, &written)).await.unwrap();
+            let written: Vec<_> =
+                channels.iter().map(|channel| (CHANNELS[*channel], value.as_str())).collect();
+            checkpointer
+                .put_writes("t", NAMESPACES[*ns], &writes(*number, &task_id, &written))
+                .await
+                .unwrap();
             model.write(*ns, *number, *task, channels, *text);
         }
         Action::Retain { keep } => {
@@ -114,34 +122,51 @@ async fn act(checkpointer: &CheckpointerBackend, model: &mut Model, action: &Act
                 ..ListCheckpoints::default()
             };
             let found = checkpointer.list(&list).await.unwrap();
-            let found: Vec<_> = found.iter().map(|header| (header.key.checkpoint_ns.as_str(), header.key.checkpoint_id.clone())).collect();
+            let found: Vec<_> = found
+                .iter()
+                .map(|header| (header.key.checkpoint_ns.as_str(), header.key.checkpoint_id.clone()))
+                .collect();
             let expected = model.list(*ns, *before, *limit);
-            let expected: Vec<_> = expected.iter().map(|(ns, number)| (NAMESPACES[*ns], id(*number))).collect();
+            let expected: Vec<_> =
+                expected.iter().map(|(ns, number)| (NAMESPACES[*ns], id(*number))).collect();
             assert_eq!(found, expected);
         }
     }
 }
 
 async fn compare(checkpointer: &CheckpointerBackend, model: &Model) {
-    for ns in 0..NAMESPACES.len() {
+    for (ns, name) in NAMESPACES.iter().enumerate() {
         for number in 0..8 {
-            let found = checkpointer.get("t", NAMESPACES[ns], Some(&id(number))).await.unwrap();
+            let found = checkpointer.get("t", name, Some(&id(number))).await.unwrap();
             let expected = model.checkpoints.get(&(ns, number));
             assert_eq!(found.is_some(), expected.is_some());
             let (Some(found), Some((parent, version))) = (found, expected) else { continue };
             assert_eq!(found.header.parent_id, parent.map(id));
             assert_eq!(found.channel_versions["c"], Version::Int(*version));
-            assert_eq!(found.channel_values["c"], Payload::new("bytes", noise(3, model.values[&(ns, *version)])));
+            assert_eq!(
+                found.channel_values["c"],
+                Payload::new("bytes", noise(3, model.values[&(ns, *version)]))
+            );
             let written = model.writes.get(&(ns, number)).cloned().unwrap_or_default();
             let expected: Vec<_> = written
                 .into_iter()
-                .map(|((task, index), (channel, text))| (task.to_string(), index, CHANNELS[channel].to_owned(), Payload::new("text", text.to_string())))
+                .map(|((task, index), (channel, text))| {
+                    (
+                        task.to_string(),
+                        index,
+                        CHANNELS[channel].to_owned(),
+                        Payload::new("text", text.to_string()),
+                    )
+                })
                 .collect();
-            let found: Vec<_> =
-                found.pending_writes.into_iter().map(|write| (write.task_id, write.index, write.channel, write.value)).collect();
+            let found: Vec<_> = found
+                .pending_writes
+                .into_iter()
+                .map(|write| (write.task_id, write.index, write.channel, write.value))
+                .collect();
             assert_eq!(found, expected);
         }
-        let latest = checkpointer.get("t", NAMESPACES[ns], None).await.unwrap();
+        let latest = checkpointer.get("t", name, None).await.unwrap();
         let expected = model.list(Some(ns), None, Some(1)).first().map(|(_, number)| id(*number));
         assert_eq!(latest.map(|latest| latest.header.key.checkpoint_id), expected);
     }

@@ -18,7 +18,8 @@ async fn grown(steps: usize, zstd_level: Option<i32>) -> u64 {
         let mut new = plain("thread", "", number, number.checked_sub(1));
         new.metadata = json(&format!(r#"{{"source":"loop","step":{number},"parents":{{}}}}"#));
         let mut new = new.with("messages", number as i64, Some(Payload::new("msgpack", list)));
-        new.channel_versions.insert("branch:to:agent".into(), Version::Text(format!("{number:032}.0.1234567890123456")));
+        new.channel_versions
+            .insert("branch:to:agent".into(), Version::Text(format!("{number:032}.0.1234567890123456")));
         new.checkpoint = Payload::new("msgpack", noise(number as u64, 300));
         checkpointer.advance(&new, &[]).await.unwrap();
     }

@@ -2,7 +2,8 @@
 
 use serde_json::json as value;
 use storage_agent::checkpoints::{
-    ChannelValue, CheckpointStore, CheckpointerBackend, ListCheckpoints, NewCheckpoint, Payload, PendingWrite, Version,
+    ChannelValue, CheckpointStore, CheckpointerBackend, ListCheckpoints, NewCheckpoint, Payload,
+    PendingWrite, Version,
 };
 use storage_core::ErrorKind;
 
@@ -54,7 +55,8 @@ pub(crate) async fn the_latest_is_the_greatest_id_not_the_last_inserted(storage:
 
 pub(crate) async fn versions_keep_their_type(storage: Storage) {
     let checkpointer = CheckpointerBackend::new(storage);
-    let versions = [Version::Int(1), Version::Float(1.0), Version::Text("1".into()), Version::Float(0.1 + 0.2)];
+    let versions =
+        [Version::Int(1), Version::Float(1.0), Version::Text("1".into()), Version::Float(0.1 + 0.2)];
     let mut new = plain("versions", "", 1, None);
     for (at, version) in versions.iter().enumerate() {
         let value = Some(Payload::new("text", format!("{at}")));
@@ -62,7 +64,8 @@ pub(crate) async fn versions_keep_their_type(storage: Storage) {
         new.new_values.push(ChannelValue { channel: "same".into(), version: version.clone(), value });
     }
     for (at, version) in versions.iter().enumerate() {
-        let mut of = NewCheckpoint { new_values: new.new_values.clone(), ..plain("versions", "", at + 2, None) };
+        let mut of =
+            NewCheckpoint { new_values: new.new_values.clone(), ..plain("versions", "", at + 2, None) };
         of.channel_versions.insert("same".into(), version.clone());
         checkpointer.put(&of).await.unwrap();
         let found = checkpointer.get("versions", "", None).await.unwrap().unwrap();
@@ -91,11 +94,25 @@ pub(crate) async fn a_value_is_written_once(storage: Storage) {
 
 pub(crate) async fn namespaces_and_threads_never_mix(storage: Storage) {
     let checkpointer = CheckpointerBackend::new(storage);
-    let places = [("mix", "a"), ("mix:a", ""), ("mix", "a:"), ("mix", "a|b"), ("mix%3Aa", ""), ("mix_", "a"), ("MIX", "a")];
+    let places = [
+        ("mix", "a"),
+        ("mix:a", ""),
+        ("mix", "a:"),
+        ("mix", "a|b"),
+        ("mix%3Aa", ""),
+        ("mix_", "a"),
+        ("MIX", "a"),
+    ];
     for (at, (thread_id, ns)) in places.iter().enumerate() {
         let text = format!("{at}");
-        checkpointer.put(&plain(thread_id, ns, 1, None).with("c", 1, Some(Payload::new("text", text)))).await.unwrap();
-        checkpointer.put_writes(thread_id, ns, &writes(1, "task", &[("c", &format!("w{at}"))])).await.unwrap();
+        checkpointer
+            .put(&plain(thread_id, ns, 1, None).with("c", 1, Some(Payload::new("text", text))))
+            .await
+            .unwrap();
+        checkpointer
+            .put_writes(thread_id, ns, &writes(1, "task", &[("c", &format!("w{at}"))]))
+            .await
+            .unwrap();
     }
     for (at, (thread_id, ns)) in places.iter().enumerate() {
         let found = checkpointer.get(thread_id, ns, None).await.unwrap().unwrap();
@@ -127,8 +144,11 @@ pub(crate) async fn writes_keep_the_first_but_special_ones_the_last(storage: Sto
         checkpointer.put_writes("first", "", &writes(1, "task", &all)).await.unwrap();
     }
     let found = checkpointer.get("first", "", None).await.unwrap().unwrap();
-    let mut expected: Vec<_> =
-        specials.iter().rev().map(|(channel, index)| ((*channel).to_owned(), *index, "two".to_owned())).collect();
+    let mut expected: Vec<_> = specials
+        .iter()
+        .rev()
+        .map(|(channel, index)| ((*channel).to_owned(), *index, "two".to_owned()))
+        .collect();
     expected.extend([("a".to_owned(), 0, "one".to_owned()), ("b".to_owned(), 5, "one".to_owned())]);
     assert_eq!(seen(&found.pending_writes), expected);
 }
@@ -183,16 +203,26 @@ pub(crate) async fn a_list_is_bounded_filtered_and_the_newest_first(storage: Sto
         assert_eq!(numbers(inputs.clone()).await, [6, 3, 0]);
         let both = [("source".to_owned(), value!("input")), ("step".to_owned(), value!(3))];
         assert_eq!(numbers(ListCheckpoints { filter: both.into(), ..inputs.clone() }).await, [3]);
-        let nested = [("score".to_owned(), value!({"a": 1})), ("step".to_owned(), value!(299)), ("no".to_owned(), value!(null))];
+        let nested = [
+            ("score".to_owned(), value!({"a": 1})),
+            ("step".to_owned(), value!(299)),
+            ("no".to_owned(), value!(null)),
+        ];
         assert_eq!(numbers(ListCheckpoints { filter: nested.into(), ..list.clone() }).await, [299]);
-        assert_eq!(numbers(ListCheckpoints { filter: [("step".to_owned(), value!("3"))].into(), ..list.clone() }).await, [0usize; 0]);
+        assert_eq!(
+            numbers(ListCheckpoints { filter: [("step".to_owned(), value!("3"))].into(), ..list.clone() })
+                .await,
+            [0usize; 0]
+        );
         assert_eq!(numbers(ListCheckpoints { limit: Some(0), ..list }).await, [0usize; 0]);
     }
 }
 
 pub(crate) async fn a_list_goes_over_namespaces_and_threads(storage: Storage) {
     let checkpointer = CheckpointerBackend::new(storage);
-    for (thread_id, ns, number) in [("all-1", "", 1), ("all-2", "", 2), ("all-1", "b", 3), ("all-2", "a:b", 4), ("all-1", "", 5)] {
+    for (thread_id, ns, number) in
+        [("all-1", "", 1), ("all-2", "", 2), ("all-1", "b", 3), ("all-2", "a:b", 4), ("all-1", "", 5)]
+    {
         checkpointer.put(&plain(thread_id, ns, number, None)).await.unwrap();
     }
     let of_one = checkpointer.list(&of_thread("all-1")).await.unwrap();
@@ -200,16 +230,23 @@ pub(crate) async fn a_list_goes_over_namespaces_and_threads(storage: Storage) {
     let of_ns = ListCheckpoints { checkpoint_ns: Some(String::new()), ..of_thread("all-1") };
     assert_eq!(ids(&checkpointer.list(&of_ns).await.unwrap()), [id(5), id(1)]);
     let everywhere = checkpointer.list(&ListCheckpoints::default()).await.unwrap();
-    let mine: Vec<_> = everywhere.into_iter().filter(|header| header.key.thread_id.starts_with("all-")).collect();
+    let mine: Vec<_> =
+        everywhere.into_iter().filter(|header| header.key.thread_id.starts_with("all-")).collect();
     assert_eq!(ids(&mine), [id(5), id(4), id(3), id(2), id(1)]);
 }
 
 pub(crate) async fn delta_history_follows_parents_to_the_nearest_value(storage: Storage) {
     let checkpointer = CheckpointerBackend::new(storage);
     let seed = Payload::new("snapshot", noise(5, 4_000));
-    checkpointer.put(&plain("delta", "", 1, None).with("d", 1, Some(seed.clone())).with("e", 1, None)).await.unwrap();
+    checkpointer
+        .put(&plain("delta", "", 1, None).with("d", 1, Some(seed.clone())).with("e", 1, None))
+        .await
+        .unwrap();
     for (number, parent) in [(2, 1), (3, 2), (4, 2), (5, 4)] {
-        checkpointer.put(&plain("delta", "", number, Some(parent)).with("d", number as i64, None)).await.unwrap();
+        checkpointer
+            .put(&plain("delta", "", number, Some(parent)).with("d", number as i64, None))
+            .await
+            .unwrap();
     }
     for number in 1..6 {
         let text = format!("d{number}");

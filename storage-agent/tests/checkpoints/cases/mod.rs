@@ -7,7 +7,8 @@ pub(crate) mod together;
 use std::{collections::BTreeMap, sync::Arc};
 
 use storage_agent::checkpoints::{
-    ChannelValue, CheckpointHeader, CheckpointKey, ListCheckpoints, NewCheckpoint, Payload, TaskWrites, Version,
+    ChannelValue, CheckpointHeader, CheckpointKey, ListCheckpoints, NewCheckpoint, Payload, TaskWrites,
+    Version,
 };
 use storage_core::{Json, StorageBackend};
 
@@ -34,7 +35,8 @@ macro_rules! checkpoint_cases {
                 pruned_general_checkpoints_leave_the_others_whole,
             ]
             together: [
-                of_two_workers_one_wins_each_step, an_older_epoch_is_fenced_out, checkpoints_and_writes_come_together,
+                of_two_workers_one_wins_each_step, an_older_epoch_is_fenced_out,
+                a_deleted_thread_lets_no_old_epoch_in_though_the_clock_stands, checkpoints_and_writes_come_together,
                 pruning_never_takes_a_chunk_that_a_put_counts_on, concurrent_puts_all_count,
             ]
         }

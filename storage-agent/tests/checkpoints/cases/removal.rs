@@ -56,7 +56,10 @@ pub(crate) async fn pruning_keeps_what_waits_to_be_taken_up(storage: Storage) {
     }
     // 1 is interrupted on a branch of its own; what was written on 2 has been taken up by 3; 4 is the latest.
     for number in [1, 2] {
-        checkpointer.put_writes("waits", "", &writes(number, "task", &[("__interrupt__", "?")])).await.unwrap();
+        checkpointer
+            .put_writes("waits", "", &writes(number, "task", &[("__interrupt__", "?")]))
+            .await
+            .unwrap();
     }
     checkpointer.prune(&["waits"]).await.unwrap();
     assert_eq!(ids(&checkpointer.list(&of_thread("waits")).await.unwrap()), [id(4), id(1)]);
@@ -115,7 +118,10 @@ pub(crate) async fn a_dry_run_says_to_the_byte_what_would_go(storage: Storage) {
     let checkpointer = CheckpointerBackend::new(storage);
     for number in 0..20 {
         checkpointer.put(&growing("dry", number, number.checked_sub(1))).await.unwrap();
-        checkpointer.put_writes("dry", "", &writes(number, "task", &[("messages", "x"), ("__error__", "e")])).await.unwrap();
+        checkpointer
+            .put_writes("dry", "", &writes(number, "task", &[("messages", "x"), ("__error__", "e")]))
+            .await
+            .unwrap();
     }
     let policy = Retention { keep_last: Some(5), max_age: None };
     let before = checkpointer.thread("dry").await.unwrap().unwrap();
@@ -200,7 +206,8 @@ pub(crate) async fn retention_goes_by_number_and_age(storage: Storage) {
 
 pub(crate) async fn threads_expire_and_are_listed_by_activity(storage: Storage) {
     let config = CheckpointConfig { ttl: Some(Duration::from_millis(400)), ..CheckpointConfig::default() };
-    let (kept, short) = (CheckpointerBackend::new(storage.clone()), CheckpointerBackend::with_config(storage, config));
+    let (kept, short) =
+        (CheckpointerBackend::new(storage.clone()), CheckpointerBackend::with_config(storage, config));
     short.put(&plain("active-0", "", 1, None)).await.unwrap();
     for thread_id in ["active-3", "active-1", "active-2", "active-1"] {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -226,7 +233,8 @@ pub(crate) async fn threads_expire_and_are_listed_by_activity(storage: Storage) 
 pub(crate) async fn pruned_general_checkpoints_leave_the_others_whole(storage: Storage) {
     let checkpoints = CheckpointStore::new(storage);
     let data = |number: usize| {
-        let messages: Vec<String> = (0..number).map(|at| format!("{at}{:?}", noise(at as u64, 100))).collect();
+        let messages: Vec<String> =
+            (0..number).map(|at| format!("{at}{:?}", noise(at as u64, 100))).collect();
         storage_core::Json::from_serialize(&messages).unwrap()
     };
     for number in 0..20 {
@@ -241,4 +249,3 @@ pub(crate) async fn pruned_general_checkpoints_leave_the_others_whole(storage: S
     assert_eq!(checkpoints.get_checkpoint("pruned", Some(&id(16))).await.unwrap(), None);
     assert_eq!(checkpoints.list_checkpoints("pruned", None).await.unwrap().len(), 4);
 }
-

@@ -1,9 +1,12 @@
 //! Many at once.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use storage_agent::checkpoints::{CheckpointerBackend, Payload, Retention};
-use storage_core::ErrorKind;
+use storage_agent::checkpoints::{CheckpointConfig, CheckpointerBackend, Payload, Retention};
+use storage_core::{ErrorKind, ManualClock};
 
 use super::{Storage, WithValue, id, noise, of_thread, plain, removal::growing, writes};
 
@@ -65,8 +68,21 @@ pub(crate) async fn an_older_epoch_is_fenced_out(storage: Storage) {
     writer.put(&plain("fence-2", "", 1, None)).await.unwrap();
     checkpointer.delete_thread("fence").await.unwrap();
     let newest = checkpointer.claim("fence").await.unwrap();
-    assert!(newest.number() >= new.number());
+    assert!(newest.number() > new.number());
     assert_eq!(writer.put(&next).await.unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+pub(crate) async fn a_deleted_thread_lets_no_old_epoch_in_though_the_clock_stands(storage: Storage) {
+    let clock = Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1)));
+    let config = CheckpointConfig { clock, ..CheckpointConfig::default() };
+    let checkpointer = CheckpointerBackend::with_config(storage, config);
+    let old = checkpointer.claim("tick").await.unwrap();
+    checkpointer.delete_thread("tick").await.unwrap();
+    let new = checkpointer.claim("tick").await.unwrap();
+    assert_eq!(new.number(), old.number());
+    let first = plain("tick", "", 1, None);
+    assert_eq!(checkpointer.fenced(old).put(&first).await.unwrap_err().kind(), ErrorKind::Conflict);
+    checkpointer.fenced(new).put(&first).await.unwrap();
 }
 
 pub(crate) async fn checkpoints_and_writes_come_together(storage: Storage) {
@@ -74,7 +90,8 @@ pub(crate) async fn checkpoints_and_writes_come_together(storage: Storage) {
     checkpointer.advance(&plain("step", "", 1, None), &[writes(1, "input", &[("c", "in")])]).await.unwrap();
     let task = writes(1, "task", &[("c", "x"), ("__resume__", "y")]);
     checkpointer.advance(&plain("step", "", 2, Some(1)), std::slice::from_ref(&task)).await.unwrap();
-    let refused = checkpointer.advance(&plain("step", "", 3, Some(1)), &[writes(1, "late", &[("c", "z")])]).await;
+    let refused =
+        checkpointer.advance(&plain("step", "", 3, Some(1)), &[writes(1, "late", &[("c", "z")])]).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Conflict);
     let again = checkpointer.advance(&plain("step", "", 3, None), &[]).await;
     assert_eq!(again.unwrap_err().kind(), ErrorKind::Conflict);
@@ -101,7 +118,11 @@ pub(crate) async fn pruning_never_takes_a_chunk_that_a_put_counts_on(storage: St
         // Now and then from an older state, whose chunks may be gone.
         let list = if number % 7 == 6 { number / 2 } else { number };
         let payload = Payload::new("msgpack", noise(42, 1_100 * (list + 1)));
-        let new = plain("shared", "", number, number.checked_sub(1)).with("messages", number as i64, Some(payload.clone()));
+        let new = plain("shared", "", number, number.checked_sub(1)).with(
+            "messages",
+            number as i64,
+            Some(payload.clone()),
+        );
         checkpointer.put(&new).await.unwrap();
         let written = writes(number, "task", &[("c", "x")]);
         checkpointer.put_writes("shared", "", &written).await.unwrap();
