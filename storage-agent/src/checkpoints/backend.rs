@@ -1,7 +1,7 @@
 //! The checkpointer: how checkpoints and writes get in.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -13,18 +13,19 @@ use storage_core::{
 
 use super::{
     blobs::{Staged, null},
-    chunks::join_hashes,
     commit::{Failed, commit_all, retried},
-    layout::{self, CheckpointAttributes, Head, Place, WriteAttributes},
-    prepare::{Parts, TaskParts},
-    record::{Packer, Prepared},
+    layout::{self, Head, Place},
+    prepare::{Parts, off_thread},
+    record::Packer,
+    step::{Before, Step, stage_writes},
     types::{NewCheckpoint, TaskWrites},
 };
+use crate::shared::{Shared, expire};
 
 /// Settings of a checkpointer.
 #[derive(Debug, Clone)]
 pub struct CheckpointConfig {
-    /// How long a thread lives after it was written to last; `None`: until it is deleted.
+    /// How long a thread lives after it was written to last; `None`: until it is deleted. Each write says so anew.
     pub ttl: Option<Duration>,
     /// The zstd level for what is written; `None` stores it as it is. Whatever the setting, both kinds are read.
     pub zstd_level: Option<i32>,
@@ -62,7 +63,7 @@ impl Epoch {
 /// LangGraph's checkpointer on any store: see the [module](super).
 #[derive(Debug, Clone)]
 pub struct CheckpointerBackend {
-    storage: Arc<dyn StorageBackend>,
+    shared: Shared,
     pub(super) config: CheckpointConfig,
     epoch: Option<Epoch>,
 }
@@ -77,7 +78,7 @@ impl CheckpointerBackend {
     /// The same with settings.
     #[must_use]
     pub fn with_config(storage: Arc<dyn StorageBackend>, config: CheckpointConfig) -> Self {
-        Self { storage, config, epoch: None }
+        Self { shared: Shared::new(storage), config, epoch: None }
     }
 
     /// A checkpointer whose writes to the epoch's thread are a `Conflict` once somebody has claimed the thread anew.
@@ -87,7 +88,7 @@ impl CheckpointerBackend {
     }
 
     /// Stores a checkpoint and the values of its channels, in one step. One that is there is written over; a value that is
-    /// there for its version stays. Any parent will do: see [`advance`](Self::advance) for the one that is checked.
+    /// there for its version stays. Any parent will do, as in LangGraph: [`advance`](Self::advance) checks it.
     ///
     /// # Errors
     /// `InvalidInput` for an empty id, metadata that is no object or too large, an infinite version, and ids too long
@@ -110,23 +111,39 @@ impl CheckpointerBackend {
     }
 
     /// Stores what a task wrote, before or after its checkpoint. Of regular writes with the same task and index the first
-    /// stays; a special one is written over.
+    /// stays; a special one is written over. That is decided write by write.
     ///
     /// # Errors
     /// As [`put`](Self::put).
     pub async fn put_writes(&self, thread_id: &str, checkpoint_ns: &str, writes: &TaskWrites) -> Result<()> {
         let place = Place::new(thread_id, checkpoint_ns)?;
         let parts = Parts::of(None, std::slice::from_ref(writes)).await?;
+        let (store, epoch) = (self.store()?, self.epoch_of(thread_id));
         let mut commit = Commit::new(place.partition.clone()).expire(self.expire());
-        if let Some(epoch) = self.epoch_of(thread_id) {
-            commit.preconditions.push(Precondition::Present(epoch.sort()));
-        }
-        let mut packer = Packer::new(self.config.zstd_level)?;
-        let mut staged = Staged::default();
-        let operations = stage_writes(&place, &parts.tasks, &mut staged, &mut packer)?;
-        commit.operations = staged.operations;
-        commit.operations.extend(operations);
-        commit_all(self.store()?, commit).await.map(drop)
+        commit.preconditions.extend(epoch.clone().map(Precondition::Present));
+        let (bytes, level) = (parts.bytes, self.config.zstd_level);
+        let work = {
+            let place = place.clone();
+            move || {
+                let mut staged = Staged::default();
+                let records = stage_writes(&place, &parts.tasks, &mut staged, &mut Packer::new(level)?)?;
+                Ok::<_, Error>((staged.operations, records))
+            }
+        };
+        let (pieces, records) = off_thread(bytes, work).await??;
+        commit.operations = records;
+        let (place, commit, pieces, epoch) = (&place, &commit, &pieces, &epoch);
+        retried(|_| async move {
+            let done = commit_all(store, pieces.clone(), commit.clone()).await;
+            match (done, epoch) {
+                (Err(error), Some(epoch)) if error.kind() == ErrorKind::Conflict => {
+                    let found = store.items(&place.partition, &[epoch]).await?;
+                    Err(if found == [None] { Failed::For(fenced_out(place)) } else { Failed::Moved(error) })
+                }
+                (done, _) => Ok(done?),
+            }
+        })
+        .await
     }
 
     /// Claims a thread: writers with an earlier epoch of it get `Conflict` from now on. Writers without one are not stopped.
@@ -137,36 +154,38 @@ impl CheckpointerBackend {
         let partition = layout::thread(thread_id)?;
         let store = self.store()?;
         retried(|_| async {
-            let query = storage_core::Query::prefix(partition.clone(), "e:", 1)
-                .order(storage_core::Order::Descending);
-            let last = store.query(query).await?.items.into_iter().next();
-            let held = last.as_ref().and_then(|item| layout::epoch_number(&item.sort));
+            let last = store.items(&partition, &[layout::CLAIM]).await?.into_iter().next().flatten();
+            let held = last.as_ref().map(layout::decode::<(u64, u64)>).transpose()?;
             // The time keeps epochs growing when the thread was deleted in between.
-            let number = epoch_micros(self.config.clock.now()).max(held.map_or(0, |held| held + 1));
+            let number = epoch_micros(self.config.clock.now()).max(held.map_or(0, |(number, _)| number + 1));
             let epoch = Epoch { thread_id: thread_id.to_owned(), number, nonce: fastrand::u64(..) };
-            let mut commit = Commit::new(partition.clone()).expire(self.expire());
-            if let Some(item) = last {
-                commit = commit
-                    .only_if(Precondition::ItemVersion(item.sort.clone(), item.version))
-                    .with(Operation::Delete { sort: item.sort });
-            }
-            let claimed = Operation::put(epoch.sort(), null(), "", PutMode::Insert);
-            store.commit(commit.with(claimed)).await?;
+            let claim = Json::from_serialize(&(number, epoch.nonce))?;
+            let outdated = held.map(|(number, nonce)| layout::epoch(number, nonce));
+            let mut commit = Commit::new(partition.clone())
+                .expire(self.expire())
+                .only_if(last.map_or(Precondition::Absent(layout::CLAIM.to_owned()), |item| {
+                    Precondition::ItemVersion(item.sort, item.version)
+                }))
+                .with(Operation::put(layout::CLAIM, claim, "", PutMode::Upsert))
+                .with(Operation::put(epoch.sort(), null(), "", PutMode::Insert));
+            commit.operations.extend(outdated.map(|sort| Operation::Delete { sort }));
+            store.commit(commit).await?;
             Ok(epoch)
         })
         .await
     }
 
     pub(super) fn store(&self) -> Result<&dyn CollectionStore> {
-        self.storage.collections().ok_or_else(|| Error::unsupported(self.storage.name(), "collections"))
+        self.shared.collections()
     }
 
     pub(super) fn expire(&self) -> Expire {
-        self.config.ttl.map_or(Expire::Keep, Expire::After)
+        expire(self.config.ttl)
     }
 
-    fn epoch_of(&self, thread_id: &str) -> Option<&Epoch> {
-        self.epoch.as_ref().filter(|epoch| epoch.thread_id == thread_id)
+    /// The sort key of the epoch that writes to a thread depend on.
+    fn epoch_of(&self, thread_id: &str) -> Option<String> {
+        self.epoch.as_ref().filter(|epoch| epoch.thread_id == thread_id).map(Epoch::sort)
     }
 
     async fn write(&self, new: &NewCheckpoint, writes: &[TaskWrites], advance: bool) -> Result<()> {
@@ -174,79 +193,46 @@ impl CheckpointerBackend {
         let place = Place::new(&new.key.thread_id, &new.key.checkpoint_ns)?;
         let parts = Parts::of(Some(new), writes).await?;
         let store = self.store()?;
-        let (place, parts) = (&place, &parts);
+        let step = Arc::new(Step { place, new: new.clone(), parts });
+        let step = &step;
         retried(|tries| async move {
-            let before = self.before(store, place, new, parts).await?;
+            let mut before = self.before(store, step).await?;
             let latest = before.head.as_ref().map(|(head, _)| &head.id);
-            if advance && latest != new.parent_id.as_ref() {
-                return Err(Failed::For(conflict(place, "another checkpoint is the latest")));
+            if advance && latest != step.new.parent_id.as_ref() {
+                let conflict = conflict(&step.place, "another checkpoint is the latest");
+                return Err(Failed::For(conflict.with_hint("read the latest and go on from there")));
             }
-            let commit = self.step(place, new, parts, before, tries)?;
-            commit_all(store, commit).await.map(drop).map_err(Failed::from)
+            if tries > 0 {
+                // They may name what was removed meanwhile.
+                before.hints.clear();
+            }
+            let (step, level, expire) = (Arc::clone(step), self.config.zstd_level, self.expire());
+            let cut = off_thread(step.parts.bytes, move || step.commit(before, level, expire)).await?;
+            let (pieces, commit) = cut?;
+            Ok(commit_all(store, pieces, commit).await?)
         })
         .await
     }
 
     /// What a step has to know, in one read.
-    async fn before(
-        &self,
-        store: &dyn CollectionStore,
-        place: &Place,
-        new: &NewCheckpoint,
-        parts: &Parts,
-    ) -> Result<Before, Failed> {
-        let mut sorts = vec![place.head(), place.checkpoint(&new.key.checkpoint_id)];
-        sorts.extend(parts.hints(place));
-        let epoch = self.epoch_of(&new.key.thread_id).map(|epoch| epoch.sort());
+    async fn before(&self, store: &dyn CollectionStore, step: &Step) -> Result<Before, Failed> {
+        let place = &step.place;
+        let (head, own) = (place.head(), place.checkpoint(&step.new.key.checkpoint_id));
+        let epoch = self.epoch_of(&step.new.key.thread_id);
+        let mut sorts = vec![head.clone(), own.clone()];
+        sorts.extend(step.parts.hints(place));
         sorts.extend(epoch.clone());
         let keys: Vec<&str> = sorts.iter().map(String::as_str).collect();
-        let found = store.items(&place.partition, &keys).await?;
-        let mut found: HashMap<String, Item> =
-            found.into_iter().flatten().map(|item| (item.sort.clone(), item)).collect();
+        let found = store.items(&place.partition, &keys).await?.into_iter().flatten();
+        let mut found: HashMap<String, Item> = found.map(|item| (item.sort.clone(), item)).collect();
         if epoch.as_ref().is_some_and(|epoch| !found.contains_key(epoch)) {
-            return Err(Failed::For(conflict(place, "the thread was claimed anew")));
+            return Err(Failed::For(fenced_out(place)));
         }
-        let head = found.remove(&place.head());
+        let head = found.remove(&head);
         let head =
             head.map(|item| Ok::<_, Error>((layout::decode::<Head>(&item)?, item.version))).transpose()?;
-        let replaces = found.remove(&place.checkpoint(&new.key.checkpoint_id)).is_some();
+        let replaces = found.remove(&own).is_some();
         Ok(Before { head, replaces, hints: found, epoch })
-    }
-
-    fn step(
-        &self,
-        place: &Place,
-        new: &NewCheckpoint,
-        parts: &Parts,
-        before: Before,
-        tries: u32,
-    ) -> Result<Commit, Failed> {
-        let mut packer = Packer::new(self.config.zstd_level)?;
-        let mut staged = Staged::default();
-        let mut hints = Vec::new();
-        for (channel, prepared) in parts.payloads() {
-            let Prepared::Tree(cut) = prepared else { continue };
-            let hint = place.hint(channel);
-            // A hint may name what was removed meanwhile: the second try does without.
-            let known = if tries == 0 { before.known(&hint) } else { HashSet::new() };
-            staged.add(cut, &known, &mut packer)?;
-            hints.push(Operation::put(hint, null(), join_hashes(cut.edges().into_iter()), PutMode::Upsert));
-        }
-        let mut operations = stage_writes(place, &parts.tasks, &mut staged, &mut packer)?;
-        operations.extend(values(place, new, parts, &mut packer)?);
-        operations.extend(hints);
-        operations.extend(checkpoint(place, new, parts, &mut packer)?);
-        let mut commit = Commit::new(place.partition.clone()).expire(self.expire());
-        commit.operations = staged.operations;
-        commit.operations.extend(operations);
-        commit.operations.extend(before.head_after(place, &new.key.checkpoint_id)?);
-        commit.preconditions = staged.preconditions;
-        commit.preconditions.push(match &before.head {
-            Some((_, version)) => Precondition::ItemVersion(place.head(), *version),
-            None => Precondition::Absent(place.head()),
-        });
-        commit.preconditions.extend(before.epoch.map(Precondition::Present));
-        Ok(commit)
     }
 }
 
@@ -255,89 +241,10 @@ fn epoch_micros(time: SystemTime) -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What a step finds.
-struct Before {
-    head: Option<(Head, u64)>,
-    replaces: bool,
-    hints: HashMap<String, Item>,
-    epoch: Option<String>,
-}
-
-impl Before {
-    fn known(&self, hint: &str) -> HashSet<u128> {
-        let hashes = self.hints.get(hint).and_then(|item| super::chunks::split_hashes(&item.body));
-        hashes.unwrap_or_default().into_iter().collect()
-    }
-
-    /// Always written, so that of two steps that saw the same head one fails.
-    fn head_after(&self, place: &Place, id: &str) -> Result<Option<Operation>> {
-        let head = match &self.head {
-            Some((head, _)) => Head {
-                id: head.id.as_str().max(id).to_owned(),
-                count: head.count + u64::from(!self.replaces),
-            },
-            None => Head { id: id.to_owned(), count: 1 },
-        };
-        Ok(Some(Operation::put(place.head(), Json::from_serialize(&head)?, "", PutMode::Upsert)))
-    }
-}
-
-fn checkpoint(
-    place: &Place,
-    new: &NewCheckpoint,
-    parts: &Parts,
-    packer: &mut Packer,
-) -> Result<[Operation; 2]> {
-    let id = &new.key.checkpoint_id;
-    let attributes = CheckpointAttributes {
-        parent: new.parent_id.clone(),
-        kind: new.checkpoint.kind.clone(),
-        metadata: new.metadata.clone(),
-    };
-    let record = parts.checkpoint.record(packer)?;
-    let body = super::read::join_body(&new.channel_versions, &record)?;
-    let attributes = Json::from_serialize(&attributes)?;
-    Ok([
-        Operation::put(layout::index(id, &place.ns), null(), "", PutMode::Upsert),
-        Operation::put(place.checkpoint(id), attributes, body, PutMode::Upsert),
-    ])
-}
-
-fn values(place: &Place, new: &NewCheckpoint, parts: &Parts, packer: &mut Packer) -> Result<Vec<Operation>> {
-    let stored = new.new_values.iter().zip(&parts.values).map(|(value, prepared)| {
-        let kind = Json::from_serialize(&value.value.as_ref().map(|payload| &payload.kind))?;
-        let sort = place.value(&value.channel, &value.version);
-        Ok(Operation::put(sort, kind, prepared.record(packer)?, PutMode::InsertIfAbsent))
-    });
-    stored.collect()
-}
-
-fn stage_writes(
-    place: &Place,
-    tasks: &[TaskParts],
-    staged: &mut Staged,
-    packer: &mut Packer,
-) -> Result<Vec<Operation>> {
-    let mut operations = Vec::new();
-    for task in tasks {
-        for write in &task.writes {
-            if let Prepared::Tree(cut) = &write.prepared {
-                staged.add(cut, &HashSet::new(), packer)?;
-            }
-            let attributes = WriteAttributes {
-                path: task.task_path.clone(),
-                channel: write.channel.clone(),
-                kind: write.kind.clone(),
-            };
-            let sort = place.write(&task.checkpoint_id, &task.task_id, write.index);
-            let mode = if write.index < 0 { PutMode::Upsert } else { PutMode::InsertIfAbsent };
-            let record = write.prepared.record(packer)?;
-            operations.push(Operation::put(sort, Json::from_serialize(&attributes)?, record, mode));
-        }
-    }
-    Ok(operations)
-}
-
 fn conflict(place: &Place, what: &'static str) -> Error {
     Error::new(ErrorKind::Conflict, what).with_key(place.partition.as_str())
+}
+
+fn fenced_out(place: &Place) -> Error {
+    conflict(place, "the thread was claimed anew").with_hint("leave it to who has it now, or claim it again")
 }

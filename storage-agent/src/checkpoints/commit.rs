@@ -3,46 +3,58 @@
 use std::{future::Future, time::Duration};
 
 use storage_core::{
-    CollectionStore, Commit, Committed, Error, ErrorKind, MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, Operation,
-    Precondition, Result,
+    CollectionStore, Commit, Error, ErrorKind, MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, Operation,
+    PartitionInfo, Precondition, Result,
 };
 
 /// How often a step that somebody else's commit got in the way of is tried.
 const TRIES: u32 = 64;
 
-/// Commits; what is too large for one commit in several, of which each demands that nothing came between it and the one
-/// before. Readers may see the first ones alone: what they must not see alone comes last.
-pub(super) async fn commit_all(store: &dyn CollectionStore, commit: Commit) -> Result<Committed> {
-    let steps = commit.operations.len() + commit.preconditions.len();
-    let bytes: usize = commit.operations.iter().map(carried).sum();
+/// Commits the pieces of payloads and what refers to them: in one commit, or where they are too large for one, first the
+/// pieces, which nobody sees by themselves, and then all the rest at once. Each commit demands that nothing came between
+/// it and the one before.
+pub(super) async fn commit_all(
+    store: &dyn CollectionStore,
+    pieces: Vec<Operation>,
+    mut commit: Commit,
+) -> Result<()> {
+    let steps = pieces.len() + commit.operations.len() + commit.preconditions.len();
+    let bytes: usize = pieces.iter().chain(&commit.operations).map(carried).sum();
     if steps <= MAX_COMMIT_OPERATIONS && bytes <= MAX_COMMIT_BYTES {
-        return store.commit(commit).await;
+        commit.operations.splice(0..0, pieces);
+        return store.commit(commit).await.map(drop);
     }
-    let Commit { partition, preconditions, operations, expire } = commit;
-    let mut preconditions = Some(preconditions);
-    let mut committed = Committed { version: 0, outcomes: Vec::new() };
-    let mut operations = operations.into_iter().peekable();
-    while operations.peek().is_some() {
-        let checks = preconditions.take().unwrap_or_else(|| vec![Precondition::Version(committed.version)]);
-        let room = MAX_COMMIT_OPERATIONS.saturating_sub(checks.len()).max(1);
-        let mut group = Commit::new(partition.clone()).expire(expire);
-        group.preconditions = checks;
-        let mut bytes = 0;
-        while let Some(operation) = operations.next_if(|operation| {
-            bytes += carried(operation);
-            group.operations.is_empty() || (group.operations.len() < room && bytes <= MAX_COMMIT_BYTES)
-        }) {
-            group.operations.push(operation);
+    // What would be refused at the end is refused before anything is written.
+    commit.check(usize::MAX)?;
+    for group in groups(pieces) {
+        let mut before = Commit::new(commit.partition.clone()).expire(commit.expire);
+        before.operations = group;
+        before.preconditions = std::mem::take(&mut commit.preconditions);
+        let version = store.commit(before).await?.version;
+        commit.preconditions = vec![Precondition::Version(version)];
+    }
+    store.commit(commit).await.map(drop)
+}
+
+/// Operations in groups of which each fits one commit, with room for preconditions.
+pub(super) fn groups(operations: Vec<Operation>) -> Vec<Vec<Operation>> {
+    let mut groups = Vec::new();
+    let (mut group, mut bytes) = (Vec::new(), 0);
+    for operation in operations {
+        let more = carried(&operation);
+        if group.len() >= MAX_COMMIT_OPERATIONS / 2 || (bytes + more > MAX_COMMIT_BYTES / 2 && bytes > 0) {
+            groups.push(std::mem::take(&mut group));
+            bytes = 0;
         }
-        let Committed { version, outcomes } = store.commit(group).await?;
-        committed.version = version;
-        committed.outcomes.extend(outcomes);
+        bytes += more;
+        group.push(operation);
     }
-    Ok(committed)
+    groups.push(group);
+    groups
 }
 
 /// What counts towards the bytes of a commit.
-pub(super) fn carried(operation: &Operation) -> usize {
+fn carried(operation: &Operation) -> usize {
     match operation {
         Operation::Put { attributes, body, .. } | Operation::Append { attributes, body, .. } => {
             attributes.len() + body.len()
@@ -81,4 +93,18 @@ where
         tokio::time::sleep(Duration::from_micros(fastrand::u64(0..=200 << tries.min(8)))).await;
         tries += 1;
     }
+}
+
+/// The failure of a look at a partition: what is missing because of a commit in between is no damage.
+pub(super) async fn unless_moved(
+    store: &dyn CollectionStore,
+    before: &PartitionInfo,
+    error: Error,
+) -> Result<Failed, Failed> {
+    let now = store.partition(&before.partition).await?;
+    if now.is_some_and(|now| now.version == before.version) {
+        return Ok(Failed::For(error));
+    }
+    let message = "the thread is written to all the time";
+    Ok(Failed::Moved(Error::new(ErrorKind::Conflict, message).with_key(before.partition.as_str())))
 }

@@ -12,27 +12,26 @@ use std::{sync::Arc, time::SystemTime};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use storage_core::{
-    CollectionStore, Commit, Error, ErrorKind, Expire, Item, Json, MAX_PAGE_ITEMS, Operation, Order,
-    Partition, Precondition, PutMode, Query, Result, StorageBackend, sequence_key, sort_key,
+    CollectionStore, Commit, Error, ErrorKind, Item, Json, MAX_COMMIT_OPERATIONS, MAX_PAGE_ITEMS, Operation,
+    Order, Partition, Precondition, PutMode, Query, Result, StorageBackend, sequence_key, sort_key,
 };
 
 use super::{
     CheckpointConfig, MAX_METADATA_BYTES,
     blobs::{Staged, load, null},
     chunks::{join_hashes, split_hashes},
-    commit::{Failed, commit_all, retried},
+    commit::{Failed, commit_all, retried, unless_moved},
     layout::{self, corrupt},
     prepare::off_thread,
-    read::all,
+    read::{TRIES, all},
     record::{Packer, Prepared, Record},
-    sweep::{self, Marked},
+    sweep::{self, Marked, Plan},
     types::check_id,
 };
+use crate::shared::{CHECKPOINTS, Shared, expire};
 
-const KIND: &str = "checkpoint";
 const HEAD: &str = "l";
 const HINT: &str = "h:";
-const TRIES: u32 = 4;
 
 /// Checkpoints of any program: JSON by thread and id.
 ///
@@ -55,7 +54,7 @@ const TRIES: u32 = 4;
 /// ```
 #[derive(Debug, Clone)]
 pub struct CheckpointStore {
-    storage: Arc<dyn StorageBackend>,
+    shared: Shared,
     config: CheckpointConfig,
 }
 
@@ -89,7 +88,7 @@ impl CheckpointStore {
     /// The same with settings.
     #[must_use]
     pub fn with_config(storage: Arc<dyn StorageBackend>, config: CheckpointConfig) -> Self {
-        Self { storage, config }
+        Self { shared: Shared::new(storage), config }
     }
 
     /// Stores a checkpoint, which becomes the thread's latest; an earlier one of the same id is replaced.
@@ -107,7 +106,7 @@ impl CheckpointStore {
         if metadata.len() > MAX_METADATA_BYTES {
             return Err(Error::invalid_input(format!("metadata may have {MAX_METADATA_BYTES} bytes")));
         }
-        let partition = Partition::new(KIND, &[thread_id])?;
+        let partition = Partition::new(CHECKPOINTS, &[thread_id])?;
         let attributes = Json::from_serialize(&Attributes { id: id.to_owned(), metadata })?;
         let bytes = data.into_text().into_bytes();
         let prepared = off_thread(bytes.len(), move || Prepared::bytes(&bytes)).await?;
@@ -118,8 +117,8 @@ impl CheckpointStore {
             let found = store.items(partition, &[HEAD, &own, HINT]).await?;
             let [head, earlier, hint] = found.as_slice() else { return Err(Failed::For(corrupt(HEAD))) };
             let before = Before { head: head.as_ref(), earlier: earlier.as_ref(), hint: hint.as_ref() };
-            let commit = self.step(partition, &own, attributes, prepared, &before, tries)?;
-            commit_all(store, commit).await.map(drop).map_err(Failed::from)
+            let (pieces, commit) = self.step(partition, &own, attributes, prepared, &before, tries)?;
+            Ok(commit_all(store, pieces, commit).await?)
         })
         .await
     }
@@ -132,21 +131,19 @@ impl CheckpointStore {
         prepared: &Prepared,
         before: &Before<'_>,
         tries: u32,
-    ) -> Result<Commit> {
+    ) -> Result<(Vec<Operation>, Commit)> {
         let mut packer = Packer::new(self.config.zstd_level)?;
         let mut staged = Staged::default();
+        let mut commit = Commit::new(partition.clone()).expire(expire(self.config.ttl));
         let sequence = before.head.map(number).transpose()?.map_or(1, |last| last + 1);
         if let Prepared::Tree(cut) = prepared {
             // A hint may name what was removed meanwhile: the second try does without.
             let hint = before.hint.filter(|_| tries == 0).and_then(|item| split_hashes(&item.body));
             staged.add(cut, &hint.into_iter().flatten().collect(), &mut packer)?;
             let edges = join_hashes(cut.edges().into_iter());
-            staged.operations.push(Operation::put(HINT, null(), edges, PutMode::Upsert));
+            commit.operations.push(Operation::put(HINT, null(), edges, PutMode::Upsert));
         }
         let record = prepared.record(&mut packer)?;
-        let mut commit =
-            Commit::new(partition.clone()).expire(self.config.ttl.map_or(Expire::Keep, Expire::After));
-        commit.operations = staged.operations;
         if let Some(earlier) = before.earlier {
             commit = commit.with(Operation::Delete { sort: sequence_key("s:", number(earlier)?) });
         }
@@ -157,10 +154,11 @@ impl CheckpointStore {
             .with(Operation::put(own, numbered.clone(), "", PutMode::Upsert))
             .with(Operation::put(HEAD, numbered, "", PutMode::Upsert));
         commit.preconditions = staged.preconditions;
-        Ok(commit.only_if(match before.head {
+        commit.preconditions.push(match before.head {
             Some(item) => Precondition::ItemVersion(HEAD.to_owned(), item.version),
             None => Precondition::Absent(HEAD.to_owned()),
-        }))
+        });
+        Ok((staged.operations, commit))
     }
 
     /// A checkpoint, or without an id the one that was stored last.
@@ -172,7 +170,7 @@ impl CheckpointStore {
         thread_id: &str,
         id: Option<&str>,
     ) -> Result<Option<StoredCheckpoint>> {
-        let partition = Partition::new(KIND, &[thread_id])?;
+        let partition = Partition::new(CHECKPOINTS, &[thread_id])?;
         let store = self.store()?;
         let mut tries = 1;
         loop {
@@ -191,6 +189,7 @@ impl CheckpointStore {
             let latest = Query::prefix(partition.clone(), "s:", 1).order(Order::Descending);
             return Ok(store.query(latest).await?.items.into_iter().next());
         };
+        let mut sought = None;
         for _ in 0..TRIES {
             let numbered =
                 store.items(partition, &[&sort_key(&["d", id])]).await?.into_iter().next().flatten();
@@ -200,8 +199,13 @@ impl CheckpointStore {
             if found.is_some() {
                 return Ok(found);
             }
+            // Somebody has replaced it meanwhile, unless the number is the same again.
+            if sought.replace(sort.clone()) == Some(sort.clone()) {
+                return Err(corrupt(&sort));
+            }
         }
-        Ok(None)
+        let message = "the checkpoint is replaced all the time";
+        Err(Error::new(ErrorKind::Conflict, message).with_key(partition.as_str()))
     }
 
     /// The checkpoints that were stored last, the latest first, without their data; 10 where no limit is given.
@@ -213,14 +217,18 @@ impl CheckpointStore {
         thread_id: &str,
         limit: Option<usize>,
     ) -> Result<Vec<StoredCheckpoint>> {
-        let limit = limit.unwrap_or(10).min(MAX_PAGE_ITEMS);
-        let partition = Partition::new(KIND, &[thread_id])?;
-        if limit == 0 {
-            return Ok(Vec::new());
+        let limit = limit.unwrap_or(10);
+        let partition = Partition::new(CHECKPOINTS, &[thread_id])?;
+        let page = Query::prefix(partition, "s:", limit.min(MAX_PAGE_ITEMS));
+        let mut next = (limit > 0).then(|| page.order(Order::Descending).without_bodies());
+        let mut listed = Vec::new();
+        while let Some(query) = next.filter(|_| listed.len() < limit) {
+            let page = self.store()?.query(query.clone()).await?;
+            next = query.after(&page);
+            let found = page.items.iter().take(limit - listed.len()).map(|item| described(item, None));
+            listed.extend(found.collect::<Result<Vec<_>>>()?);
         }
-        let query = Query::prefix(partition, "s:", limit).order(Order::Descending).without_bodies();
-        let page = self.store()?.query(query).await?;
-        page.items.iter().map(|item| described(item, None)).collect()
+        Ok(listed)
     }
 
     /// Removes all but the latest `keep` checkpoints of a thread, and what only they needed; says how many were removed.
@@ -228,18 +236,32 @@ impl CheckpointStore {
     /// # Errors
     /// `Conflict` when the thread is written to all the time; else as the store.
     pub async fn prune_checkpoints(&self, thread_id: &str, keep: usize) -> Result<usize> {
-        let partition = Partition::new(KIND, &[thread_id])?;
+        let partition = Partition::new(CHECKPOINTS, &[thread_id])?;
         let store = self.store()?;
         let partition = &partition;
-        retried(|_| async move {
-            let Some(info) = store.partition(partition).await? else { return Ok(0) };
-            let (removed, operations) = removal(store, partition, keep).await?;
-            let mut commit = Commit::new(partition.clone()).only_if(Precondition::Version(info.version));
-            commit.operations = operations;
-            commit_all(store, commit).await?;
-            Ok(removed)
-        })
-        .await
+        let mut removed = 0;
+        loop {
+            let (some, more) = retried(|_| async move {
+                let Some(info) = store.partition(partition).await? else { return Ok((0, false)) };
+                let mut plan = Plan::new(true);
+                let removed = match removal(store, partition, keep, &mut plan).await {
+                    Ok(removed) => removed,
+                    Err(error) => return Err(unless_moved(store, &info, error).await?),
+                };
+                if !plan.operations.is_empty() {
+                    let mut commit = Commit::new(partition.clone());
+                    commit.preconditions.push(Precondition::Version(info.version));
+                    commit.operations = plan.operations;
+                    store.commit(commit).await?;
+                }
+                Ok((removed, plan.more))
+            })
+            .await?;
+            removed += some;
+            if !more {
+                return Ok(removed);
+            }
+        }
     }
 
     /// Deletes a thread; true where there was one.
@@ -247,11 +269,11 @@ impl CheckpointStore {
     /// # Errors
     /// As the store.
     pub async fn delete_thread(&self, thread_id: &str) -> Result<bool> {
-        self.store()?.delete_partition(&Partition::new(KIND, &[thread_id])?).await
+        self.store()?.delete_partition(&Partition::new(CHECKPOINTS, &[thread_id])?).await
     }
 
     fn store(&self) -> Result<&dyn CollectionStore> {
-        self.storage.collections().ok_or_else(|| Error::unsupported(self.storage.name(), "collections"))
+        self.shared.collections()
     }
 }
 
@@ -282,25 +304,30 @@ fn described(item: &Item, data: Option<Json>) -> Result<StoredCheckpoint> {
     Ok(StoredCheckpoint { id, data, metadata, written_at: item.written_at })
 }
 
+/// Plans the removal of what is older than the latest `keep`, and says how many go.
 async fn removal(
     store: &dyn CollectionStore,
     partition: &Partition,
     keep: usize,
-) -> Result<(usize, Vec<Operation>), Failed> {
+    plan: &mut Plan,
+) -> Result<usize> {
     let stored = all(store, Query::prefix(partition.clone(), "s:", 1000).order(Order::Descending)).await?;
+    let older = stored.get(keep..).unwrap_or_default();
+    let mut removed = 0;
+    // The oldest first: what is left for the next commit is what was stored last.
+    for item in older.iter().rev().take(MAX_COMMIT_OPERATIONS / 3) {
+        let Attributes { id, .. } = layout::decode(item)?;
+        plan.operations
+            .extend([item.sort.clone(), sort_key(&["d", &id])].map(|sort| Operation::Delete { sort }));
+        removed += 1;
+    }
+    plan.more = removed < older.len();
     let mut roots = Vec::new();
-    for item in stored.iter().take(keep) {
+    for item in stored.iter().take(stored.len() - removed) {
         roots.push(Record::decode(&item.sort, &item.body)?);
     }
-    let mut operations = Vec::new();
-    for item in stored.iter().skip(keep) {
-        let Attributes { id, .. } = layout::decode(item)?;
-        operations.extend([item.sort.clone(), sort_key(&["d", &id])].map(|sort| Operation::Delete { sort }));
-    }
-    let removed = operations.len() / 2;
     let mut marked = Marked::default();
     sweep::walk(store, partition, roots, &mut marked).await?;
-    let unneeded = sweep::pieces(store, partition, &marked).await?;
-    operations.extend(unneeded.into_iter().map(|item| Operation::Delete { sort: item.sort }));
-    Ok((removed, operations))
+    plan.pieces(store, partition, &marked).await?;
+    Ok(removed)
 }

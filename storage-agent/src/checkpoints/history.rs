@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, HashSet};
 
 use futures::TryStreamExt;
 use serde_json::Value;
-use storage_core::{CollectionStore, Order, Partition, Query, Result, same_value};
+use storage_core::{CollectionStore, Error, Item, Order, Partition, Query, Result, same_value};
 
 use super::{
     CheckpointerBackend, layout,
     layout::Place,
-    read::{Ancestors, found, header, pending, split_body, value, value_items, write_items},
+    read::{Ancestors, TRIES, found, header, moved, pending, split_body, value, value_items, write_items},
     types::{CheckpointHeader, DeltaHistory, ListCheckpoints},
 };
+use crate::shared::THREADS;
 
 /// How many checkpoints are looked at at once where a filter may refuse some.
 const PAGE: usize = 256;
@@ -26,7 +27,7 @@ impl CheckpointerBackend {
         let store = self.store()?;
         let most = list.limit.unwrap_or(usize::MAX);
         let Some(thread_id) = &list.thread_id else {
-            let mut threads = store.partitions(layout::KIND, &[]);
+            let mut threads = store.partitions(THREADS, &[]);
             let mut newest = Vec::new();
             while let Some(info) = threads.try_next().await? {
                 newest.extend(of_thread(store, &layout::thread_id(&info.partition), list, most).await?);
@@ -52,21 +53,44 @@ impl CheckpointerBackend {
     ) -> Result<BTreeMap<String, DeltaHistory>> {
         let place = Place::new(thread_id, checkpoint_ns)?;
         let store = self.store()?;
-        let mut histories: BTreeMap<String, DeltaHistory> =
-            channels.iter().map(|channel| ((*channel).to_owned(), DeltaHistory::default())).collect();
-        let mut open: HashSet<String> = histories.keys().cloned().collect();
-        let target = found(store, &place, checkpoint_id).await?;
-        let mut parent =
-            target.map(|item| header(thread_id, &item)).transpose()?.and_then(|(head, _)| head.parent_id);
-        let mut ancestors = Ancestors::new(store, &place);
-        while let Some(id) = parent.filter(|_| !open.is_empty()) {
-            let Some(item) = ancestors.take(&id).await? else { break };
-            contribute(store, &place, &id, &split_body(&item)?.0, &mut histories, &mut open).await?;
-            parent = header(thread_id, &item)?.0.parent_id;
+        for _ in 0..TRIES {
+            let target = found(store, &place, checkpoint_id).await?;
+            let walked = walk(store, &place, target.as_ref(), channels).await;
+            let Some(target) = target else { return walked };
+            // A pruning takes a checkpoint and its ancestors at once: while it is there, so are those it needs.
+            let again = found(store, &place, Some(&header(thread_id, &target)?.0.key.checkpoint_id)).await?;
+            if again.is_some_and(|again| again.version == target.version) {
+                return walked;
+            }
         }
-        histories.values_mut().for_each(|history| history.writes.reverse());
-        Ok(histories)
+        Err(moved(&place))
     }
+}
+
+/// Walks from a checkpoint along its parents.
+async fn walk(
+    store: &dyn CollectionStore,
+    place: &Place,
+    target: Option<&Item>,
+    channels: &[&str],
+) -> Result<BTreeMap<String, DeltaHistory>> {
+    let thread_id = layout::thread_id(&place.partition);
+    let parent_of = |item: &Item| Ok::<_, Error>(header(&thread_id, item)?.0.parent_id);
+    let id_of = |item: &Item| layout::checkpoint_parts(&item.sort).map(|(_, id)| id);
+    let mut histories: BTreeMap<String, DeltaHistory> =
+        channels.iter().map(|channel| ((*channel).to_owned(), DeltaHistory::default())).collect();
+    let mut open: HashSet<String> = histories.keys().cloned().collect();
+    let mut parent = target.map(parent_of).transpose()?.flatten();
+    let mut ancestors = Ancestors::new(store, place);
+    // Parents may form a circle: nothing keeps a checkpoint from naming a later one.
+    let mut seen: HashSet<String> = target.and_then(id_of).into_iter().collect();
+    while let Some(id) = parent.filter(|id| !open.is_empty() && seen.insert(id.clone())) {
+        let Some(item) = ancestors.take(&id).await? else { break };
+        contribute(store, place, &id, &split_body(&item)?.0, &mut histories, &mut open).await?;
+        parent = parent_of(&item)?;
+    }
+    histories.values_mut().for_each(|history| history.writes.reverse());
+    Ok(histories)
 }
 
 /// Adds an ancestor's writes, the latest first, to the open channels, and closes those it has a value of.
@@ -151,7 +175,7 @@ async fn indexed(
     store: &dyn CollectionStore,
     partition: &Partition,
     page: &storage_core::Page,
-) -> Result<Vec<storage_core::Item>> {
+) -> Result<Vec<Item>> {
     let thread_id = layout::thread_id(partition);
     let named = page.items.iter().map(|item| {
         let (ns, id) = layout::index_parts(&item.sort).ok_or_else(|| layout::corrupt(&item.sort))?;

@@ -9,7 +9,7 @@
 //! | `k:{hash}`, `m:{hash}` | a chunk of payloads; a node of the tree that lists them |
 //! | `h:{ns}:{channel}` | a hint: hashes that a channel's next value is likely to share |
 //! | `l:{ns}` | the greatest checkpoint id of a namespace, and how many there are |
-//! | `e:{number}:{nonce}` | the epoch that may write |
+//! | `e`, `e:{number}:{nonce}` | the epoch that may write: its number and nonce, and what its writers depend on |
 //!
 //! The id ends its key unescaped, so that keys order as ids do.
 
@@ -17,8 +17,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use storage_core::{Error, Item, Json, Partition, Result, sort_key, sort_key_segments};
 
 use super::types::Version;
+use crate::shared::THREADS;
 
-pub(super) const KIND: &str = "thread";
+/// The item that says which epoch may write.
+pub(super) const CLAIM: &str = "e";
 
 /// A namespace of a thread.
 #[derive(Debug, Clone)]
@@ -66,7 +68,7 @@ impl Place {
 }
 
 pub(super) fn thread(thread_id: &str) -> Result<Partition> {
-    Partition::new(KIND, &[thread_id])
+    Partition::new(THREADS, &[thread_id])
 }
 
 pub(super) fn thread_id(partition: &Partition) -> String {
@@ -108,11 +110,6 @@ pub(super) fn node(hash: u128) -> String {
 
 pub(super) fn epoch(number: u64, nonce: u64) -> String {
     format!("e:{number:020}:{nonce:016x}")
-}
-
-/// The number of an [`epoch`] key.
-pub(super) fn epoch_number(key: &str) -> Option<u64> {
-    key.strip_prefix("e:")?.split_once(':')?.0.parse().ok()
 }
 
 /// The attributes of a checkpoint.

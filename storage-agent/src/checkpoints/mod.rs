@@ -45,6 +45,7 @@ mod prepare;
 mod read;
 mod record;
 mod retention;
+mod step;
 mod survey;
 mod sweep;
 mod threads;
@@ -55,5 +56,6 @@ pub use general::{CheckpointStore, StoredCheckpoint};
 pub use types::{
     ChannelValue, ChannelVersions, Checkpoint, CheckpointHeader, CheckpointKey, DeltaHistory, ERROR_CHANNEL,
     INTERRUPT_CHANNEL, ListCheckpoints, MAX_METADATA_BYTES, NewCheckpoint, Payload, PendingWrite,
-    PruneReport, RESUME_CHANNEL, Retention, SCHEDULED_CHANNEL, TaskWrites, ThreadInfo, Version,
+    PruneReport, PruneStrategy, RESUME_CHANNEL, Retention, SCHEDULED_CHANNEL, TaskWrites, ThreadInfo,
+    Version,
 };

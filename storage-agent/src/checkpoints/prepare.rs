@@ -1,4 +1,4 @@
-//! Cutting payloads, which takes a millisecond per megabyte, before and apart from the commit.
+//! Cutting payloads, which takes milliseconds per megabyte, before and apart from the commit.
 
 use storage_core::{Error, ErrorKind, Result};
 
@@ -6,8 +6,8 @@ use super::{
     layout::Place,
     record::Prepared,
     types::{
-        ERROR_CHANNEL, INTERRUPT_CHANNEL, NewCheckpoint, Payload, RESUME_CHANNEL, SCHEDULED_CHANNEL,
-        TaskWrites, check_id,
+        ERROR_CHANNEL, INTERRUPT_CHANNEL, NewCheckpoint, RESUME_CHANNEL, SCHEDULED_CHANNEL, TaskWrites,
+        check_id,
     },
 };
 
@@ -33,6 +33,8 @@ pub(super) struct Parts {
     channels: Vec<String>,
     pub(super) values: Vec<Prepared>,
     pub(super) tasks: Vec<TaskParts>,
+    /// Of all payloads.
+    pub(super) bytes: usize,
 }
 
 /// The writes of a task.
@@ -60,16 +62,17 @@ impl Parts {
         let payloads = new.iter().map(|new| &new.checkpoint).chain(values).chain(written);
         let bytes: usize = payloads.filter_map(|payload| payload.bytes.as_ref()).map(bytes::Bytes::len).sum();
         let (new, writes) = (new.cloned(), writes.to_vec());
-        off_thread(bytes, move || Self::cut(new.as_ref(), &writes)).await
+        off_thread(bytes, move || Self::cut(new.as_ref(), &writes, bytes)).await
     }
 
-    fn cut(new: Option<&NewCheckpoint>, writes: &[TaskWrites]) -> Self {
+    fn cut(new: Option<&NewCheckpoint>, writes: &[TaskWrites], bytes: usize) -> Self {
         let values = || new.iter().flat_map(|new| &new.new_values);
         Self {
             checkpoint: Prepared::of(new.map(|new| &new.checkpoint)),
             channels: values().map(|value| value.channel.clone()).collect(),
             values: values().map(|value| Prepared::of(value.value.as_ref())).collect(),
             tasks: writes.iter().map(TaskParts::of).collect(),
+            bytes,
         }
     }
 
@@ -93,7 +96,7 @@ impl TaskParts {
             index: index(channel, position),
             channel: channel.clone(),
             kind: payload.kind.clone(),
-            prepared: prepared(payload),
+            prepared: Prepared::of(Some(payload)),
         });
         Self {
             checkpoint_id: task.checkpoint_id.clone(),
@@ -102,10 +105,6 @@ impl TaskParts {
             writes: writes.collect(),
         }
     }
-}
-
-fn prepared(payload: &Payload) -> Prepared {
-    Prepared::of(Some(payload))
 }
 
 /// The special channels have indexes of their own, so that they never meet a regular write.

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// How often a read is repeated that a pruning took something away from.
-const TRIES: u32 = 4;
+pub(super) const TRIES: u32 = 8;
 const PAGE: usize = 1000;
 
 /// The body of a checkpoint: the length of the versions, the versions, and the record of the payload.
@@ -71,7 +71,7 @@ impl CheckpointerBackend {
     }
 }
 
-fn moved(place: &Place) -> Error {
+pub(super) fn moved(place: &Place) -> Error {
     Error::new(ErrorKind::Conflict, "the checkpoint is rewritten all the time")
         .with_key(place.partition.as_str())
 }
@@ -196,7 +196,7 @@ impl<'a> Ancestors<'a> {
         Self { store, place, read: BTreeMap::new() }
     }
 
-    /// Takes a checkpoint out; each is visited once, so a walk ends even where parents form a circle.
+    /// Takes a checkpoint out.
     pub(super) async fn take(&mut self, id: &str) -> Result<Option<Item>> {
         let sort = self.place.checkpoint(id);
         if let Some(item) = self.read.remove(&sort) {

@@ -4,32 +4,54 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use futures::{TryStreamExt, future::BoxFuture};
 use serde_json::Value;
-use storage_core::{CollectionStore, Commit, Error, ErrorKind, Partition, Precondition, Result};
+use storage_core::{CollectionStore, Commit, Partition, Precondition, Result};
 
 use super::{
     CheckpointerBackend,
-    commit::{Failed, commit_all, retried},
+    commit::{Failed, retried, unless_moved},
     layout,
-    survey::{Known, Survey},
-    sweep,
-    types::{PruneReport, Retention},
+    survey::{Known, Survey, checkpoints},
+    sweep::Plan,
+    types::{CheckpointKey, PruneReport, PruneStrategy, Retention},
 };
+use crate::shared::THREADS;
 
 /// Checkpoints by namespace and id.
 pub(super) type Keys = BTreeSet<(String, String)>;
 
 impl CheckpointerBackend {
-    /// Prunes threads to the latest checkpoint of each namespace: [`retain`](Self::retain) with `keep_last` 1.
+    /// Prunes threads: to what [`retain`](Self::retain) with `keep_last` 1 leaves, or to nothing. Says what went of each
+    /// thread, in their order.
     ///
     /// # Errors
     /// As `retain`, at the first thread that fails; those before it are pruned.
-    pub async fn prune(&self, thread_ids: &[&str]) -> Result<Vec<PruneReport>> {
+    pub async fn prune(&self, thread_ids: &[&str], strategy: PruneStrategy) -> Result<Vec<PruneReport>> {
         let latest = Retention { keep_last: Some(1), max_age: None };
         let mut reports = Vec::with_capacity(thread_ids.len());
         for thread_id in thread_ids {
-            reports.push(self.retain(thread_id, &latest, false).await?);
+            reports.push(match strategy {
+                PruneStrategy::KeepLatest => self.retain(thread_id, &latest, false).await?,
+                PruneStrategy::Delete => self.delete_reported(thread_id).await?,
+            });
         }
         Ok(reports)
+    }
+
+    async fn delete_reported(&self, thread_id: &str) -> Result<PruneReport> {
+        let partition = layout::thread(thread_id)?;
+        let store = self.store()?;
+        let Some(info) = store.partition(&partition).await? else { return Ok(PruneReport::default()) };
+        let survey = Survey::of(store, &partition).await?;
+        if !store.delete_partition(&partition).await? {
+            return Ok(PruneReport::default());
+        }
+        let key = |(ns, id): &(String, String)| CheckpointKey::new(thread_id, ns, id);
+        Ok(PruneReport {
+            checkpoints: survey.checkpoints.keys().map(key).collect(),
+            writes: survey.writes.values().map(|items| items.len() as u64).sum(),
+            values: survey.values.len() as u64,
+            bytes: info.bytes,
+        })
     }
 
     /// Removes the checkpoints that a policy does not keep, with their writes, and the values and chunks that only they
@@ -39,6 +61,9 @@ impl CheckpointerBackend {
     /// writes, since they wait to be taken up; and the ancestors that a kept one still needs to put together a delta
     /// channel (named in its metadata's `counters_since_delta_snapshot`). The namespace of a subgraph's call goes with the
     /// root checkpoint it was called from (its metadata's `parents`). Writes without a checkpoint stay: it may still come.
+    ///
+    /// A checkpoint goes together with its writes, in one atomic step. What takes more than 10,000 operations goes in
+    /// several steps; where it ends in between, the next call goes on.
     ///
     /// # Errors
     /// `Conflict` when the thread is written to all the time: every commit to it in between means another try.
@@ -59,19 +84,19 @@ impl CheckpointerBackend {
         let made = |known: &Known| {
             known.metadata.get("run_id").and_then(Value::as_str).is_some_and(|run| run_ids.contains(&run))
         };
-        let mut threads = self.store()?.partitions(layout::KIND, &[]);
+        let of_runs = |survey: &Survey| {
+            let of_runs = survey.checkpoints.iter().filter(|(_, known)| made(known));
+            of_runs.map(|(key, _)| key.clone()).collect::<Keys>()
+        };
+        let store = self.store()?;
+        let mut threads = store.partitions(THREADS, &[]);
         while let Some(info) = threads.try_next().await? {
-            let thread_id = layout::thread_id(&info.partition);
-            let of_runs = |survey: &Survey| {
-                let of_runs = survey.checkpoints.iter().filter(|(_, known)| made(known));
-                of_runs.map(|(key, _)| key.clone()).collect::<Keys>()
-            };
-            // Most threads have none of them: those are not surveyed further.
-            let report = self.remove(&thread_id, false, of_runs).await?;
-            if !report.checkpoints.is_empty() {
-                reports.push(report);
+            // Most threads have none of them, and are left as they are.
+            if checkpoints(store, &info.partition).await?.values().any(made) {
+                reports.push(self.remove(&layout::thread_id(&info.partition), false, of_runs).await?);
             }
         }
+        reports.retain(|report| !report.checkpoints.is_empty());
         Ok(reports)
     }
 
@@ -82,59 +107,42 @@ impl CheckpointerBackend {
         unwanted: impl Fn(&Survey) -> Keys + Send + Sync,
     ) -> Result<PruneReport> {
         let partition = layout::thread(thread_id)?;
-        let store = self.store()?;
         let (partition, unwanted) = (&partition, &unwanted);
-        retried(|_| async move {
-            let Some(info) = store.partition(partition).await? else { return Ok(PruneReport::default()) };
-            match self.removal(store, partition, unwanted).await {
-                Ok((report, operations)) if dry_run || operations.is_empty() => Ok(report),
-                Ok((report, operations)) => {
-                    let mut commit =
-                        Commit::new(partition.clone()).only_if(Precondition::Version(info.version));
-                    commit.operations = operations;
-                    commit_all(store, commit).await?;
-                    tracing::debug!(
-                        thread_id,
-                        checkpoints = report.checkpoints.len(),
-                        bytes = report.bytes,
-                        "pruned"
-                    );
-                    Ok(report)
-                }
-                Err(error) => Err(self.unless_moved(store, partition, info.version, error).await?),
+        let mut report = PruneReport::default();
+        loop {
+            let step = retried(|_| self.remove_some(partition, dry_run, unwanted)).await?;
+            report.add(step.report);
+            if !step.more {
+                tracing::debug!(
+                    thread_id,
+                    checkpoints = report.checkpoints.len(),
+                    bytes = report.bytes,
+                    "pruned"
+                );
+                return Ok(report);
             }
-        })
-        .await
-    }
-
-    fn removal<'a>(
-        &'a self,
-        store: &'a dyn CollectionStore,
-        partition: &'a Partition,
-        unwanted: &'a (impl Fn(&Survey) -> Keys + Send + Sync),
-    ) -> BoxFuture<'a, Result<(PruneReport, Vec<storage_core::Operation>)>> {
-        Box::pin(async move {
-            let survey = Survey::of(store, partition).await?;
-            let mut doomed = unwanted(&survey);
-            spare_ancestors(store, &survey, &mut doomed).await?;
-            sweep::plan(store, &survey, &doomed).await
-        })
-    }
-
-    /// What is missing because somebody else's pruning took it away is no damage.
-    async fn unless_moved(
-        &self,
-        store: &dyn CollectionStore,
-        partition: &Partition,
-        version: u64,
-        error: Error,
-    ) -> Result<Failed, Failed> {
-        let now = store.partition(partition).await?;
-        if now.is_some_and(|now| now.version == version) {
-            return Ok(Failed::For(error));
         }
-        let message = "the thread is written to all the time";
-        Ok(Failed::Moved(Error::new(ErrorKind::Conflict, message).with_key(partition.as_str())))
+    }
+
+    /// Removes as much as one commit can.
+    async fn remove_some(
+        &self,
+        partition: &Partition,
+        dry_run: bool,
+        unwanted: &(impl Fn(&Survey) -> Keys + Send + Sync),
+    ) -> Result<Plan, Failed> {
+        let store = self.store()?;
+        let mut plan = Plan::new(!dry_run);
+        let Some(info) = store.partition(partition).await? else { return Ok(plan) };
+        if let Err(error) = fill(store, partition, unwanted, &mut plan).await {
+            return Err(unless_moved(store, &info, error).await?);
+        }
+        if !dry_run && !plan.operations.is_empty() {
+            let mut commit = Commit::new(partition.clone()).only_if(Precondition::Version(info.version));
+            commit.operations = std::mem::take(&mut plan.operations);
+            store.commit(commit).await?;
+        }
+        Ok(plan)
     }
 
     /// What a policy does not keep.
@@ -164,6 +172,21 @@ impl CheckpointerBackend {
         doomed.extend(ended_calls(survey, &doomed));
         doomed
     }
+}
+
+/// Boxed, since walks along ancestors make it large.
+fn fill<'a>(
+    store: &'a dyn CollectionStore,
+    partition: &'a Partition,
+    unwanted: &'a (impl Fn(&Survey) -> Keys + Send + Sync),
+    plan: &'a mut Plan,
+) -> BoxFuture<'a, Result<()>> {
+    Box::pin(async move {
+        let survey = Survey::of(store, partition).await?;
+        let mut doomed = unwanted(&survey);
+        spare_ancestors(store, &survey, &mut doomed).await?;
+        plan.fill(store, &survey, &doomed).await
+    })
 }
 
 /// The checkpoints of subgraph calls whose root checkpoint goes. A call's namespace has a `:` before its task; one that

@@ -36,11 +36,7 @@ pub(super) struct Survey {
 impl Survey {
     pub(super) async fn of(store: &dyn CollectionStore, partition: &Partition) -> Result<Self> {
         let listed = |prefix| all(store, Query::prefix(partition.clone(), prefix, 1000).without_bodies());
-        let mut checkpoints = BTreeMap::new();
-        for item in listed("c:").await? {
-            let key = layout::checkpoint_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
-            checkpoints.insert(key, known(item)?);
-        }
+        let checkpoints = checkpoints(store, partition).await?;
         let mut writes = BTreeMap::<Key, Vec<Item>>::new();
         for item in listed("w:").await? {
             let (ns, id, ..) = layout::write_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
@@ -86,6 +82,19 @@ impl Survey {
         };
         Ok(channels.into_iter().filter(empty).collect())
     }
+}
+
+/// The checkpoints of a thread.
+pub(super) async fn checkpoints(
+    store: &dyn CollectionStore,
+    partition: &Partition,
+) -> Result<BTreeMap<Key, Known>> {
+    let listed = all(store, Query::prefix(partition.clone(), "c:", 1000).without_bodies()).await?;
+    let keyed = listed.into_iter().map(|item| {
+        let key = layout::checkpoint_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
+        Ok((key, known(item)?))
+    });
+    keyed.collect()
 }
 
 fn known(item: Item) -> Result<Known> {

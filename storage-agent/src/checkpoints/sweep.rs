@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use storage_core::{CollectionStore, Item, Json, Operation, Partition, PutMode, Query, Result};
+use storage_core::{
+    CollectionStore, Item, Json, MAX_COMMIT_OPERATIONS, Operation, Partition, PutMode, Query, Result,
+};
 
 use super::{
-    blobs::{FETCHED, nodes},
+    blobs::{FETCHED, nodes, null},
     layout::{self, Head, Place},
     read::{all, split_body},
     record::Record,
@@ -14,90 +16,131 @@ use super::{
     types::{CheckpointKey, PruneReport},
 };
 
-/// What is done, and how much that frees.
-#[derive(Default)]
-struct Plan {
-    operations: Vec<Operation>,
-    bytes: u64,
+/// What a commit removes. What does not fit into it is left for the next one.
+pub(super) struct Plan {
+    pub(super) operations: Vec<Operation>,
+    pub(super) report: PruneReport,
+    /// Whether something is left.
+    pub(super) more: bool,
+    room: usize,
     written: u64,
 }
 
 impl Plan {
-    fn delete(&mut self, item: &Item) {
-        self.bytes += size(item);
-        self.operations.push(Operation::Delete { sort: item.sort.clone() });
+    /// A plan for one commit; without a bound, for a dry run.
+    pub(super) fn new(bounded: bool) -> Self {
+        // One is for the precondition.
+        let room = if bounded { MAX_COMMIT_OPERATIONS - 1 } else { usize::MAX };
+        Self { operations: Vec::new(), report: PruneReport::default(), more: false, room, written: 0 }
+    }
+
+    /// Removes the `doomed` checkpoints, each together with its writes, and then what nothing needs any more.
+    pub(super) async fn fill(
+        &mut self,
+        store: &dyn CollectionStore,
+        survey: &Survey,
+        doomed: &Keys,
+    ) -> Result<()> {
+        let gone = self.checkpoints(survey, doomed);
+        self.heads(survey, &gone)?;
+        let marked = mark(store, survey, &gone).await?;
+        for (_, item) in survey.values.iter().filter(|(sort, _)| !marked.values.contains(*sort)) {
+            self.report.values += u64::from(self.delete(item));
+        }
+        self.pieces(store, &survey.partition, &marked).await?;
+        self.report.bytes = self.report.bytes.saturating_sub(self.written);
+        Ok(())
+    }
+
+    /// False where it does not fit.
+    fn delete(&mut self, item: &Item) -> bool {
+        let fits = self.operations.len() < self.room;
+        if fits {
+            self.report.bytes += size(item);
+            self.operations.push(Operation::Delete { sort: item.sort.clone() });
+        }
+        self.more |= !fits;
+        fits
+    }
+
+    /// Says which of the `doomed` go with this commit.
+    fn checkpoints(&mut self, survey: &Survey, doomed: &Keys) -> Keys {
+        let mut gone = Keys::new();
+        for key @ (ns, id) in doomed {
+            let Some(known) = survey.checkpoints.get(key) else { continue };
+            let writes = survey.writes.get(key).map_or(&[][..], Vec::as_slice);
+            // Besides its writes: itself, its entry in the index, and the head of its namespace.
+            let steps = writes.len() + 3;
+            if self.operations.len() + gone.len() + steps > self.room && !gone.is_empty() {
+                self.more = true;
+                break;
+            }
+            let written: u64 = writes.iter().map(|item| u64::from(self.delete(item))).sum();
+            self.report.writes += written;
+            if self.room.saturating_sub(self.operations.len()) < 3 {
+                self.more = true;
+                break;
+            }
+            self.delete(&known.item);
+            let index = layout::index(id, ns);
+            self.report.bytes += (index.len() + null().len()) as u64;
+            self.operations.push(Operation::Delete { sort: index });
+            self.report.checkpoints.push(CheckpointKey::new(&survey.thread_id, ns, id));
+            gone.insert(key.clone());
+        }
+        gone
+    }
+
+    /// Each namespace's latest checkpoint and count, where they change.
+    fn heads(&mut self, survey: &Survey, gone: &Keys) -> Result<()> {
+        let mut left = BTreeMap::<String, Head>::new();
+        for (ns, id) in survey.checkpoints.keys().filter(|key| !gone.contains(*key)) {
+            let sort = Place::new(&survey.thread_id, ns)?.head();
+            // In order, so that the last id is the greatest.
+            let count = left.get(&sort).map_or(1, |head| head.count + 1);
+            left.insert(sort, Head { id: id.clone(), count });
+        }
+        for item in &survey.heads {
+            match left.remove(&item.sort) {
+                None => _ = self.delete(item),
+                Some(head) if layout::decode::<Head>(item)? == head => {}
+                Some(_) if self.operations.len() >= self.room => self.more = true,
+                Some(head) => {
+                    let attributes = Json::from_serialize(&head)?;
+                    self.report.bytes += item.attributes.len() as u64;
+                    self.written += attributes.len() as u64;
+                    self.operations.push(Operation::put(&item.sort, attributes, "", PutMode::Upsert));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the unmarked chunks and nodes. The hints, which may name them, go before: else a writer could count on a
+    /// node while a part of what it lists is gone.
+    pub(super) async fn pieces(
+        &mut self,
+        store: &dyn CollectionStore,
+        partition: &Partition,
+        marked: &Marked,
+    ) -> Result<()> {
+        let listed = |prefix| all(store, Query::prefix(partition.clone(), prefix, 1000).without_bodies());
+        let mut unneeded = Vec::new();
+        for (prefix, stay) in [("m:", &marked.nodes), ("k:", &marked.chunks)] {
+            let hash = |item: &Item| item.sort.get(2..).and_then(|hash| u128::from_str_radix(hash, 16).ok());
+            let found = listed(prefix).await?.into_iter();
+            unneeded.extend(found.filter(|item| hash(item).is_none_or(|hash| !stay.contains(&hash))));
+        }
+        if !unneeded.is_empty() {
+            let hints = listed("h:").await?;
+            hints.iter().chain(&unneeded).for_each(|item| _ = self.delete(item));
+        }
+        Ok(())
     }
 }
 
 fn size(item: &Item) -> u64 {
     (item.sort.len() + item.attributes.len()) as u64 + item.body_bytes
-}
-
-/// The operations that remove the `doomed` checkpoints, and what goes with them.
-pub(super) async fn plan(
-    store: &dyn CollectionStore,
-    survey: &Survey,
-    doomed: &Keys,
-) -> Result<(PruneReport, Vec<Operation>)> {
-    let mut plan = Plan::default();
-    let mut report = PruneReport::default();
-    checkpoints(survey, doomed, &mut plan, &mut report);
-    for key in doomed {
-        for item in survey.writes.get(key).into_iter().flatten() {
-            plan.delete(item);
-            report.writes += 1;
-        }
-    }
-    heads(survey, doomed, &mut plan)?;
-    let marked = mark(store, survey, doomed).await?;
-    for (sort, item) in &survey.values {
-        if !marked.values.contains(sort) {
-            plan.delete(item);
-            report.values += 1;
-        }
-    }
-    pieces(store, &survey.partition, &marked).await?.iter().for_each(|item| plan.delete(item));
-    report.bytes = plan.bytes.saturating_sub(plan.written);
-    Ok((report, plan.operations))
-}
-
-fn checkpoints(survey: &Survey, doomed: &Keys, plan: &mut Plan, report: &mut PruneReport) {
-    for (ns, id) in doomed {
-        if let Some(known) = survey.checkpoints.get(&(ns.clone(), id.clone())) {
-            plan.delete(&known.item);
-            let index = layout::index(id, ns);
-            plan.bytes += index.len() as u64 + super::blobs::null().len() as u64;
-            plan.operations.push(Operation::Delete { sort: index });
-            report.checkpoints.push(CheckpointKey::new(&survey.thread_id, ns, id));
-        }
-    }
-}
-
-/// Each namespace's latest checkpoint and count, where they change.
-fn heads(survey: &Survey, doomed: &Keys, plan: &mut Plan) -> Result<()> {
-    let mut left = BTreeMap::<&str, Head>::new();
-    for (ns, id) in survey.checkpoints.keys().filter(|key| !doomed.contains(*key)) {
-        // In order, so that the last id is the greatest.
-        let count = left.get(ns.as_str()).map_or(1, |head| head.count + 1);
-        left.insert(ns, Head { id: id.clone(), count });
-    }
-    let mut left: BTreeMap<String, Head> = left
-        .into_iter()
-        .map(|(ns, head)| Ok((Place::new(&survey.thread_id, ns)?.head(), head)))
-        .collect::<Result<_>>()?;
-    for item in &survey.heads {
-        match left.remove(&item.sort) {
-            None => plan.delete(item),
-            Some(head) if layout::decode::<Head>(item)? == head => {}
-            Some(head) => {
-                let attributes = Json::from_serialize(&head)?;
-                plan.bytes += item.attributes.len() as u64;
-                plan.written += attributes.len() as u64;
-                plan.operations.push(Operation::put(&item.sort, attributes, "", PutMode::Upsert));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What stays.
@@ -108,10 +151,10 @@ pub(super) struct Marked {
     chunks: HashSet<u128>,
 }
 
-async fn mark(store: &dyn CollectionStore, survey: &Survey, doomed: &Keys) -> Result<Marked> {
+async fn mark(store: &dyn CollectionStore, survey: &Survey, gone: &Keys) -> Result<Marked> {
     let mut marked = Marked::default();
     let mut roots = Vec::new();
-    let kept = survey.checkpoints.iter().filter(|(key, _)| !doomed.contains(*key));
+    let kept = survey.checkpoints.iter().filter(|(key, _)| !gone.contains(*key));
     let kept: Vec<(&str, &str)> =
         kept.map(|((ns, _), known)| (ns.as_str(), known.item.sort.as_str())).collect();
     for kept in kept.chunks(FETCHED) {
@@ -125,7 +168,7 @@ async fn mark(store: &dyn CollectionStore, survey: &Survey, doomed: &Keys) -> Re
             marked.values.extend(values.filter(|sort| survey.values.contains_key(sort)));
         }
     }
-    let writes = survey.writes.iter().filter(|(key, _)| !doomed.contains(*key)).flat_map(|(_, items)| items);
+    let writes = survey.writes.iter().filter(|(key, _)| !gone.contains(*key)).flat_map(|(_, items)| items);
     let sorts = writes.map(|item| item.sort.as_str()).chain(marked.values.iter().map(String::as_str));
     let sorts: Vec<&str> = sorts.collect();
     for sorts in sorts.chunks(FETCHED) {
@@ -162,23 +205,4 @@ pub(super) async fn walk(
         levels.entry(below).or_default().extend(listed.into_iter().flatten());
     }
     Ok(())
-}
-
-/// The unmarked chunks and nodes, and with them the hints, which may name them: what goes.
-pub(super) async fn pieces(
-    store: &dyn CollectionStore,
-    partition: &Partition,
-    marked: &Marked,
-) -> Result<Vec<Item>> {
-    let listed = |prefix| all(store, Query::prefix(partition.clone(), prefix, 1000).without_bodies());
-    let mut unneeded = Vec::new();
-    for (prefix, stay) in [("m:", &marked.nodes), ("k:", &marked.chunks)] {
-        let hash = |item: &Item| item.sort.get(2..).and_then(|hash| u128::from_str_radix(hash, 16).ok());
-        let found = listed(prefix).await?;
-        unneeded.extend(found.into_iter().filter(|item| hash(item).is_none_or(|hash| !stay.contains(&hash))));
-    }
-    if !unneeded.is_empty() {
-        unneeded.extend(listed("h:").await?);
-    }
-    Ok(unneeded)
 }

@@ -4,20 +4,21 @@ use std::{collections::BinaryHeap, time::Duration};
 
 use futures::TryStreamExt;
 use storage_core::{
-    CollectionStore, Commit, Error, ErrorKind, Expire, Item, MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS,
-    Operation, Partition, PartitionInfo, Precondition, PutMode, Query, Result,
+    CollectionStore, Commit, Error, ErrorKind, Expire, Item, Operation, Partition, PartitionInfo,
+    Precondition, PutMode, Query, Result,
 };
 
 use super::{
     CheckpointerBackend,
-    commit::carried,
+    commit::groups,
     layout::{self, Head},
     read::all,
     types::ThreadInfo,
 };
+use crate::shared::{THREADS, expire};
 
-/// What a copy takes along, what others refer to first.
-const COPIED: [&str; 7] = ["k:", "m:", "v:", "w:", "i:", "l:", "c:"];
+/// What a copy takes along, what others refer to first. Epochs are of the source alone.
+const COPIED: [&str; 8] = ["k:", "m:", "h:", "v:", "w:", "i:", "l:", "c:"];
 const TRIES: u32 = 8;
 
 impl CheckpointerBackend {
@@ -41,7 +42,7 @@ impl CheckpointerBackend {
     pub async fn threads(&self, limit: usize) -> Result<Vec<ThreadInfo>> {
         let store = self.store()?;
         let mut latest = BinaryHeap::new();
-        let mut listed = store.partitions(layout::KIND, &[]);
+        let mut listed = store.partitions(THREADS, &[]);
         while let Some(info) = listed.try_next().await? {
             latest.push(std::cmp::Reverse((info.updated_at, info.partition.as_str().to_owned())));
             if latest.len() > limit {
@@ -66,77 +67,91 @@ impl CheckpointerBackend {
         self.store()?.delete_partition(&layout::thread(thread_id)?).await
     }
 
-    /// Sets when a thread expires, or that it does not; false where there is none. With a
-    /// [`ttl`](super::CheckpointConfig::ttl) each later write sets it anew.
+    /// Sets when a thread expires, or that it does not; false where there is none. The next write to it sets that anew, to
+    /// the [`ttl`](super::CheckpointConfig::ttl): a thread that is in use again stays.
     ///
     /// # Errors
     /// As the store.
     pub async fn expire_thread(&self, thread_id: &str, after: Option<Duration>) -> Result<bool> {
         let partition = layout::thread(thread_id)?;
-        let commit = Commit::new(partition).expire(after.map_or(Expire::Never, Expire::After));
+        let commit = Commit::new(partition).expire(expire(after));
         Ok(self.store()?.commit(commit).await?.version > 0)
     }
 
     /// Copies a thread, its checkpoints with all namespaces, values and writes, to a new one; false where there is none.
-    /// A thread of up to 10,000 items is copied in one step; a larger one comes in several, its checkpoints last.
+    /// The copy is one state of the source. A thread of up to 5,000 items appears in one step; a larger one in several, its
+    /// checkpoints last: one of them may stay behind an error, and is there to be deleted.
     ///
     /// # Errors
     /// `Conflict` where the target exists, or the source is written to all the time; else as the store.
     pub async fn copy_thread(&self, source: &str, target: &str) -> Result<bool> {
         let store = self.store()?;
         let (source, target) = (layout::thread(source)?, layout::thread(target)?);
+        let mut copy = Copy { store, target, version: 0, expire: self.expire() };
         for _ in 0..TRIES {
-            let Some(before) = store.partition(&source).await? else { return Ok(false) };
-            let copied = self.copy(store, &source, &target).await?;
+            let Some(before) = store.partition(&source).await? else { return copy.end(false).await };
+            // What an earlier try has left there.
+            let left = (copy.version > 0).then_some(Operation::DeleteRange { from: String::new(), to: None });
+            let last = copy.all_but_the_last(&source, left.into_iter().collect()).await?;
             let after = store.partition(&source).await?;
             if after.is_some_and(|after| after.version == before.version) {
-                return Ok(copied);
-            }
-            if copied {
-                store.delete_partition(&target).await?;
+                copy.paste(last).await?;
+                return Ok(true);
             }
         }
-        let message = "the thread is written to all the time";
-        Err(Error::new(ErrorKind::Conflict, message).with_key(source.as_str()))
+        copy.end(false).await?;
+        Err(Error::new(ErrorKind::Conflict, "the thread is written to all the time")
+            .with_key(source.as_str()))
     }
+}
 
-    async fn copy(
-        &self,
-        store: &dyn CollectionStore,
+/// A copy under way.
+struct Copy<'a> {
+    store: &'a dyn CollectionStore,
+    target: Partition,
+    /// The target's, so that nobody else writes to it.
+    version: u64,
+    expire: Expire,
+}
+
+impl Copy<'_> {
+    /// Pastes group by group, and returns the last one.
+    async fn all_but_the_last(
+        &mut self,
         source: &Partition,
-        target: &Partition,
-    ) -> Result<bool> {
-        let mut group = Vec::new();
-        let mut version = 0;
+        mut group: Vec<Operation>,
+    ) -> Result<Vec<Operation>> {
         for prefix in COPIED {
             let mut next = Some(Query::prefix(source.clone(), prefix, 1000));
             while let Some(query) = next {
-                let page = store.query(query.clone()).await?;
+                let page = self.store.query(query.clone()).await?;
                 next = query.after(&page);
-                let bytes: usize = group.iter().map(carried).sum();
-                if group.len() + page.items.len() >= MAX_COMMIT_OPERATIONS || bytes > MAX_COMMIT_BYTES / 2 {
-                    version = self.paste(store, target, version, std::mem::take(&mut group)).await?;
-                }
                 group.extend(page.items.into_iter().map(put));
+                let mut groups = groups(std::mem::take(&mut group));
+                group = groups.pop().unwrap_or_default();
+                for full in groups {
+                    self.paste(full).await?;
+                }
             }
         }
-        if group.is_empty() {
-            return Ok(version > 0);
-        }
-        self.paste(store, target, version, group).await.map(|_| true)
+        Ok(group)
     }
 
-    async fn paste(
-        &self,
-        store: &dyn CollectionStore,
-        target: &Partition,
-        version: u64,
-        operations: Vec<Operation>,
-    ) -> Result<u64> {
-        let mut commit =
-            Commit::new(target.clone()).expire(self.expire()).only_if(Precondition::Version(version));
+    async fn paste(&mut self, operations: Vec<Operation>) -> Result<()> {
+        let mut commit = Commit::new(self.target.clone()).expire(self.expire);
+        commit.preconditions.push(Precondition::Version(self.version));
         commit.operations = operations;
-        Ok(store.commit(commit).await?.version)
+        self.version = self.store.commit(commit).await?.version;
+        Ok(())
+    }
+
+    /// Gives up, and removes what was pasted.
+    async fn end<T>(mut self, answer: T) -> Result<T> {
+        if self.version > 0 {
+            self.expire = Expire::After(Duration::from_millis(1));
+            self.paste(vec![Operation::DeleteRange { from: String::new(), to: None }]).await?;
+        }
+        Ok(answer)
     }
 }
 

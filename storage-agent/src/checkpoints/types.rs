@@ -263,6 +263,15 @@ pub struct Retention {
     pub max_age: Option<Duration>,
 }
 
+/// What pruning a thread leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PruneStrategy {
+    /// The latest checkpoint of each namespace, and what it and unresolved writes need.
+    KeepLatest,
+    /// Nothing.
+    Delete,
+}
+
 /// What a pruning removed, or would remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PruneReport {
@@ -274,4 +283,13 @@ pub struct PruneReport {
     pub values: u64,
     /// By how many bytes the thread shrinks in the store.
     pub bytes: u64,
+}
+
+impl PruneReport {
+    pub(super) fn add(&mut self, more: Self) {
+        self.checkpoints.extend(more.checkpoints);
+        self.writes += more.writes;
+        self.values += more.values;
+        self.bytes += more.bytes;
+    }
 }

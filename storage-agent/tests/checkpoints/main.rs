@@ -10,6 +10,7 @@
 #[macro_use]
 mod cases;
 mod counters;
+mod large;
 mod model;
 mod size;
 

@@ -265,6 +265,20 @@ pub(crate) async fn delta_history_follows_parents_to_the_nearest_value(storage: 
     assert!(of_first["d"].writes.is_empty() && of_first["d"].seed.is_none());
 }
 
+pub(crate) async fn delta_history_ends_where_parents_form_a_circle(storage: Storage) {
+    let checkpointer = CheckpointerBackend::new(storage);
+    for (number, parent) in [(1, 3), (2, 1), (3, 2), (9, 3)] {
+        checkpointer.put(&plain("circle", "", number, Some(parent))).await.unwrap();
+        checkpointer.put_writes("circle", "", &writes(number, "task", &[("d", &id(number))])).await.unwrap();
+    }
+    let texts = async |of: Option<&str>| {
+        let found = checkpointer.delta_history("circle", "", of, &["d"]).await.unwrap();
+        seen(&found["d"].writes).into_iter().map(|(_, _, text)| text).collect::<Vec<_>>()
+    };
+    assert_eq!(texts(None).await, [id(1), id(2), id(3)]);
+    assert_eq!(texts(Some(&id(2))).await, [id(3), id(1)]);
+}
+
 pub(crate) async fn what_is_no_checkpoint_is_refused(storage: Storage) {
     let checkpointer = CheckpointerBackend::new(storage);
     let mut nameless = plain("refused", "", 1, None);

@@ -25,10 +25,11 @@ macro_rules! checkpoint_cases {
                 writes_keep_the_first_but_special_ones_the_last, writes_may_come_before_their_checkpoint,
                 writes_are_ordered_by_path_task_and_index, a_list_is_bounded_filtered_and_the_newest_first,
                 a_list_goes_over_namespaces_and_threads, delta_history_follows_parents_to_the_nearest_value,
-                what_is_no_checkpoint_is_refused, general_checkpoints_are_listed_as_they_were_stored,
+                delta_history_ends_where_parents_form_a_circle, what_is_no_checkpoint_is_refused, general_checkpoints_are_listed_as_they_were_stored,
             ]
             removal: [
                 pruning_keeps_the_latest_of_each_namespace_with_its_writes, pruning_keeps_what_waits_to_be_taken_up,
+                pruning_to_nothing_says_what_there_was, a_write_keeps_a_thread_that_was_about_to_expire,
                 pruning_keeps_the_ancestors_of_delta_channels, pruning_ends_calls_of_pruned_checkpoints,
                 a_dry_run_says_to_the_byte_what_would_go, runs_are_deleted_in_every_namespace_and_thread,
                 a_copy_is_complete_and_its_own, retention_goes_by_number_and_age, threads_expire_and_are_listed_by_activity,
@@ -36,6 +37,7 @@ macro_rules! checkpoint_cases {
             ]
             together: [
                 of_two_workers_one_wins_each_step, an_older_epoch_is_fenced_out,
+                of_many_who_claim_a_thread_at_once_one_may_write,
                 a_deleted_thread_lets_no_old_epoch_in_though_the_clock_stands, checkpoints_and_writes_come_together,
                 pruning_never_takes_a_chunk_that_a_put_counts_on, concurrent_puts_all_count,
             ]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use storage_agent::checkpoints::{
-    CheckpointConfig, CheckpointStore, CheckpointerBackend, NewCheckpoint, Payload, PruneReport, Retention,
+    CheckpointConfig, CheckpointStore, CheckpointerBackend, NewCheckpoint, Payload, PruneReport,
+    PruneStrategy, Retention,
 };
 use storage_core::ErrorKind;
 
@@ -30,7 +31,7 @@ pub(crate) async fn pruning_keeps_the_latest_of_each_namespace_with_its_writes(s
         checkpointer.put(&plain("keep", "child", number, number.checked_sub(1))).await.unwrap();
     }
     checkpointer.put_writes("keep", "", &writes(99, "task", &[("messages", "early")])).await.unwrap();
-    let reports = checkpointer.prune(&["keep", "no such thread"]).await.unwrap();
+    let reports = checkpointer.prune(&["keep", "no such thread"], PruneStrategy::KeepLatest).await.unwrap();
     assert_eq!((reports[0].checkpoints.len(), reports[0].writes, reports[0].values), (31, 29, 29));
     assert_eq!(reports[1], PruneReport::default());
     let left = checkpointer.list(&of_thread("keep")).await.unwrap();
@@ -45,8 +46,33 @@ pub(crate) async fn pruning_keeps_the_latest_of_each_namespace_with_its_writes(s
     checkpointer.put(&growing("keep", 99, Some(29))).await.unwrap();
     assert_eq!(checkpointer.get("keep", "", None).await.unwrap().unwrap().pending_writes.len(), 1);
     checked(&checkpointer, "keep", 99).await;
-    assert!(checkpointer.prune(&["keep"]).await.unwrap()[0].checkpoints.len() == 1);
-    assert_eq!(checkpointer.prune(&["keep"]).await.unwrap()[0], PruneReport::default());
+    assert!(
+        checkpointer.prune(&["keep"], PruneStrategy::KeepLatest).await.unwrap()[0].checkpoints.len() == 1
+    );
+    assert_eq!(
+        checkpointer.prune(&["keep"], PruneStrategy::KeepLatest).await.unwrap()[0],
+        PruneReport::default()
+    );
+}
+
+pub(crate) async fn pruning_to_nothing_says_what_there_was(storage: Storage) {
+    let checkpointer = CheckpointerBackend::new(storage);
+    for thread_id in ["nothing", "nothing:2"] {
+        checkpointer.put(&growing(thread_id, 0, None)).await.unwrap();
+        checkpointer.put(&plain(thread_id, "child:1", 1, None)).await.unwrap();
+        checkpointer.put_writes(thread_id, "", &writes(0, "task", &[("c", "x"), ("d", "y")])).await.unwrap();
+    }
+    let before = checkpointer.thread("nothing").await.unwrap().unwrap();
+    let threads = ["nothing", "no such thread"];
+    let reports = checkpointer.prune(&threads, PruneStrategy::Delete).await.unwrap();
+    let report = &reports[0];
+    assert_eq!(
+        (report.checkpoints.len(), report.writes, report.values, report.bytes),
+        (2, 2, 1, before.bytes)
+    );
+    assert_eq!(reports[1], PruneReport::default());
+    assert_eq!(checkpointer.thread("nothing").await.unwrap(), None);
+    checked(&checkpointer, "nothing:2", 0).await;
 }
 
 pub(crate) async fn pruning_keeps_what_waits_to_be_taken_up(storage: Storage) {
@@ -61,7 +87,7 @@ pub(crate) async fn pruning_keeps_what_waits_to_be_taken_up(storage: Storage) {
             .await
             .unwrap();
     }
-    checkpointer.prune(&["waits"]).await.unwrap();
+    checkpointer.prune(&["waits"], PruneStrategy::KeepLatest).await.unwrap();
     assert_eq!(ids(&checkpointer.list(&of_thread("waits")).await.unwrap()), [id(4), id(1)]);
     checked(&checkpointer, "waits", 1).await;
     let waiting = checkpointer.get("waits", "", Some(&id(1))).await.unwrap().unwrap();
@@ -84,14 +110,14 @@ pub(crate) async fn pruning_keeps_the_ancestors_of_delta_channels(storage: Stora
     let before = checkpointer.delta_history("ancestors", "", Some(&id(8)), &["d"]).await.unwrap();
     assert_eq!(before["d"].writes.len(), 3);
     assert!(checkpointer.copy_thread("ancestors", "ancestors-2").await.unwrap());
-    checkpointer.prune(&["ancestors"]).await.unwrap();
+    checkpointer.prune(&["ancestors"], PruneStrategy::KeepLatest).await.unwrap();
     assert_eq!(ids(&checkpointer.list(&of_thread("ancestors")).await.unwrap()), [id(9)]);
     // One step more, and that needs 9.
     let more = plain("ancestors-2", "", 10, Some(9)).with("d", 10, None);
     let more = more.metadata(r#"{"counters_since_delta_snapshot":{"d":[1,1]}}"#);
     checkpointer.put(&more).await.unwrap();
     let before = checkpointer.delta_history("ancestors-2", "", None, &["d"]).await.unwrap();
-    checkpointer.prune(&["ancestors-2"]).await.unwrap();
+    checkpointer.prune(&["ancestors-2"], PruneStrategy::KeepLatest).await.unwrap();
     assert_eq!(ids(&checkpointer.list(&of_thread("ancestors-2")).await.unwrap()), [id(10), id(9)]);
     assert_eq!(checkpointer.delta_history("ancestors-2", "", None, &["d"]).await.unwrap(), before);
     assert!(before["d"].seed.is_some());
@@ -108,7 +134,7 @@ pub(crate) async fn pruning_ends_calls_of_pruned_checkpoints(storage: Storage) {
     }
     let early = format!(r#"{{"parents":{{"":"{}"}}}}"#, id(7));
     checkpointer.put(&plain("calls", "sub:early", 20, None).metadata(&early)).await.unwrap();
-    checkpointer.prune(&["calls"]).await.unwrap();
+    checkpointer.prune(&["calls"], PruneStrategy::KeepLatest).await.unwrap();
     let left = checkpointer.list(&of_thread("calls")).await.unwrap();
     let left: Vec<_> = left.iter().map(|header| header.key.checkpoint_ns.as_str()).collect();
     assert_eq!(left, ["sub:early", "sub:2", "kept", ""]);
@@ -228,6 +254,24 @@ pub(crate) async fn threads_expire_and_are_listed_by_activity(storage: Storage) 
     assert!(active[0].bytes > 0 && active[0].items > 0);
     assert_eq!(kept.threads(1).await.unwrap().len(), 1);
     assert_eq!(kept.get("active-0", "", None).await.unwrap(), None);
+}
+
+pub(crate) async fn a_write_keeps_a_thread_that_was_about_to_expire(storage: Storage) {
+    let checkpointer = CheckpointerBackend::new(storage.clone());
+    let threads = ["soon-put", "soon-advance", "soon-writes", "soon-claim"];
+    for thread_id in threads {
+        checkpointer.put(&plain(thread_id, "", 1, None)).await.unwrap();
+        assert!(checkpointer.expire_thread(thread_id, Some(Duration::from_millis(500))).await.unwrap());
+    }
+    checkpointer.put(&plain("soon-put", "", 2, Some(1))).await.unwrap();
+    checkpointer.advance(&plain("soon-advance", "", 2, Some(1)), &[]).await.unwrap();
+    checkpointer.put_writes("soon-writes", "", &writes(1, "task", &[("c", "x")])).await.unwrap();
+    checkpointer.claim("soon-claim").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    for thread_id in threads {
+        let left = checkpointer.get(thread_id, "", Some(&id(1))).await.unwrap();
+        assert!(left.is_some(), "{thread_id}");
+    }
 }
 
 pub(crate) async fn pruned_general_checkpoints_leave_the_others_whole(storage: Storage) {

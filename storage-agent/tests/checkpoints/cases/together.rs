@@ -5,7 +5,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use storage_agent::checkpoints::{CheckpointConfig, CheckpointerBackend, Payload, Retention};
+use storage_agent::checkpoints::{
+    CheckpointConfig, CheckpointerBackend, Epoch, Payload, PruneStrategy, Retention,
+};
 use storage_core::{ErrorKind, ManualClock};
 
 use super::{Storage, WithValue, id, noise, of_thread, plain, removal::growing, writes};
@@ -72,6 +74,26 @@ pub(crate) async fn an_older_epoch_is_fenced_out(storage: Storage) {
     assert_eq!(writer.put(&next).await.unwrap_err().kind(), ErrorKind::Conflict);
 }
 
+pub(crate) async fn of_many_who_claim_a_thread_at_once_one_may_write(storage: Storage) {
+    let checkpointer = CheckpointerBackend::new(storage);
+    let claims = (0..8).map(|_| {
+        let checkpointer = checkpointer.clone();
+        tokio::spawn(async move { checkpointer.claim("rush").await.unwrap() })
+    });
+    let mut epochs = Vec::new();
+    for claim in claims.collect::<Vec<_>>() {
+        epochs.push(claim.await.unwrap());
+    }
+    epochs.sort_by_key(Epoch::number);
+    let newest = epochs.pop().unwrap();
+    for old in epochs {
+        assert!(old.number() < newest.number());
+        let refused = checkpointer.fenced(old).put(&plain("rush", "", 1, None)).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Conflict);
+    }
+    checkpointer.fenced(newest).put(&plain("rush", "", 1, None)).await.unwrap();
+}
+
 pub(crate) async fn a_deleted_thread_lets_no_old_epoch_in_though_the_clock_stands(storage: Storage) {
     let clock = Arc::new(ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1)));
     let config = CheckpointConfig { clock, ..CheckpointConfig::default() };
@@ -131,7 +153,7 @@ pub(crate) async fn pruning_never_takes_a_chunk_that_a_put_counts_on(storage: St
     }
     pruning.abort();
     let _ = pruning.await;
-    checkpointer.prune(&["shared"]).await.unwrap();
+    checkpointer.prune(&["shared"], PruneStrategy::KeepLatest).await.unwrap();
     let last = checkpointer.get("shared", "", None).await.unwrap().unwrap();
     assert_eq!(last.channel_values["messages"].bytes.as_ref().unwrap(), &noise(42, 1_100 * STEPS));
 }
