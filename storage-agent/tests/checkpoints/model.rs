@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use storage_agent::checkpoints::{CheckpointerBackend, ListCheckpoints, Payload, Retention, Version};
+use storage_agent::checkpoints::{
+    CheckpointerBackend, ListCheckpoints, Payload, PruneStrategy, Retention, Version,
+};
 
 use crate::cases::{WithValue, id, noise, plain, writes};
 
@@ -12,10 +14,14 @@ enum Action {
     Put { ns: usize, number: usize, parent: Option<usize>, version: i64, length: usize },
     Write { ns: usize, number: usize, task: usize, channels: Vec<usize>, text: usize },
     Retain { keep: usize },
+    Prune { to_nothing: bool },
+    DeleteRun { run: usize },
     List { ns: Option<usize>, before: Option<usize>, limit: Option<usize> },
 }
 
 const NAMESPACES: [&str; 3] = ["", "a|b", "a:b"];
+/// A checkpoint is of the run that its number leaves when divided by this.
+const RUNS: usize = 5;
 const CHANNELS: [&str; 4] = ["c", "__error__", "__interrupt__", "d:%"];
 
 fn action() -> impl Strategy<Value = Action> {
@@ -27,6 +33,8 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (ns.clone(), number.clone(), 0..2usize, prop::collection::vec(0..CHANNELS.len(), 0..5), 0..9usize)
             .prop_map(|(ns, number, task, channels, text)| Action::Write { ns, number, task, channels, text }),
         1 => (0..4usize).prop_map(|keep| Action::Retain { keep }),
+        1 => prop::bool::weighted(0.2).prop_map(|to_nothing| Action::Prune { to_nothing }),
+        1 => (0..RUNS).prop_map(|run| Action::DeleteRun { run }),
         2 => (prop::option::of(ns), prop::option::of(number), prop::option::of(0..5usize))
             .prop_map(|(ns, before, limit)| Action::List { ns, before, limit }),
     ]
@@ -70,6 +78,21 @@ impl Model {
                 }
             }
         }
+        self.sweep();
+    }
+
+    fn delete_run(&mut self, run: usize) {
+        let of_run: Vec<_> = self.checkpoints.keys().filter(|key| key.1 % RUNS == run).copied().collect();
+        for key in &of_run {
+            self.checkpoints.remove(key);
+            self.writes.remove(key);
+        }
+        if !of_run.is_empty() {
+            self.sweep();
+        }
+    }
+
+    fn sweep(&mut self) {
         let used: BTreeSet<_> =
             self.checkpoints.iter().map(|((ns, _), (_, version))| (*ns, *version)).collect();
         self.values.retain(|key, _| used.contains(key));
@@ -93,6 +116,7 @@ async fn act(checkpointer: &CheckpointerBackend, model: &mut Model, action: &Act
         Action::Put { ns, number, parent, version, length } => {
             let payload = Payload::new("bytes", noise(3, *length));
             let new = plain("t", NAMESPACES[*ns], *number, *parent).with("c", *version, Some(payload));
+            let new = new.metadata(&format!(r#"{{"run_id":"{}"}}"#, number % RUNS));
             checkpointer.put(&new).await.unwrap();
             model.checkpoints.insert((*ns, *number), (*parent, *version));
             model.values.entry((*ns, *version)).or_insert(*length);
@@ -112,6 +136,19 @@ async fn act(checkpointer: &CheckpointerBackend, model: &mut Model, action: &Act
             let dry = checkpointer.retain("t", &policy, true).await.unwrap();
             assert_eq!(checkpointer.retain("t", &policy, false).await.unwrap(), dry);
             model.retain(*keep);
+        }
+        Action::Prune { to_nothing: false } => {
+            checkpointer.prune(&["t"], PruneStrategy::KeepLatest).await.unwrap();
+            model.retain(1);
+        }
+        Action::Prune { to_nothing: true } => {
+            let reports = checkpointer.prune(&["t"], PruneStrategy::Delete).await.unwrap();
+            assert_eq!(reports[0].checkpoints.len(), model.checkpoints.len());
+            *model = Model::default();
+        }
+        Action::DeleteRun { run } => {
+            checkpointer.delete_for_runs(&[&run.to_string()]).await.unwrap();
+            model.delete_run(*run);
         }
         Action::List { ns, before, limit } => {
             let list = ListCheckpoints {
@@ -175,7 +212,7 @@ async fn compare(checkpointer: &CheckpointerBackend, model: &Model) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_random_history_reads_as_the_model_says(actions in prop::collection::vec(action(), 1..40)) {

@@ -4,6 +4,9 @@
 #[path = "../../../../storage-agent/tests/checkpoints/cases/mod.rs"]
 mod cases;
 
+mod counters;
+mod killed;
+
 use crate::agent::open;
 
 /// A module for each store, with a test in it for each case.
