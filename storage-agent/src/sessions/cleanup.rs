@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use storage_core::{ErrorKind, Expected, Partition, PartitionInfo, Record, Result};
 
-use super::{SessionFilter, SessionStore, key, list::decode};
+use super::{SessionFilter, SessionStore, key, list::decode, touch::interval};
 use crate::{
     conversations,
     shared::{CHECKPOINTS, THREADS},
@@ -37,19 +37,24 @@ impl SessionStore {
     ///
     /// A session is in use while it or anything that belongs to it is written to. The session goes first, and only if
     /// nobody has changed it since it was read; then what belongs to it, each only if nobody has written to it since. So a
-    /// session that is used at the same time loses nothing that was written to it. Threads that never had a session of
-    /// their name have a retention of their own.
+    /// session that is used at the same time stays. Its document notes the use of a conversation or a task now and then
+    /// only: one that says nothing for twice that time (two minutes, or a fiftieth of a shorter expiry) is idle, none
+    /// before, however short `max_idle` is.
+    ///
+    /// A conversation or a task without a session counts as one whose session has expired, also where it never had one.
+    /// Threads that never had a session of their name have a retention of their own.
     ///
     /// After an error, what was removed stays removed; the call may be repeated.
     ///
     /// # Errors
     /// `Unsupported` where the storage has no `compare_and_set`; else as [`SessionStore`] says.
     pub async fn cleanup_expired_sessions(&self, max_idle: Duration) -> Result<Cleanup> {
-        self.shared.measured("cleanup_expired_sessions", self.cleanup(self.cutoff(max_idle))).await
+        self.shared.measured("cleanup_expired_sessions", self.cleanup(max_idle)).await
     }
 
-    async fn cleanup(&self, cutoff: SystemTime) -> Result<Cleanup> {
-        let idle = self.records(&SessionFilter::default())?.map(|record| self.remove_idle(record, cutoff));
+    async fn cleanup(&self, max_idle: Duration) -> Result<Cleanup> {
+        let cutoff = self.cutoff(max_idle);
+        let idle = self.records(&SessionFilter::default())?.map(|record| self.remove_idle(record, max_idle));
         let mut removed = sum(idle.buffer_unordered(PARALLEL)).await?;
         if let Some(collections) = self.shared.storage.collections() {
             for kind in [conversations::KIND, tasks::KIND] {
@@ -61,7 +66,7 @@ impl SessionStore {
         Ok(removed)
     }
 
-    async fn remove_idle(&self, record: Result<Record>, cutoff: SystemTime) -> Result<Cleanup> {
+    async fn remove_idle(&self, record: Result<Record>, max_idle: Duration) -> Result<Cleanup> {
         let nothing = Cleanup::default();
         let (record, session) = match record.and_then(|record| Ok((decode(&record)?, record))) {
             Ok((session, record)) => (record, session),
@@ -70,10 +75,12 @@ impl SessionStore {
             Err(error) => return Err(error),
         };
         let id = record.key.strip_prefix(super::PREFIX).unwrap_or_default();
-        if session.updated_at > cutoff {
+        // Whoever writes after this finds a refresh due, so that the swap below misses. Twice, for clocks that differ.
+        if session.updated_at > self.cutoff(max_idle.max(2 * interval(self.ttl))) {
             return Ok(nothing);
         }
-        let Some(belongings) = self.idle_belongings(id, cutoff).await? else { return Ok(nothing) };
+        let belongings = self.idle_belongings(id, self.cutoff(max_idle)).await?;
+        let Some(belongings) = belongings else { return Ok(nothing) };
         let Some(document) = record.value else { return Ok(nothing) };
         let expected = Expected::Value(document);
         if !self.shared.storage.compare_and_set(&record.key, expected, None, None).await? {
