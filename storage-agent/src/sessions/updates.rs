@@ -17,7 +17,8 @@ use super::{Session, SessionUpdate};
 /// How many queues there are. A session always waits in the same one, so that no two groups of a process race for it.
 const QUEUES: usize = 64;
 /// How much travels together, and how much may wait.
-const CONFIG: CombineConfig = CombineConfig { running: 1, items: 1_024, bytes: 1 << 20, queue_bytes: 16 << 20 };
+const CONFIG: CombineConfig =
+    CombineConfig { running: 1, items: 1_024, bytes: 1 << 20, queue_bytes: 16 << 20 };
 /// How often an update begins anew after `update` has used up its own tries. Each of those rounds is 64 races lost to
 /// other processes.
 const ROUNDS: u32 = 8;
