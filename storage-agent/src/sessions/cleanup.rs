@@ -1,6 +1,10 @@
 //! Removing sessions that nobody uses, with what belongs to them.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashSet,
+    future::ready,
+    time::{Duration, SystemTime},
+};
 
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
@@ -9,7 +13,7 @@ use storage_core::{ErrorKind, Expected, Partition, PartitionInfo, Record, Result
 use super::{SessionFilter, SessionStore, key, list::decode, touch::interval};
 use crate::{
     conversations,
-    shared::{CHECKPOINTS, THREADS},
+    shared::{CHECKPOINTS, Shared, THREADS},
     tasks,
 };
 
@@ -53,12 +57,17 @@ impl SessionStore {
     }
 
     async fn cleanup(&self, max_idle: Duration) -> Result<Cleanup> {
-        let cutoff = self.cutoff(max_idle);
-        let idle = self.records(&SessionFilter::default())?.map(|record| self.remove_idle(record, max_idle));
+        let run = Run {
+            shared: &self.shared,
+            idle_since: self.cutoff(max_idle),
+            silent_since: self.cutoff(max_idle.max(2 * interval(self.ttl))),
+            working: self.working(self.cutoff(max_idle)).await?,
+        };
+        let idle = self.records(&SessionFilter::default())?.map(|record| run.remove_idle(record));
         let mut removed = sum(idle.buffer_unordered(PARALLEL)).await?;
         if let Some(collections) = self.shared.storage.collections() {
             for kind in [conversations::KIND, tasks::KIND] {
-                let orphans = collections.partitions(kind, &[]).map(|info| self.remove_orphan(info, cutoff));
+                let orphans = collections.partitions(kind, &[]).map(|info| run.remove_orphan(info));
                 removed = removed.plus(sum(orphans.buffer_unordered(PARALLEL)).await?);
             }
         }
@@ -66,7 +75,28 @@ impl SessionStore {
         Ok(removed)
     }
 
-    async fn remove_idle(&self, record: Result<Record>, max_idle: Duration) -> Result<Cleanup> {
+    /// The sessions with tasks that were written to since: asked for once, because Redis looks at all keys to list some.
+    async fn working(&self, since: SystemTime) -> Result<HashSet<String>> {
+        let Some(collections) = self.shared.storage.collections() else { return Ok(HashSet::new()) };
+        let tasks = collections.partitions(tasks::KIND, &[]);
+        let written = tasks.try_filter(|info| ready(info.updated_at > since));
+        written.map_ok(|info| owner(&info)).try_collect().await
+    }
+}
+
+/// One cleanup.
+struct Run<'a> {
+    shared: &'a Shared,
+    /// What was last written to later is in use.
+    idle_since: SystemTime,
+    /// A session that was last written to later may be in use without saying so.
+    silent_since: SystemTime,
+    /// The sessions with tasks in use.
+    working: HashSet<String>,
+}
+
+impl Run<'_> {
+    async fn remove_idle(&self, record: Result<Record>) -> Result<Cleanup> {
         let nothing = Cleanup::default();
         let (record, session) = match record.and_then(|record| Ok((decode(&record)?, record))) {
             Ok((session, record)) => (record, session),
@@ -76,46 +106,57 @@ impl SessionStore {
         };
         let id = record.key.strip_prefix(super::PREFIX).unwrap_or_default();
         // Whoever writes after this finds a refresh due, so that the swap below misses. Twice, for clocks that differ.
-        if session.updated_at > self.cutoff(max_idle.max(2 * interval(self.ttl))) {
+        if session.updated_at > self.silent_since {
             return Ok(nothing);
         }
-        let belongings = self.idle_belongings(id, self.cutoff(max_idle)).await?;
-        let Some(belongings) = belongings else { return Ok(nothing) };
+        let Some(belongings) = self.idle_belongings(id).await? else { return Ok(nothing) };
         let Some(document) = record.value else { return Ok(nothing) };
         let expected = Expected::Value(document);
         if !self.shared.storage.compare_and_set(&record.key, expected, None, None).await? {
             return Ok(nothing);
         }
+        // Its tasks are orphans now.
         Ok(Cleanup { sessions: 1, ..self.remove(belongings).await? })
     }
 
-    async fn remove_orphan(&self, info: Result<PartitionInfo>, cutoff: SystemTime) -> Result<Cleanup> {
+    async fn remove_orphan(&self, info: Result<PartitionInfo>) -> Result<Cleanup> {
         let info = info?;
-        let id = info.partition.segments().into_iter().next().unwrap_or_default();
-        // A task of no session has an empty segment there, and is nobody's orphan.
-        if info.updated_at > cutoff || id.is_empty() || self.shared.storage.exists(&key(&id)?).await? {
+        let id = owner(&info);
+        // A task of no session has no owner, and is nobody's orphan.
+        if info.updated_at > self.idle_since || id.is_empty() || self.is_there(&id).await? {
             return Ok(Cleanup::default());
         }
-        match self.idle_belongings(&id, cutoff).await? {
-            Some(belongings) => self.remove(belongings).await,
-            None => Ok(Cleanup::default()),
+        let Some(mut belongings) = self.idle_belongings(&id).await? else { return Ok(Cleanup::default()) };
+        if info.partition.kind() == tasks::KIND {
+            belongings.push(info);
+        }
+        self.remove(belongings).await
+    }
+
+    async fn is_there(&self, id: &str) -> Result<bool> {
+        match key(id) {
+            Ok(key) => self.shared.storage.exists(&key).await,
+            // Too long for a session, though not for a task.
+            Err(_) => Ok(false),
         }
     }
 
-    /// The partitions that belong to a session; `None` where one of them is in use.
-    async fn idle_belongings(&self, id: &str, cutoff: SystemTime) -> Result<Option<Vec<PartitionInfo>>> {
+    /// The partitions that belong to a session, its tasks aside; `None` where one of all is in use.
+    async fn idle_belongings(&self, id: &str) -> Result<Option<Vec<PartitionInfo>>> {
         let mut found = Vec::new();
         let Some(collections) = self.shared.storage.collections() else { return Ok(Some(found)) };
+        if self.working.contains(id) {
+            return Ok(None);
+        }
         for kind in [conversations::KIND, THREADS, CHECKPOINTS] {
             // An id that is too long for a partition has none.
             if let Ok(partition) = Partition::new(kind, &[id]) {
                 found.extend(collections.partition(&partition).await?);
             }
         }
-        if Partition::new(tasks::KIND, &[id]).is_ok() {
-            found.extend(collections.partitions(tasks::KIND, &[id]).try_collect::<Vec<_>>().await?);
-        }
-        Ok(found.iter().all(|info| info.updated_at <= cutoff).then_some(found))
+        // One that was emptied a moment ago is about to expire, and no sign of use.
+        found.retain(|info| info.items > 0 || info.expires_at.is_none());
+        Ok(found.iter().all(|info| info.updated_at <= self.idle_since).then_some(found))
     }
 
     async fn remove(&self, belongings: Vec<PartitionInfo>) -> Result<Cleanup> {
@@ -131,6 +172,11 @@ impl SessionStore {
         }
         Ok(removed)
     }
+}
+
+/// The session that a conversation or a task belongs to; empty for none.
+fn owner(info: &PartitionInfo) -> String {
+    info.partition.segments().into_iter().next().unwrap_or_default()
 }
 
 impl Cleanup {

@@ -85,6 +85,9 @@ pub(crate) async fn orphans_of_expired_sessions_go(storage: Backend) {
     sleep(Duration::from_millis(1_200)).await;
     begin(&agent, "lives").await;
     say(&agent, "has no session").await;
+    // Too long for a session, though not for a task.
+    let long = "x".repeat(1_017);
+    agent.tasks().store_task_context(Some(&long), "t", json("{}")).await.unwrap();
     assert!(!storage.exists("session:expires").await.unwrap());
     let removed = agent.cleanup_expired_sessions(Duration::from_millis(900)).await.unwrap();
     assert_eq!(counts(removed), [0, 1, 2, 2], "an orphan that is written to is none");

@@ -295,6 +295,19 @@ pub(crate) async fn a_fork_is_a_copy_of_its_own(storage: Backend) {
     assert!(conversations.get_conversation_info("nothing").await.unwrap().is_none());
 }
 
+pub(crate) async fn a_message_with_as_much_metadata_as_there_may_be_is_copied(storage: Backend) {
+    let conversations = store(storage);
+    let add = async |bytes: usize| {
+        let empty = r#"{"role":"user","metadata":{"large":""}}"#.len();
+        let large = metadata(json!({"large": "x".repeat(bytes - empty)}));
+        conversations.add_conversation_message("s", "user", "hi", large).await
+    };
+    let most = (64 << 10) - 64;
+    assert_eq!(add(most).await.unwrap(), 1);
+    assert_eq!(add(most + 1).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(conversations.fork_conversation("s", "fork").await.unwrap(), 1);
+}
+
 /// Three pages, while the original grows: the copy is one state of it.
 pub(crate) async fn a_long_fork_while_others_write(storage: Backend) {
     let conversations = store(storage);

@@ -56,6 +56,7 @@ on_stores! {
             a_summary_replaces_what_was_read_and_nothing_else
             a_summary_while_others_write_is_one_step
             a_fork_is_a_copy_of_its_own
+            a_message_with_as_much_metadata_as_there_may_be_is_copied
             a_long_fork_while_others_write
             deleted_and_begun_anew
         }
