@@ -13,6 +13,8 @@ use crate::shared::Shared;
 const PROBES: [(&str, &str); 2] = [("durable", "health"), ("ephemeral", "cache")];
 /// A probe whose program dies expires.
 const PROBE_TTL: Duration = Duration::from_secs(60);
+/// What a probe writes.
+const PROBED: i64 = 1;
 /// A store that takes longer for the three steps is degraded.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -115,7 +117,7 @@ impl<'a> Probe<'a> {
     }
 
     async fn write(&self) -> Result<()> {
-        let value = Json::from(1);
+        let value = Json::from(PROBED);
         let put = Operation::put("probe", value.clone(), "", PutMode::Upsert);
         let commit = Commit::new(self.partition.clone()).with(put).expire(Expire::After(PROBE_TTL));
         let collections = self.shared.collections()?;
@@ -129,10 +131,11 @@ impl<'a> Probe<'a> {
             self.shared.storage.get(&self.key),
             collections.items(&self.partition, &["probe"])
         )?;
-        if entry.is_some() && items.iter().all(Option::is_some) {
+        let (found, probed) = (items.into_iter().next().flatten(), Some(Json::from(PROBED)));
+        if entry == probed && found.map(|item| item.attributes) == probed {
             return Ok(());
         }
-        Err(Error::corrupt("what was just written is not there"))
+        Err(Error::corrupt("what was just written is not what is there"))
     }
 
     async fn delete(&self) -> Result<()> {

@@ -49,12 +49,25 @@ pub(crate) fn max_value_bytes(settings: &Settings) -> usize {
 }
 
 /// Connects, works, and closes in any case.
+pub(crate) async fn with_shared<T>(
+    settings: &Settings,
+    work: impl AsyncFnOnce(Arc<dyn StorageBackend>) -> Result<T>,
+) -> Result<T> {
+    let storage = get_storage_backend(settings)?;
+    storage.connect().await?;
+    let answer = work(Arc::clone(&storage)).await;
+    let closed = storage.disconnect().await;
+    let answer = answer?;
+    closed?;
+    Ok(answer)
+}
+
+/// The same for what only borrows the store.
 pub(crate) async fn with_store<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(&dyn StorageBackend) -> Result<T>,
 ) -> Result<T> {
-    let storage = get_storage_backend(settings)?;
-    connected(&*storage, async || work(&*storage).await).await
+    with_shared(settings, async |storage| work(&*storage).await).await
 }
 
 /// The same with an agent's memory on the store.
@@ -62,16 +75,5 @@ pub(crate) async fn with_agent<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(&AgentStorage) -> Result<T>,
 ) -> Result<T> {
-    let storage = get_storage_backend(settings)?;
-    let agent = AgentStorage::new(Arc::clone(&storage))?;
-    connected(&*storage, async || work(&agent).await).await
-}
-
-async fn connected<T>(storage: &dyn StorageBackend, work: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
-    storage.connect().await?;
-    let answer = work().await;
-    let closed = storage.disconnect().await;
-    let answer = answer?;
-    closed?;
-    Ok(answer)
+    with_shared(settings, async |storage| work(&AgentStorage::new(storage)?).await).await
 }

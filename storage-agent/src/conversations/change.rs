@@ -20,7 +20,7 @@ impl ConversationStore {
     /// [`add_conversation_messages`](Self::add_conversation_messages).
     ///
     /// # Errors
-    /// `InvalidInput` where role and metadata pass 64 KiB or the content passes what the storage lets a value have.
+    /// `InvalidInput` where role and metadata pass 64 KiB, less 64 bytes, or the content passes what the storage lets a value have.
     pub async fn add_conversation_message(
         &self,
         session: &str,

@@ -4,9 +4,12 @@ use std::{fmt, time::SystemTime};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use storage_core::{Error, Item, Json, Operation, PutMode, Result, sequence_key};
+use storage_core::{Error, Item, Json, MAX_ATTRIBUTES_BYTES, Operation, PutMode, Result, sequence_key};
 
 use crate::Metadata;
+
+/// What a message leaves free for the time of its copies.
+const TIME_BYTES: usize = 64;
 
 /// What a message says: any text, or any JSON value, such as a list of content blocks.
 #[derive(Clone, PartialEq, Eq, Serialize)]
@@ -74,7 +77,7 @@ impl NewMessage {
         Self { role, content, metadata: Metadata::new(), id: None, created_at: None }
     }
 
-    /// The same with metadata: at most 64 KiB together with the role; large data belongs into the content.
+    /// The same with metadata: at most 64 KiB, less 64 bytes, together with the role; large data belongs into the content.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
@@ -112,6 +115,11 @@ impl NewMessage {
             Content::Json(value) => (true, value.into_text().into_bytes()),
         };
         let attributes = Json::from_serialize(&Attributes { role, metadata, created_at, json })?;
+        if created_at.is_none() && attributes.len() > MAX_ATTRIBUTES_BYTES - TIME_BYTES {
+            let most = MAX_ATTRIBUTES_BYTES - TIME_BYTES;
+            let message = format!("role and metadata may have {most} bytes; these have {}", attributes.len());
+            return Err(Error::invalid_input(message).with_hint("large data belongs into the content"));
+        }
         Ok((attributes, body, id))
     }
 }

@@ -4,6 +4,7 @@ mod cleanup;
 mod list;
 mod session;
 mod touch;
+mod updates;
 
 use std::{
     collections::HashSet,
@@ -13,7 +14,7 @@ use std::{
 
 use futures::{StreamExt, stream};
 use storage_core::{
-    Change, Clock, Error, ErrorKind, Json, Result, StorageBackend, StorageExt, join_key, optional_ttl_millis,
+    Clock, Error, ErrorKind, Json, Result, StorageBackend, StorageExt, join_key, optional_ttl_millis,
 };
 
 use crate::shared::Shared;
@@ -21,6 +22,7 @@ pub use cleanup::Cleanup;
 pub use list::{SessionCursor, SessionFilter, SessionPage};
 pub use session::{ACTIVE, Metadata, NewSession, Session, SessionMetrics, SessionUpdate};
 use touch::Touched;
+use updates::{Update, Updates};
 
 /// How long a session stays after its last use unless set otherwise: 24 hours.
 pub const SESSION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -29,8 +31,6 @@ pub const SESSION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 const PREFIX: &str = "session:";
 /// How many sessions of a batch are created at a time.
 const PARALLEL: usize = 32;
-/// How often an update begins anew after `update` has used up its own tries. Each of those rounds is 64 lost races.
-const ROUNDS: u32 = 8;
 
 /// Sessions, on every store. The helpers of [`AdBuyer`](storage_core::domain::AdBuyer) see the same documents.
 ///
@@ -47,6 +47,7 @@ pub struct SessionStore {
     shared: Shared,
     ttl: Option<Duration>,
     touched: Arc<Touched>,
+    updates: Arc<Updates>,
 }
 
 impl SessionStore {
@@ -57,7 +58,9 @@ impl SessionStore {
     }
 
     pub(crate) fn on(shared: Shared) -> Self {
-        Self { shared, ttl: Some(SESSION_TTL), touched: Arc::default() }
+        let ttl = Some(SESSION_TTL);
+        let updates = Arc::new(Updates::new(&shared.storage, ttl));
+        Self { shared, ttl, touched: Arc::default(), updates }
     }
 
     /// How long a session stays after its last use; `None`: for good.
@@ -67,6 +70,7 @@ impl SessionStore {
     pub fn with_ttl(mut self, ttl: Option<Duration>) -> Result<Self> {
         optional_ttl_millis(ttl)?;
         self.ttl = ttl;
+        self.updates = Arc::new(Updates::new(&self.shared.storage, ttl));
         Ok(self)
     }
 
@@ -143,10 +147,11 @@ impl SessionStore {
     }
 
     /// Changes a session in one atomic step and refreshes its expiry: no update of concurrent callers is lost, and none
-    /// is applied twice. Returns the session as it is now, or `None` where there is none.
+    /// is applied twice. Those of one process share round trips. Returns the session as this update left it, or `None`
+    /// where there is none.
     ///
     /// # Errors
-    /// `Conflict` where hundreds of tries in a row found that others had changed it.
+    /// `Conflict` where hundreds of tries in a row found that other processes had changed it.
     pub async fn update_session(&self, id: &str, update: &SessionUpdate) -> Result<Option<Session>> {
         self.shared.measured("update_session", self.change(id, update)).await
     }
@@ -161,31 +166,8 @@ impl SessionStore {
     }
 
     async fn change(&self, id: &str, update: &SessionUpdate) -> Result<Option<Session>> {
-        let key = key(id)?;
-        let mut rounds = ROUNDS;
-        loop {
-            rounds -= 1;
-            match self.try_change(&key, update).await {
-                // Only the race for the entry is a `Conflict` here; others have won it each time, so all make progress.
-                Err(error) if error.kind() == ErrorKind::Conflict && rounds > 0 => {}
-                ended => return ended,
-            }
-        }
-    }
-
-    async fn try_change(&self, key: &str, update: &SessionUpdate) -> Result<Option<Session>> {
-        let mut changed = None;
-        let step = |found: Option<&Json>| {
-            changed = None;
-            let Some(found) = found else { return Ok(Change::Keep) };
-            let mut session: Session = found.decode()?;
-            session.apply(update, self.shared.now());
-            let document = Json::from_serialize(&session)?;
-            changed = Some(session);
-            Ok(Change::Set(document))
-        };
-        self.shared.storage.update(key, self.ttl, step).await?;
-        Ok(changed)
+        let update = Update { key: key(id)?, update: update.clone(), now: self.shared.now() };
+        self.updates.apply(update).await
     }
 
     /// Notes that something of a session is being written, so that it does not expire meanwhile. Never fails: what is
@@ -195,8 +177,9 @@ impl SessionStore {
         if !self.touched.is_due(id, now, self.ttl) {
             return;
         }
-        if let Err(error) = self.change(id, &SessionUpdate::default()).await {
-            tracing::warn!(%error, "the expiry of a session could not be refreshed");
+        match self.change(id, &SessionUpdate::default()).await {
+            Ok(_) => self.touched.note(id, now),
+            Err(error) => tracing::warn!(%error, "the expiry of a session could not be refreshed"),
         }
     }
 

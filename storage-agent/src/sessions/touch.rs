@@ -11,37 +11,34 @@ const MOST: usize = 10_000;
 /// The longest time between two refreshes of a session in use.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// The time between two refreshes of a session in use.
+pub(super) fn interval(ttl: Option<Duration>) -> Duration {
+    ttl.map_or(LONGEST, |ttl| (ttl / 100).min(LONGEST))
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Touched(Mutex<HashMap<String, SystemTime>>);
 
 impl Touched {
-    /// Whether a session in use needs a refresh; the caller then makes it.
+    /// Whether a session in use needs a refresh: none has been noted lately.
     pub(super) fn is_due(&self, id: &str, now: SystemTime, ttl: Option<Duration>) -> bool {
-        let between = ttl.map_or(LONGEST, |ttl| (ttl / 100).min(LONGEST));
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = all.get(id).copied();
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied();
         // A clock that was set back makes it due, too.
-        let recent = last.and_then(|last| now.duration_since(last).ok()).is_some_and(|since| since < between);
-        if !recent {
-            note(&mut all, id, now);
-        }
-        !recent
+        let since = last.and_then(|last| now.duration_since(last).ok());
+        since.is_none_or(|since| since >= interval(ttl))
     }
 
-    /// Notes that a session was refreshed.
+    /// Notes that a session was refreshed. Not before it was: whoever finds no refresh due relies on it.
     pub(super) fn note(&self, id: &str, now: SystemTime) {
-        note(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), id, now);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MOST {
+            all.retain(|_, last| now.duration_since(*last).is_ok_and(|since| since < LONGEST));
+        }
+        if all.len() >= MOST {
+            all.clear();
+        }
+        all.insert(id.to_owned(), now);
     }
-}
-
-fn note(all: &mut HashMap<String, SystemTime>, id: &str, now: SystemTime) {
-    if all.len() >= MOST {
-        all.retain(|_, last| now.duration_since(*last).is_ok_and(|since| since < LONGEST));
-    }
-    if all.len() >= MOST {
-        all.clear();
-    }
-    all.insert(id.to_owned(), now);
 }
 
 #[cfg(test)]
@@ -56,8 +53,10 @@ mod tests {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let due = |seconds, ttl| touched.is_due("s", at(seconds), ttl);
         let day = Some(Duration::from_secs(86_400));
-        assert_eq!([due(1_000, day), due(1_059, day), due(1_060, day)], [true, false, true]);
-        assert!(due(1_062, Some(Duration::from_secs(200))), "two seconds are a hundredth");
+        assert!(due(1_000, day));
+        touched.note("s", at(1_000));
+        assert_eq!([due(1_000, day), due(1_059, day), due(1_060, day)], [false, false, true]);
+        assert!(due(1_002, Some(Duration::from_secs(200))), "two seconds are a hundredth");
         assert!(due(900, None), "the clock was set back");
         for n in 0..3 * MOST {
             touched.note(&n.to_string(), at(900));

@@ -20,7 +20,9 @@ pub(super) async fn run(
     let read = with_agent(settings, async |agent| {
         let conversations = agent.conversations();
         if conversations.get_conversation_info(session).await?.is_none() {
-            return Err(Failure::not_found(&format!("conversation:{session}")));
+            let hint =
+                "a conversation begins with its first message; `storage sessions list` shows the sessions";
+            return Err(Failure::not_found(&format!("conversation:{session}")).hint(hint));
         }
         Ok(match before {
             Some(before) => conversations.get_messages_before(session, before, limit).await?,

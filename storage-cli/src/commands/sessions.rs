@@ -1,14 +1,17 @@
 //! `storage sessions`.
 
+use std::sync::Arc;
+
 use serde_json::json;
-use storage_agent::{Session, SessionCursor, SessionFilter, SessionPage};
+use storage_agent::{Session, SessionCursor, SessionFilter, SessionPage, SessionStore};
+use storage_core::{Expiry, StorageBackend};
 use storage_factory::Settings;
 
 use crate::{
     args::Sessions,
     failure::{DONE, Failure, Result},
     output::{Output, moment, table, visible, warn},
-    store::with_agent,
+    store::{with_agent, with_shared},
 };
 
 pub(super) async fn run(command: Sessions, settings: &Settings, out: &mut Output) -> Result<u8> {
@@ -22,8 +25,7 @@ pub(super) async fn run(command: Sessions, settings: &Settings, out: &mut Output
             show(&id, found.await?, out)
         }
         Sessions::End { id, status } => {
-            let ended =
-                with_agent(settings, async |agent| Ok(agent.sessions().end_session(&id, &status).await?));
+            let ended = with_shared(settings, async |storage| end(storage, &id, &status).await);
             show(&id, ended.await?, out)
         }
     }
@@ -57,8 +59,25 @@ fn sessions_table(page: &SessionPage) -> String {
     table(&rows)
 }
 
+/// Does not change when the session expires, which its program decides.
+async fn end(storage: Arc<dyn StorageBackend>, id: &str, status: &str) -> Result<Option<Session>> {
+    let ttl = match storage.ttl(&key(id)).await? {
+        Some(Expiry::After(left)) => Some(left),
+        Some(Expiry::Never) => None,
+        None => return Ok(None),
+    };
+    Ok(SessionStore::new(storage).with_ttl(ttl)?.end_session(id, status).await?)
+}
+
+fn key(id: &str) -> String {
+    format!("session:{id}")
+}
+
 fn show(id: &str, session: Option<Session>, out: &mut Output) -> Result<u8> {
-    let session = session.ok_or_else(|| Failure::not_found(&format!("session:{id}")))?;
+    let session = session.ok_or_else(|| {
+        Failure::not_found(&key(id))
+            .hint("`storage sessions list` shows which there are; others have expired")
+    })?;
     let rows = [
         ("session", visible(&session.session_id)),
         ("user", visible(&session.user_id)),

@@ -2,7 +2,10 @@
 
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
-use storage_agent::checkpoints::{CheckpointHeader, ListCheckpoints, PruneReport, Retention, ThreadInfo};
+use storage_agent::{
+    AgentStorage,
+    checkpoints::{CheckpointHeader, ListCheckpoints, PruneReport, Retention, ThreadInfo},
+};
 use storage_factory::Settings;
 
 use crate::{
@@ -50,8 +53,7 @@ fn thread_document(thread: &ThreadInfo) -> Value {
 async fn show(thread: &str, limit: usize, settings: &Settings, out: &mut Output) -> Result<u8> {
     let read = with_agent(settings, async |agent| {
         let checkpointer = agent.checkpointer();
-        let info = checkpointer.thread(thread).await?;
-        let info = info.ok_or_else(|| Failure::not_found(&format!("thread:{thread}")))?;
+        let info = found(agent, thread).await?;
         let (thread_id, limit) = (Some(thread.to_owned()), Some(limit));
         let latest =
             checkpointer.list(&ListCheckpoints { thread_id, limit, ..ListCheckpoints::default() }).await?;
@@ -65,6 +67,13 @@ async fn show(thread: &str, limit: usize, settings: &Settings, out: &mut Output)
     let text = format!("{}\n\n{}", info_table(&info), checkpoints_table(&latest));
     out.answer(&document, text)?;
     Ok(DONE)
+}
+
+async fn found(agent: &AgentStorage, thread: &str) -> Result<ThreadInfo> {
+    let info = agent.checkpointer().thread(thread).await?;
+    info.ok_or_else(|| {
+        Failure::not_found(&format!("thread:{thread}")).hint("`storage threads list` shows which there are")
+    })
 }
 
 fn checkpoint_document(header: &CheckpointHeader) -> Value {
@@ -106,6 +115,10 @@ async fn prune(
     out: &mut Output,
 ) -> Result<u8> {
     let pruned = with_agent(settings, async |agent| {
+        // A name that is misspelt prunes nothing of the others.
+        for thread in threads {
+            found(agent, thread).await?;
+        }
         let mut pruned = Vec::with_capacity(threads.len());
         for thread in threads {
             pruned.push((thread, agent.checkpointer().retain(thread, &policy, dry_run).await?));

@@ -71,8 +71,26 @@ fn a_session_is_shown_and_ended() {
     assert!(place.done(&["get", "session:s-0"]).contains("\"status\":\"failed\""));
     for command in ["show", "end"] {
         let done = place.run(&["sessions", command, "nobody"]);
-        assert_eq!((done.code, done.err.as_str()), (1, "error: not found: `session:nobody`\n"));
+        let told = "error: not found: `session:nobody`\nhint: `storage sessions list` shows ";
+        assert!(done.code == 1 && done.err.starts_with(told), "{}", done.err);
+        let error = place.run(&["sessions", command, "nobody", "--json"]).error();
+        assert_eq!(error["kind"], json!("not_found"));
     }
+}
+
+#[test]
+fn ending_a_session_does_not_change_when_it_expires() {
+    let place = Place::new();
+    seed_sessions(&place, 2);
+    let document = place.done(&["get", "session:s-0"]);
+    place.done(&["set", "session:s-0", &document]);
+    place.done(&["set", "session:s-1", &document.replace("s-0", "s-1"), "--ttl", "90m"]);
+    for id in ["s-0", "s-1"] {
+        place.done(&["sessions", "end", id]);
+    }
+    assert_eq!(place.run(&["ttl", "session:s-0", "--json"]).json()["expires_in"], Value::Null);
+    let left = place.run(&["ttl", "session:s-1", "--json"]).json()["expires_in"].as_f64().unwrap();
+    assert!((5_000.0..=5_400.0).contains(&left), "{left}");
 }
 
 #[test]
@@ -101,7 +119,7 @@ fn the_history_is_the_latest_messages_in_their_order() {
     assert_eq!((messages.len(), &page["more"]), (11, &json!(false)));
     assert_eq!(messages[0]["content"], json!("message 1\nwith a second line"));
     let done = place.run(&["history", "nobody"]);
-    assert_eq!((done.code, done.err.as_str()), (1, "error: not found: `conversation:nobody`\n"));
+    assert!(done.code == 1 && done.err.starts_with("error: not found: `conversation:nobody`\nhint: "));
     assert_eq!(place.run(&["history", "s", "--limit", "0"]).code, 2);
 }
 
@@ -149,8 +167,13 @@ fn threads_are_listed_shown_and_pruned() {
     assert!(pruned.starts_with("t:1: removed 15 checkpoints, "), "{pruned}");
     assert_eq!(place.run(&["threads", "show", "t:1", "--json"]).json()["checkpoints"], json!(5));
 
-    let done = place.run(&["threads", "show", "nothing"]);
-    assert_eq!((done.code, done.err.as_str()), (1, "error: not found: `thread:nothing`\n"));
+    for wrong in [&["threads", "show", "nothing"][..], &["threads", "prune", "t:1", "nothing", "--keep", "1"]]
+    {
+        let done = place.run(wrong);
+        let told = "error: not found: `thread:nothing`\nhint: `storage threads list` ";
+        assert!(done.code == 1 && done.err.starts_with(told), "{}", done.err);
+    }
+    assert_eq!(place.run(&["threads", "show", "t:1", "--json"]).json()["checkpoints"], json!(5));
     for wrong in [&["threads", "prune", "t"][..], &["threads", "prune", "--keep", "1"], &["threads"]] {
         assert_eq!(place.run(wrong).code, 2, "{wrong:?}");
     }

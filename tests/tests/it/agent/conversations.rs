@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use storage_agent::{
-    AgentStorage, Content, ConversationLimits, ConversationPage, ConversationStore, Metadata, NewMessage,
+    AgentStorage, Content, ConversationLimits, ConversationPage, ConversationStore, Message, Metadata,
+    NewMessage,
 };
 use storage_core::ErrorKind;
 use tokio::{task::JoinSet, time::sleep};
@@ -228,6 +229,53 @@ pub(crate) async fn a_summary_replaces_what_was_read_and_nothing_else(storage: B
     assert_eq!((texts(&now), sequences(&now)), (vec!["all", "message 12"], vec![11, 12]));
 }
 
+/// Summaries replace what was read while others write: whoever looks sees the numbers that a summary stands for or the
+/// summary, never both and never neither.
+pub(crate) async fn a_summary_while_others_write_is_one_step(storage: Backend) {
+    let conversations = store(storage);
+    say(&conversations, "s", 1, 20).await;
+    let mut writers = JoinSet::new();
+    for _ in 0..8 {
+        let conversations = conversations.clone();
+        writers.spawn(async move {
+            for _ in 0..50 {
+                let said = conversations.add_conversation_message("s", "user", "1", Metadata::new()).await;
+                said.unwrap();
+            }
+        });
+    }
+    let summarizing = async {
+        while !writers.is_empty() {
+            while writers.try_join_next().is_some() {}
+            let read = conversations.get_messages_after("s", 0, 10).await.unwrap();
+            let stands_for = read.iter().map(worth).sum::<u64>().to_string();
+            let summary = NewMessage::new("system", stands_for);
+            conversations.replace_with_summary("s", &read[0], &read[read.len() - 1], summary).await.unwrap();
+        }
+    };
+    let watched = conversations.clone();
+    let watching = tokio::spawn(async move {
+        loop {
+            let seen = watched.get_conversation_history("s", 1_000).await.unwrap();
+            let last = seen.last().unwrap().sequence;
+            assert_eq!(seen.iter().map(worth).sum::<u64>(), last, "each message counts once");
+            assert!(seen.is_sorted_by_key(|message| message.sequence));
+            if last == 420 {
+                break;
+            }
+        }
+    });
+    summarizing.await;
+    watching.await.unwrap();
+    let all = conversations.get_conversation_history("s", 1_000).await.unwrap();
+    assert_eq!((all[0].role.as_str(), all.iter().map(worth).sum::<u64>()), ("system", 420));
+}
+
+/// How many messages a message stands for: a summary says it, another for itself.
+fn worth(message: &Message) -> u64 {
+    if message.role == "system" { message.content.as_text().unwrap().parse().unwrap() } else { 1 }
+}
+
 pub(crate) async fn a_fork_is_a_copy_of_its_own(storage: Backend) {
     let limits = ConversationLimits { max_messages: Some(10), ..ConversationLimits::default() };
     let conversations = store(storage).with_limits(limits);
@@ -245,6 +293,19 @@ pub(crate) async fn a_fork_is_a_copy_of_its_own(storage: Backend) {
     assert_eq!(conversations.get_conversation_history("fork", 50).await.unwrap().len(), 10);
     assert_eq!(conversations.fork_conversation("nobody", "nothing").await.unwrap(), 0);
     assert!(conversations.get_conversation_info("nothing").await.unwrap().is_none());
+}
+
+pub(crate) async fn a_message_with_as_much_metadata_as_there_may_be_is_copied(storage: Backend) {
+    let conversations = store(storage);
+    let add = async |bytes: usize| {
+        let empty = r#"{"role":"user","metadata":{"large":""}}"#.len();
+        let large = metadata(json!({"large": "x".repeat(bytes - empty)}));
+        conversations.add_conversation_message("s", "user", "hi", large).await
+    };
+    let most = (64 << 10) - 64;
+    assert_eq!(add(most).await.unwrap(), 1);
+    assert_eq!(add(most + 1).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(conversations.fork_conversation("s", "fork").await.unwrap(), 1);
 }
 
 /// Three pages, while the original grows: the copy is one state of it.

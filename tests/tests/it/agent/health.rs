@@ -5,6 +5,7 @@ use storage_agent::{
     checkpoints::{CheckpointKey, NewCheckpoint, Payload},
 };
 use storage_core::HealthStatus;
+use tokio::task::JoinSet;
 
 use crate::stores::{Backend, json};
 
@@ -59,6 +60,34 @@ pub(crate) async fn totals_are_those_of_the_store(storage: Backend) {
     assert_eq!((totals.conversations, totals.messages, totals.tasks), (3, 3, 1));
     assert_eq!((totals.threads, totals.checkpoints), (2, 4));
     assert!((3_000..6_000).contains(&totals.bytes), "{}", totals.bytes);
+}
+
+pub(crate) async fn totals_are_exact_after_concurrent_work_and_a_restart(storage: Backend) {
+    let agent = AgentStorage::new(storage.clone()).unwrap();
+    let workers: JoinSet<()> = (0..16).map(|worker| work(agent.clone(), worker)).collect();
+    workers.join_all().await;
+    agent.close().await.unwrap();
+    drop(agent);
+    let agent = AgentStorage::new(storage).unwrap();
+    agent.initialize().await.unwrap();
+    let totals = agent.get_metrics().await.unwrap().totals;
+    assert_eq!((totals.sessions, totals.active_sessions), (80, 64));
+    assert_eq!((totals.conversations, totals.messages, totals.tasks), (81, 320, 16));
+    assert_eq!((totals.threads, totals.checkpoints), (1, 16));
+}
+
+/// Five sessions with two messages each, of which one ends; ten messages and a checkpoint among those of others.
+async fn work(agent: AgentStorage, worker: usize) {
+    for n in 0..5 {
+        let id = format!("{worker}-{n}");
+        agent.sessions().create_session(&id, "ada", Metadata::new()).await.unwrap();
+        for to in [&id, &id, "all", "all"] {
+            agent.conversations().add_conversation_message(to, "user", "hi", Metadata::new()).await.unwrap();
+        }
+    }
+    agent.sessions().end_session(&format!("{worker}-0"), "completed").await.unwrap();
+    agent.tasks().store_task_context(None, &worker.to_string(), json("{}")).await.unwrap();
+    agent.checkpoints().store_checkpoint("t", &worker.to_string(), json("{}"), json("{}")).await.unwrap();
 }
 
 pub(crate) async fn operations_are_counted(storage: Backend) {

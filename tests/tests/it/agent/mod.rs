@@ -4,6 +4,8 @@ mod cleanup;
 mod conversations;
 mod health;
 pub(crate) mod open;
+mod outages;
+mod processes;
 mod sessions;
 mod tasks;
 
@@ -35,6 +37,7 @@ on_stores! {
         sessions {
             created_once_and_read_back
             no_update_of_64_tasks_is_lost
+            one_update_that_no_store_can_keep_fails_alone
             an_update_keeps_what_it_does_not_name
             listed_by_user_status_and_idle_time_page_by_page
             a_batch_has_a_result_for_each
@@ -51,7 +54,9 @@ on_stores! {
             a_batch_is_all_or_nothing
             bytes_and_age_are_bounded
             a_summary_replaces_what_was_read_and_nothing_else
+            a_summary_while_others_write_is_one_step
             a_fork_is_a_copy_of_its_own
+            a_message_with_as_much_metadata_as_there_may_be_is_copied
             a_long_fork_while_others_write
             deleted_and_begun_anew
         }
@@ -64,10 +69,12 @@ on_stores! {
             idle_sessions_go_with_what_belongs_to_them
             orphans_of_expired_sessions_go
             a_session_in_use_is_never_removed
+            a_message_written_at_the_same_time_stays_or_is_counted
         }
         health {
             every_store_is_probed_and_nothing_is_left
             totals_are_those_of_the_store
+            totals_are_exact_after_concurrent_work_and_a_restart
             operations_are_counted
         }
     }

@@ -64,6 +64,30 @@ pub(crate) async fn no_update_of_64_tasks_is_lost(storage: Backend) {
     assert!(session.updated_at > session.created_at);
 }
 
+pub(crate) async fn one_update_that_no_store_can_keep_fails_alone(storage: Backend) {
+    let sessions = SessionStore::new(storage);
+    sessions.create_session("s", "ada", Metadata::new()).await.unwrap();
+    let mut tasks = JoinSet::new();
+    for task in 0..64 {
+        let sessions = sessions.clone();
+        tasks.spawn(async move {
+            let text = if task % 16 == 0 { "a NUL: \0" } else { "fine" };
+            let metadata = metadata(json!({(format!("task-{task}")): text}));
+            let update = SessionUpdate { metadata, increment_requests: 1, ..SessionUpdate::default() };
+            let updated = sessions.update_session("s", &update).await;
+            assert_eq!(
+                updated.err().map(|error| error.kind()),
+                (task % 16 == 0).then_some(ErrorKind::InvalidInput)
+            );
+            let nobody = sessions.update_session("nobody", &update).await;
+            assert!(nobody.unwrap().is_none());
+        });
+    }
+    tasks.join_all().await;
+    let session = sessions.get_session("s").await.unwrap().unwrap();
+    assert_eq!((session.metrics.request_count, session.metadata.len()), (60, 60));
+}
+
 pub(crate) async fn an_update_keeps_what_it_does_not_name(storage: Backend) {
     let sessions = SessionStore::new(storage.clone());
     let document = json!({
@@ -158,7 +182,8 @@ pub(crate) async fn the_helpers_see_them(storage: Backend) {
 }
 
 pub(crate) async fn a_document_of_another_shape_is_corrupt_and_stays(storage: Backend) {
-    let sessions = SessionStore::new(storage.clone());
+    // The use of a session is noted each hundredth of its expiry.
+    let sessions = SessionStore::new(storage.clone()).with_ttl(Some(Duration::from_secs(10))).unwrap();
     sessions.create_session("a", "ada", Metadata::new()).await.unwrap();
     storage.set("session:b", raw(r#"{"id": "b", "messages": []}"#), None).await.unwrap();
     let error = sessions.get_session("b").await.unwrap_err();
@@ -168,6 +193,7 @@ pub(crate) async fn a_document_of_another_shape_is_corrupt_and_stays(storage: Ba
     let page = sessions.list_sessions(&SessionFilter::default()).await.unwrap();
     let keys: BTreeSet<_> = page.corrupt.iter().filter_map(storage_core::Error::key).collect();
     assert_eq!((page.sessions.len(), keys), (1, BTreeSet::from(["session:b"])));
+    sleep(Duration::from_millis(300)).await;
     sessions.cleanup_expired_sessions(Duration::ZERO).await.unwrap();
     assert!(storage.exists("session:b").await.unwrap() && !storage.exists("session:a").await.unwrap());
 }
