@@ -170,8 +170,13 @@ impl Kind for Sets {
         deadline: Instant,
         writes: &[&Write],
     ) -> Result<Vec<Outcome<()>>, Failure> {
-        let columns = Columns::of(writes);
-        pool.rows(deadline, Query::Set, &columns.params()).await?;
+        if let [write] = writes {
+            let value = Jsonb(&write.value);
+            pool.rows(deadline, Query::SetOne, &[&write.key, &value, &write.ttl]).await?;
+        } else {
+            let columns = Columns::of(writes);
+            pool.rows(deadline, Query::Set, &columns.params()).await?;
+        }
         Ok(writes.iter().map(|_| Ok(())).collect())
     }
 

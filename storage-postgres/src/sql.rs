@@ -16,6 +16,8 @@ pub(crate) enum Query {
     Get,
     Exists,
     Set,
+    /// One of them, without the arrays: a lone caller would pay a tenth more for them.
+    SetOne,
     Delete,
     /// Replaces or deletes values, where they are the expected ones.
     Swap,
@@ -44,6 +46,7 @@ impl Query {
     pub(crate) fn is_write(self) -> bool {
         match self {
             Self::Set
+            | Self::SetOne
             | Self::Delete
             | Self::Swap
             | Self::Create
@@ -60,6 +63,7 @@ impl Query {
         match self {
             Self::Get | Self::Exists | Self::Delete | Self::Purge => &[Type::TEXT_ARRAY],
             Self::Set | Self::Create => &[Type::TEXT_ARRAY, Type::JSONB_ARRAY, Type::INT8_ARRAY],
+            Self::SetOne => &[Type::TEXT, Type::JSONB, Type::INT8],
             Self::Swap => &[Type::TEXT_ARRAY, Type::JSONB_ARRAY, Type::JSONB_ARRAY, Type::INT8_ARRAY],
             Self::Increment => &[Type::TEXT, Type::INT8, Type::INT8],
             Self::Ttl | Self::Persist | Self::Stats => &[Type::TEXT],
@@ -82,6 +86,7 @@ impl Query {
                 format!("SELECT key FROM {table} e WHERE key = ANY($1) AND {live}", live = live())
             }
             Self::Set => upsert(table),
+            Self::SetOne => upsert_one(table),
             Self::Delete => delete(table),
             Self::Swap => swap(table),
             Self::Create => {
@@ -131,6 +136,14 @@ fn upsert(table: &str) -> String {
          SELECT key, value, {expiry} FROM unnest($1, $2, $3) AS new (key, value, ttl) \
          ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at",
         expiry = expiry("ttl")
+    )
+}
+
+fn upsert_one(table: &str) -> String {
+    format!(
+        "INSERT INTO {table} (key, value, expires_at) VALUES ($1, $2, {expiry}) \
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at",
+        expiry = expiry("$3")
     )
 }
 
