@@ -99,7 +99,7 @@ pub(crate) fn connect_error(error: &tokio_postgres::Error) -> Error {
             .with_hint("check sslmode, sslrootcert and the host's name");
     }
     if let Some(cause) = causes().find_map(<dyn StdError>::downcast_ref::<std::io::Error>) {
-        return Error::new(ErrorKind::Unavailable, format!("the server cannot be reached: {}", cause.kind()));
+        return Error::new(ErrorKind::Unavailable, format!("the server cannot be reached: {cause}"));
     }
     // The rest is told apart by the driver's own words alone; they hold no value.
     match error.to_string().as_str() {

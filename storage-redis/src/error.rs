@@ -106,7 +106,7 @@ pub(crate) fn unreachable(error: &io::Error) -> Error {
                 .with_hint("name its certificate authority and the host that it was made for")
         }
         Some(_) => Error::new(ErrorKind::Unavailable, "the TLS handshake with the server failed"),
-        None => Error::new(ErrorKind::Unavailable, format!("the server cannot be reached: {}", error.kind())),
+        None => Error::new(ErrorKind::Unavailable, format!("the server cannot be reached: {error}")),
     }
 }
 

@@ -35,6 +35,22 @@ fn malformed_urls_and_pools_are_config_errors_without_passwords() {
     }
 }
 
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unavailable_in_words_that_say_why_and_without_the_password() {
+    for (variable, url, why) in [
+        ("DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:1/d", "refused"),
+        ("DATABASE_URL", "postgresql://u:hunter2@no-such-host.invalid/d", "lookup"),
+        ("REDIS_URL", "redis://u:hunter2@127.0.0.1:1", "refused"),
+        ("REDIS_URL", "redis://u:hunter2@no-such-host.invalid", "lookup"),
+    ] {
+        let storage = get_storage_backend(&settings(&[(variable, url)])).unwrap();
+        let error = storage.connect().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_type_is_built_by_its_url() {
     let folder = tempfile::tempdir().unwrap();
