@@ -89,9 +89,8 @@ impl AgentStorage {
         let tasks = TaskContextStore::on(shared.clone(), sessions.clone())
             .with_versions(config.task_versions)?
             .with_ttl(config.task_ttl)?;
-        let checkpoints =
-            CheckpointStore::with_config(Arc::clone(&shared.storage), config.checkpoints.clone());
-        let checkpointer = CheckpointerBackend::with_config(Arc::clone(&shared.storage), config.checkpoints);
+        let checkpointer = CheckpointerBackend::on(shared.clone(), config.checkpoints);
+        let checkpoints = CheckpointStore::beside(&checkpointer);
         Ok(Self { shared, sessions, conversations, tasks, checkpoints, checkpointer })
     }
 

@@ -17,10 +17,11 @@ use storage_core::{
 };
 
 use super::{
-    CheckpointConfig, MAX_METADATA_BYTES,
+    CheckpointConfig, CheckpointerBackend, MAX_METADATA_BYTES,
     blobs::{Staged, load, null},
     chunks::{join_hashes, split_hashes},
     commit::{Failed, commit_all, retried, unless_moved},
+    cuts::Cuts,
     layout::{self, corrupt},
     prepare::off_thread,
     read::{TRIES, all},
@@ -56,6 +57,7 @@ const HINT: &str = "h:";
 pub struct CheckpointStore {
     shared: Shared,
     config: CheckpointConfig,
+    cuts: Arc<Cuts>,
 }
 
 /// A checkpoint of a [`CheckpointStore`].
@@ -88,7 +90,13 @@ impl CheckpointStore {
     /// The same with settings.
     #[must_use]
     pub fn with_config(storage: Arc<dyn StorageBackend>, config: CheckpointConfig) -> Self {
-        Self { shared: Shared::new(storage), config }
+        Self::beside(&CheckpointerBackend::with_config(storage, config))
+    }
+
+    /// A store that shares the storage, the settings and the memory of a checkpointer.
+    pub(crate) fn beside(checkpointer: &CheckpointerBackend) -> Self {
+        let CheckpointerBackend { shared, config, cuts, .. } = checkpointer.clone();
+        Self { shared, config, cuts }
     }
 
     /// Stores a checkpoint, which becomes the thread's latest; an earlier one of the same id is replaced.
@@ -109,7 +117,10 @@ impl CheckpointStore {
         let partition = Partition::new(CHECKPOINTS, &[thread_id])?;
         let attributes = Json::from_serialize(&Attributes { id: id.to_owned(), metadata })?;
         let bytes = data.into_text().into_bytes();
-        let prepared = off_thread(bytes.len(), move || Prepared::bytes(&bytes)).await?;
+        let work = self.cuts.work(&partition, HINT.to_owned(), &bytes);
+        let (cuts, thread) = (Arc::clone(&self.cuts), partition.clone());
+        let cut = move || Prepared::bytes(&bytes, |bytes| cuts.cut(&thread, HINT.to_owned(), bytes));
+        let prepared = off_thread(work, cut).await?;
         let store = self.store()?;
         let (partition, attributes, prepared) = (&partition, &attributes, &prepared);
         retried(|tries| async move {
