@@ -105,7 +105,7 @@ impl CheckpointerBackend {
     /// `InvalidInput` for an empty id, metadata that is no object or too large, an infinite version, and ids too long
     /// for a key; `Conflict` for an outdated epoch; else as the store.
     pub async fn put(&self, new: &NewCheckpoint) -> Result<()> {
-        self.write(new, &[], false).await
+        self.shared.measured("checkpointer.put", self.write(new, &[], false)).await
     }
 
     /// Stores a checkpoint and writes in one step, if the checkpoint's parent is the latest of its namespace (or it has
@@ -115,10 +115,7 @@ impl CheckpointerBackend {
     /// `Conflict` where another checkpoint is the latest; `InvalidInput` also for an id that is not greater than the
     /// parent's; else as [`put`](Self::put). After `OutcomeUnknown`, read the latest before trying again.
     pub async fn advance(&self, new: &NewCheckpoint, writes: &[TaskWrites]) -> Result<()> {
-        if new.parent_id.as_ref().is_some_and(|parent| *parent >= new.key.checkpoint_id) {
-            return Err(Error::invalid_input("the id of a checkpoint is greater than its parent's"));
-        }
-        self.write(new, writes, true).await
+        self.shared.measured("checkpointer.advance", self.write(new, writes, true)).await
     }
 
     /// Stores what a task wrote, before or after its checkpoint. Of regular writes with the same task and index the first
@@ -127,6 +124,11 @@ impl CheckpointerBackend {
     /// # Errors
     /// As [`put`](Self::put).
     pub async fn put_writes(&self, thread_id: &str, checkpoint_ns: &str, writes: &TaskWrites) -> Result<()> {
+        let work = self.write_tasks(thread_id, checkpoint_ns, writes);
+        self.shared.measured("checkpointer.put_writes", work).await
+    }
+
+    async fn write_tasks(&self, thread_id: &str, checkpoint_ns: &str, writes: &TaskWrites) -> Result<()> {
         let place = Place::new(thread_id, checkpoint_ns)?;
         let parts = Parts::of(&place, None, std::slice::from_ref(writes), &self.cuts).await?;
         let (store, epoch) = (self.store()?, self.epoch_of(thread_id));
@@ -162,6 +164,10 @@ impl CheckpointerBackend {
     /// # Errors
     /// `Conflict` when others claim it all the time; else as the store.
     pub async fn claim(&self, thread_id: &str) -> Result<Epoch> {
+        self.shared.measured("checkpointer.claim", self.claimed(thread_id)).await
+    }
+
+    async fn claimed(&self, thread_id: &str) -> Result<Epoch> {
         let partition = layout::thread(thread_id)?;
         let store = self.store()?;
         retried(|_| async {
@@ -201,6 +207,9 @@ impl CheckpointerBackend {
 
     async fn write(&self, new: &NewCheckpoint, writes: &[TaskWrites], advance: bool) -> Result<()> {
         new.check()?;
+        if advance && new.parent_id.as_ref().is_some_and(|parent| *parent >= new.key.checkpoint_id) {
+            return Err(Error::invalid_input("the id of a checkpoint is greater than its parent's"));
+        }
         let place = Place::new(&new.key.thread_id, &new.key.checkpoint_ns)?;
         let parts = Parts::of(&place, Some(new), writes, &self.cuts).await?;
         let store = self.store()?;

@@ -91,3 +91,40 @@ impl fmt::Debug for Cuts {
         write!(f, "Cuts({} payloads, {} of {} bytes)", kept.cuts.len(), kept.weight, self.most)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(byte: u8) -> Bytes {
+        vec![byte; 100_000].into()
+    }
+
+    #[test]
+    fn what_was_used_least_recently_goes_first_and_the_bytes_are_bounded() {
+        let partition = Partition::new("thread", &["t"]).unwrap();
+        let cut =
+            |cuts: &Cuts, channel: &str, byte| cuts.cut(&partition, channel.to_owned(), &payload(byte)).fresh;
+        let cuts = Cuts::new(250_000);
+        for (byte, channel) in [(1, "a"), (2, "b"), (1, "a"), (3, "c")] {
+            cut(&cuts, channel, byte);
+            assert!(cuts.lock().weight <= 250_000);
+        }
+        let known = |channel: &str, byte| cuts.work(&partition, channel.to_owned(), &payload(byte)) < 50_000;
+        assert_eq!((known("a", 1), known("b", 2), cuts.lock().cuts.len()), (true, false, 2));
+        cuts.cut(&partition, "a".to_owned(), &vec![1; 300_000].into());
+        assert_eq!(cuts.lock().cuts.len(), 1, "too large, and what it follows is out of date");
+        let weight: usize =
+            cuts.lock().cuts.iter().map(|(key, cut)| key.0.len() + key.1.len() + cut.weight()).sum();
+        assert_eq!(cuts.lock().weight, weight);
+    }
+
+    #[test]
+    fn without_room_every_payload_is_cut_anew() {
+        let partition = Partition::new("thread", &["t"]).unwrap();
+        let cuts = Cuts::new(0);
+        for _ in 0..2 {
+            assert_eq!(cuts.cut(&partition, "a".to_owned(), &payload(1)).fresh, 100_000);
+        }
+    }
+}

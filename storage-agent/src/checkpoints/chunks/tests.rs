@@ -85,7 +85,7 @@ fn place(cut: &Cut, at: usize) -> usize {
     match at {
         0 => 0,
         usize::MAX => all,
-        _ if at % 2 == 0 || chunks.is_empty() => at % (all + 1),
+        _ if at.is_multiple_of(2) || chunks.is_empty() => at % (all + 1),
         _ => (chunks[at / 8 % chunks.len()].span.end + at / 2 % 4).saturating_sub(1).min(all),
     }
 }
