@@ -45,7 +45,7 @@ impl Default for AgentConfig {
     }
 }
 
-/// All of an agent's memory on one storage. Nothing is kept in the process: a store that fails is an error.
+/// All of an agent's memory on one storage. Nothing is in the process alone: a store that fails is an error.
 #[derive(Debug, Clone)]
 pub struct AgentStorage {
     shared: Shared,
@@ -62,7 +62,7 @@ pub struct AgentStorage {
 pub struct AgentMetrics {
     /// What is in the storage, whoever wrote it.
     pub totals: Totals,
-    /// What the sessions, conversations and task contexts of this [`AgentStorage`] did since it was made.
+    /// What this [`AgentStorage`] did since it was made.
     pub operations: Vec<OperationMetrics>,
 }
 
@@ -89,9 +89,8 @@ impl AgentStorage {
         let tasks = TaskContextStore::on(shared.clone(), sessions.clone())
             .with_versions(config.task_versions)?
             .with_ttl(config.task_ttl)?;
-        let checkpoints =
-            CheckpointStore::with_config(Arc::clone(&shared.storage), config.checkpoints.clone());
-        let checkpointer = CheckpointerBackend::with_config(Arc::clone(&shared.storage), config.checkpoints);
+        let checkpointer = CheckpointerBackend::on(shared.clone(), config.checkpoints);
+        let checkpoints = CheckpointStore::beside(&checkpointer);
         Ok(Self { shared, sessions, conversations, tasks, checkpoints, checkpointer })
     }
 

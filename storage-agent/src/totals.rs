@@ -93,7 +93,7 @@ impl Counter<'_> {
         let checkpoints = match info.partition.kind() {
             THREADS => {
                 let id = info.partition.segments().into_iter().next().unwrap_or_default();
-                self.checkpointer.thread(&id).await?.map_or(0, |thread| thread.checkpoints)
+                self.checkpointer.info(&id).await?.map_or(0, |thread| thread.checkpoints)
             }
             CHECKPOINTS => self.plain_checkpoints(&info.partition).await?,
             _ => 0,

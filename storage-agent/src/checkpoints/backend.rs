@@ -14,6 +14,7 @@ use storage_core::{
 use super::{
     blobs::{Staged, null},
     commit::{Failed, commit_all, retried},
+    cuts::Cuts,
     layout::{self, Head, Place},
     prepare::{Parts, off_thread},
     record::Packer,
@@ -29,13 +30,17 @@ pub struct CheckpointConfig {
     pub ttl: Option<Duration>,
     /// The zstd level for what is written; `None` stores it as it is. Whatever the setting, both kinds are read.
     pub zstd_level: Option<i32>,
+    /// How many bytes of channels' last values stay in memory, so that only what changed of a large value is cut anew;
+    /// 0 for none. What was used least recently goes first. It counts a value's own bytes: where they are a part of a
+    /// larger buffer, all of that stays.
+    pub cache_bytes: usize,
     /// Where ages and epochs take the time from.
     pub clock: Arc<dyn Clock>,
 }
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { ttl: None, zstd_level: Some(3), clock: Arc::new(SystemClock) }
+        Self { ttl: None, zstd_level: Some(3), cache_bytes: 64 * 1024 * 1024, clock: Arc::new(SystemClock) }
     }
 }
 
@@ -63,8 +68,9 @@ impl Epoch {
 /// LangGraph's checkpointer on any store: see the [module](super).
 #[derive(Debug, Clone)]
 pub struct CheckpointerBackend {
-    shared: Shared,
+    pub(super) shared: Shared,
     pub(super) config: CheckpointConfig,
+    pub(super) cuts: Arc<Cuts>,
     epoch: Option<Epoch>,
 }
 
@@ -78,7 +84,12 @@ impl CheckpointerBackend {
     /// The same with settings.
     #[must_use]
     pub fn with_config(storage: Arc<dyn StorageBackend>, config: CheckpointConfig) -> Self {
-        Self { shared: Shared::new(storage), config, epoch: None }
+        Self::on(Shared::new(storage), config)
+    }
+
+    pub(crate) fn on(shared: Shared, config: CheckpointConfig) -> Self {
+        let cuts = Arc::new(Cuts::new(config.cache_bytes));
+        Self { shared, config, cuts, epoch: None }
     }
 
     /// A checkpointer whose writes to the epoch's thread are a `Conflict` once somebody has claimed the thread anew.
@@ -94,7 +105,7 @@ impl CheckpointerBackend {
     /// `InvalidInput` for an empty id, metadata that is no object or too large, an infinite version, and ids too long
     /// for a key; `Conflict` for an outdated epoch; else as the store.
     pub async fn put(&self, new: &NewCheckpoint) -> Result<()> {
-        self.write(new, &[], false).await
+        self.shared.measured("checkpointer.put", self.write(new, &[], false)).await
     }
 
     /// Stores a checkpoint and writes in one step, if the checkpoint's parent is the latest of its namespace (or it has
@@ -104,10 +115,7 @@ impl CheckpointerBackend {
     /// `Conflict` where another checkpoint is the latest; `InvalidInput` also for an id that is not greater than the
     /// parent's; else as [`put`](Self::put). After `OutcomeUnknown`, read the latest before trying again.
     pub async fn advance(&self, new: &NewCheckpoint, writes: &[TaskWrites]) -> Result<()> {
-        if new.parent_id.as_ref().is_some_and(|parent| *parent >= new.key.checkpoint_id) {
-            return Err(Error::invalid_input("the id of a checkpoint is greater than its parent's"));
-        }
-        self.write(new, writes, true).await
+        self.shared.measured("checkpointer.advance", self.write(new, writes, true)).await
     }
 
     /// Stores what a task wrote, before or after its checkpoint. Of regular writes with the same task and index the first
@@ -116,8 +124,13 @@ impl CheckpointerBackend {
     /// # Errors
     /// As [`put`](Self::put).
     pub async fn put_writes(&self, thread_id: &str, checkpoint_ns: &str, writes: &TaskWrites) -> Result<()> {
+        let work = self.write_tasks(thread_id, checkpoint_ns, writes);
+        self.shared.measured("checkpointer.put_writes", work).await
+    }
+
+    async fn write_tasks(&self, thread_id: &str, checkpoint_ns: &str, writes: &TaskWrites) -> Result<()> {
         let place = Place::new(thread_id, checkpoint_ns)?;
-        let parts = Parts::of(None, std::slice::from_ref(writes)).await?;
+        let parts = Parts::of(&place, None, std::slice::from_ref(writes), &self.cuts).await?;
         let (store, epoch) = (self.store()?, self.epoch_of(thread_id));
         let mut commit = Commit::new(place.partition.clone()).expire(self.expire());
         commit.preconditions.extend(epoch.clone().map(Precondition::Present));
@@ -151,6 +164,10 @@ impl CheckpointerBackend {
     /// # Errors
     /// `Conflict` when others claim it all the time; else as the store.
     pub async fn claim(&self, thread_id: &str) -> Result<Epoch> {
+        self.shared.measured("checkpointer.claim", self.claimed(thread_id)).await
+    }
+
+    async fn claimed(&self, thread_id: &str) -> Result<Epoch> {
         let partition = layout::thread(thread_id)?;
         let store = self.store()?;
         retried(|_| async {
@@ -190,8 +207,11 @@ impl CheckpointerBackend {
 
     async fn write(&self, new: &NewCheckpoint, writes: &[TaskWrites], advance: bool) -> Result<()> {
         new.check()?;
+        if advance && new.parent_id.as_ref().is_some_and(|parent| *parent >= new.key.checkpoint_id) {
+            return Err(Error::invalid_input("the id of a checkpoint is greater than its parent's"));
+        }
         let place = Place::new(&new.key.thread_id, &new.key.checkpoint_ns)?;
-        let parts = Parts::of(Some(new), writes).await?;
+        let parts = Parts::of(&place, Some(new), writes, &self.cuts).await?;
         let store = self.store()?;
         let step = Arc::new(Step { place, new: new.clone(), parts });
         let step = &step;
@@ -207,7 +227,9 @@ impl CheckpointerBackend {
                 before.hints.clear();
             }
             let (step, level, expire) = (Arc::clone(step), self.config.zstd_level, self.expire());
-            let cut = off_thread(step.parts.bytes, move || step.commit(before, level, expire)).await?;
+            let hinted = before.hints.len() == step.parts.hints(&step.place).count();
+            let bytes = if hinted { step.parts.fresh() } else { step.parts.bytes };
+            let cut = off_thread(bytes, move || step.commit(before, level, expire)).await?;
             let (pieces, commit) = cut?;
             Ok(commit_all(store, pieces, commit).await?)
         })

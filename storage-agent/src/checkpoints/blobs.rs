@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use storage_core::{CollectionStore, Json, Operation, Partition, Precondition, PutMode, Result};
 
 use super::{
-    chunks::{Cut, Piece, hash, split_hashes},
+    chunks::{Cut, Piece, hash, hashes, join_hashes, split_hashes},
     layout::{chunk, corrupt, node},
     record::{Packer, Record, unpack},
 };
@@ -40,13 +40,11 @@ impl Staged {
                 self.preconditions.push(Precondition::Present(sort));
                 continue;
             }
-            let body = if level == 0 { packer.pack(&piece.body)? } else { piece.body.clone() };
+            let listed = cut.listed(level, piece);
+            let body =
+                if level == 0 { packer.pack(&cut.chunk(piece))? } else { join_hashes(hashes(listed)).into() };
             self.operations.push(Operation::put(sort, null(), body, PutMode::InsertIfAbsent));
-            let below = level.checked_sub(1).and_then(|level| Some((level, cut.levels.get(level)?)));
-            if let Some((level, pieces)) = below {
-                let listed = pieces.get(piece.below.clone()).unwrap_or_default();
-                open.extend(listed.iter().map(|piece| (level, piece)));
-            }
+            open.extend(listed.iter().map(|piece| (level - 1, piece)));
         }
         Ok(())
     }

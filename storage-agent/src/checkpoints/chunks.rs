@@ -17,31 +17,51 @@ const ROOT_ENTRIES: usize = 16;
 /// A node ends, past the least, where a hash is a multiple of the average, and at the most.
 const NODE_ENTRIES: (usize, u128, usize) = (4, 8, 64);
 
-/// A chunk, or a node whose entries are pieces of the level below.
-#[derive(Debug)]
+/// How many of an earlier cut's pieces are looked at for one that stands here too.
+const AHEAD: usize = 32;
+/// How many bytes behind a chunk decide about its end: the cutter looks at bytes in pairs.
+const LOOKED_PAST: usize = 2;
+
+/// A chunk of the payload's bytes, or a node that lists pieces of the level below.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) hash: u128,
-    pub(super) body: Bytes,
-    pub(super) below: Range<usize>,
+    /// The bytes, or the pieces.
+    span: Range<usize>,
 }
 
 /// A payload in pieces: chunks at the lowest level, few nodes or chunks at the highest.
 #[derive(Debug)]
 pub(super) struct Cut {
-    pub(super) levels: Vec<Vec<Piece>>,
-    pub(super) bytes: u64,
+    payload: Bytes,
+    levels: Vec<Vec<Piece>>,
+    /// How many bytes were in no earlier cut.
+    pub(super) fresh: usize,
 }
 
 impl Cut {
-    pub(super) fn of(payload: &Bytes) -> Self {
-        let mut top = chunks(payload);
+    /// Cuts a payload. What stands in an `earlier` cut too is taken from there, and comes out as if it were cut anew.
+    pub(super) fn of(payload: &Bytes, earlier: Option<&Self>) -> Self {
+        let average = average(payload);
+        let earlier = earlier.filter(|earlier| self::average(&earlier.payload) == average);
+        let (mut top, fresh) = chunks(payload, average, earlier);
         let mut levels = Vec::new();
         while top.len() > ROOT_ENTRIES {
-            let nodes = nodes(&top);
+            let nodes = nodes(&top, earlier.map(|earlier| (earlier, levels.len())));
             levels.push(std::mem::replace(&mut top, nodes));
         }
         levels.push(top);
-        Self { levels, bytes: payload.len() as u64 }
+        Self { payload: payload.clone(), levels, fresh }
+    }
+
+    /// The length of the payload.
+    pub(super) fn bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// What it takes in memory.
+    pub(super) fn weight(&self) -> usize {
+        self.bytes() + self.levels.iter().map(|level| level.len() * size_of::<Piece>()).sum::<usize>()
     }
 
     /// The pieces that the item itself lists.
@@ -54,53 +74,103 @@ impl Cut {
         self.levels.len().saturating_sub(1)
     }
 
+    /// What a node of a level lists; nothing where the level is that of the chunks.
+    pub(super) fn listed(&self, level: usize, node: &Piece) -> &[Piece] {
+        let below = level.checked_sub(1).and_then(|below| self.levels.get(below));
+        below.and_then(|below| below.get(node.span.clone())).unwrap_or_default()
+    }
+
+    /// The bytes of a chunk.
+    pub(super) fn chunk(&self, chunk: &Piece) -> Bytes {
+        self.payload.slice(chunk.span.clone())
+    }
+
     /// The pieces that a next version, changed at its beginning or its end, is likely to share: the root's, and those of
     /// the first and the last node of each level.
     pub(super) fn edges(&self) -> Vec<u128> {
         let mut edges: HashSet<u128> = self.root().iter().map(|piece| piece.hash).collect();
-        for (below, level) in self.levels.iter().zip(self.levels.iter().skip(1)) {
+        for (at, level) in self.levels.iter().enumerate() {
             for node in [level.first(), level.last()].into_iter().flatten() {
-                let entries = below.get(node.below.clone()).unwrap_or_default();
-                edges.extend(entries.iter().map(|piece| piece.hash));
+                edges.extend(self.listed(at, node).iter().map(|piece| piece.hash));
             }
         }
         edges.into_iter().collect()
     }
 }
 
-fn chunks(payload: &Bytes) -> Vec<Piece> {
+fn average(payload: &Bytes) -> usize {
     let mut average = CHUNK_BYTES;
     while payload.len() / average > MAX_CHUNKS {
         average *= 2;
     }
-    let cut = FastCDC::new(payload, average / 2, average, average * 4);
-    cut.map(|chunk| {
-        let body = payload.slice(chunk.offset..chunk.offset + chunk.length);
-        Piece { hash: hash(&body), body, below: 0..0 }
-    })
-    .collect()
+    average
 }
 
-fn nodes(entries: &[Piece]) -> Vec<Piece> {
+/// The chunks, and how many bytes of them are no earlier cut's. Where a chunk ends depends on its own bytes and few more,
+/// so that one whose bytes stand here too would be cut and hashed the same again.
+fn chunks(payload: &Bytes, average: usize, earlier: Option<&Cut>) -> (Vec<Piece>, usize) {
+    let cutter = FastCDC::new(payload, average / 2, average, average * 4);
+    let old = earlier.map_or(&[][..], |earlier| &earlier.payload);
+    let mut ahead = earlier.and_then(|earlier| earlier.levels.first()).map_or(&[][..], Vec::as_slice);
+    let mut chunks = Vec::with_capacity(ahead.len());
+    let (mut at, mut fresh) = (0, 0);
+    while at < payload.len() {
+        let same = |chunk: &Piece| {
+            let was = old.get(chunk.span.start..chunk.span.end + LOOKED_PAST);
+            was.is_some() && was == payload.get(at..at + chunk.span.len() + LOOKED_PAST)
+        };
+        let chunk = match next(&mut ahead, same) {
+            Some(found) => Piece { hash: found.hash, span: at..at + found.span.len() },
+            None => {
+                let (_, end) = cutter.cut(at, payload.len() - at);
+                fresh += end - at;
+                Piece { hash: hash(payload.get(at..end).unwrap_or_default()), span: at..end }
+            }
+        };
+        at = chunk.span.end;
+        chunks.push(chunk);
+    }
+    (chunks, fresh)
+}
+
+/// The nodes that list `entries`, which are the level of the earlier cut that is given with it.
+fn nodes(entries: &[Piece], earlier: Option<(&Cut, usize)>) -> Vec<Piece> {
     let (least, average, most) = NODE_ENTRIES;
-    let mut nodes = Vec::new();
+    let known = earlier.and_then(|(earlier, level)| earlier.levels.get(level + 1));
+    let mut ahead = known.map_or(&[][..], Vec::as_slice);
+    let mut nodes = Vec::with_capacity(ahead.len());
     let mut start = 0;
     for (at, entry) in entries.iter().enumerate() {
         let length = at + 1 - start;
         let ends =
             (length >= least && entry.hash % average == 0) || length >= most || at + 1 == entries.len();
         if ends {
-            nodes.push(node(entries, start..at + 1));
+            let span = start..at + 1;
+            let listed = entries.get(span.clone()).unwrap_or_default();
+            let same = |node: &Piece| {
+                earlier.is_some_and(|(earlier, level)| {
+                    hashes(earlier.listed(level + 1, node)).eq(hashes(listed))
+                })
+            };
+            let known = next(&mut ahead, same).map(|node| node.hash);
+            let hash = known.unwrap_or_else(|| hash(&join_hashes(hashes(listed))));
+            nodes.push(Piece { hash, span });
             start = at + 1;
         }
     }
     nodes
 }
 
-fn node(entries: &[Piece], below: Range<usize>) -> Piece {
-    let listed = entries.get(below.clone()).unwrap_or_default();
-    let body = join_hashes(listed.iter().map(|piece| piece.hash));
-    Piece { hash: hash(&body), body: body.into(), below }
+/// The piece that is the `same`, if it is among the next of an earlier cut; the search goes on behind it.
+fn next<'a>(ahead: &mut &'a [Piece], same: impl Fn(&Piece) -> bool) -> Option<&'a Piece> {
+    let at = ahead.iter().take(AHEAD).position(same)?;
+    let (found, rest) = ahead.get(at..)?.split_first()?;
+    *ahead = rest;
+    Some(found)
+}
+
+pub(super) fn hashes(pieces: &[Piece]) -> impl Iterator<Item = u128> {
+    pieces.iter().map(|piece| piece.hash)
 }
 
 /// 128 bits: two contents of one hash do not happen by chance, and a thread's own writer gains nothing by making them.
@@ -121,51 +191,4 @@ pub(super) fn split_hashes(bytes: &[u8]) -> Option<Vec<u128>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(messages: usize) -> Bytes {
-        (0..messages).flat_map(|i| blake3::hash(&i.to_be_bytes()).to_hex().repeat(17).into_bytes()).collect()
-    }
-
-    fn hashes(cut: &Cut) -> HashSet<u128> {
-        cut.levels.iter().flatten().map(|piece| piece.hash).collect()
-    }
-
-    #[test]
-    fn the_chunks_are_the_payload_and_the_nodes_list_them_all() {
-        for payload in [text(1), text(300), Bytes::from(vec![0; 3_000_000]), Bytes::new()] {
-            let cut = Cut::of(&payload);
-            let joined: Vec<u8> = cut.levels[0].iter().flat_map(|piece| piece.body.to_vec()).collect();
-            assert!(joined == payload);
-            assert!(cut.root().len() <= ROOT_ENTRIES);
-            for pair in cut.levels.windows(2) {
-                let listed: Vec<usize> = pair[1].iter().flat_map(|node| node.below.clone()).collect();
-                assert_eq!(listed, (0..pair[0].len()).collect::<Vec<_>>());
-            }
-        }
-    }
-
-    #[test]
-    fn a_message_more_changes_few_pieces_and_the_edges_lead_to_the_others() {
-        let (old, new) = (Cut::of(&text(1000)), Cut::of(&text(1001)));
-        let known = hashes(&old);
-        assert!(hashes(&new).difference(&known).count() < 20);
-        let edges: HashSet<u128> = old.edges().into_iter().collect();
-        let reached = new.levels.iter().flatten().filter(|piece| edges.contains(&piece.hash)).count();
-        assert!(reached > 0 && edges.len() < 200, "{reached} of {}", edges.len());
-    }
-
-    #[test]
-    fn a_large_payload_fits_one_commit() {
-        let mut state = 1u64;
-        let random: Bytes = (0..40_000_000)
-            .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                state.to_be_bytes()[0]
-            })
-            .collect();
-        let cut = Cut::of(&random);
-        assert!(cut.levels.iter().map(Vec::len).sum::<usize>() < 10_000);
-    }
-}
+mod tests;

@@ -17,10 +17,11 @@ use storage_core::{
 };
 
 use super::{
-    CheckpointConfig, MAX_METADATA_BYTES,
+    CheckpointConfig, CheckpointerBackend, MAX_METADATA_BYTES,
     blobs::{Staged, load, null},
     chunks::{join_hashes, split_hashes},
     commit::{Failed, commit_all, retried, unless_moved},
+    cuts::Cuts,
     layout::{self, corrupt},
     prepare::off_thread,
     read::{TRIES, all},
@@ -56,6 +57,7 @@ const HINT: &str = "h:";
 pub struct CheckpointStore {
     shared: Shared,
     config: CheckpointConfig,
+    cuts: Arc<Cuts>,
 }
 
 /// A checkpoint of a [`CheckpointStore`].
@@ -88,7 +90,13 @@ impl CheckpointStore {
     /// The same with settings.
     #[must_use]
     pub fn with_config(storage: Arc<dyn StorageBackend>, config: CheckpointConfig) -> Self {
-        Self { shared: Shared::new(storage), config }
+        Self::beside(&CheckpointerBackend::with_config(storage, config))
+    }
+
+    /// A store that shares the storage, the settings and the memory of a checkpointer.
+    pub(crate) fn beside(checkpointer: &CheckpointerBackend) -> Self {
+        let CheckpointerBackend { shared, config, cuts, .. } = checkpointer.clone();
+        Self { shared, config, cuts }
     }
 
     /// Stores a checkpoint, which becomes the thread's latest; an earlier one of the same id is replaced.
@@ -102,25 +110,31 @@ impl CheckpointStore {
         data: Json,
         metadata: Json,
     ) -> Result<()> {
-        check_id(id)?;
-        if metadata.len() > MAX_METADATA_BYTES {
-            return Err(Error::invalid_input(format!("metadata may have {MAX_METADATA_BYTES} bytes")));
-        }
-        let partition = Partition::new(CHECKPOINTS, &[thread_id])?;
-        let attributes = Json::from_serialize(&Attributes { id: id.to_owned(), metadata })?;
-        let bytes = data.into_text().into_bytes();
-        let prepared = off_thread(bytes.len(), move || Prepared::bytes(&bytes)).await?;
-        let store = self.store()?;
-        let (partition, attributes, prepared) = (&partition, &attributes, &prepared);
-        retried(|tries| async move {
-            let own = sort_key(&["d", id]);
-            let found = store.items(partition, &[HEAD, &own, HINT]).await?;
-            let [head, earlier, hint] = found.as_slice() else { return Err(Failed::For(corrupt(HEAD))) };
-            let before = Before { head: head.as_ref(), earlier: earlier.as_ref(), hint: hint.as_ref() };
-            let (pieces, commit) = self.step(partition, &own, attributes, prepared, &before, tries)?;
-            Ok(commit_all(store, pieces, commit).await?)
-        })
-        .await
+        let work = async {
+            check_id(id)?;
+            if metadata.len() > MAX_METADATA_BYTES {
+                return Err(Error::invalid_input(format!("metadata may have {MAX_METADATA_BYTES} bytes")));
+            }
+            let partition = Partition::new(CHECKPOINTS, &[thread_id])?;
+            let attributes = Json::from_serialize(&Attributes { id: id.to_owned(), metadata })?;
+            let bytes = data.into_text().into_bytes();
+            let work = self.cuts.work(&partition, HINT.to_owned(), &bytes);
+            let (cuts, thread) = (Arc::clone(&self.cuts), partition.clone());
+            let cut = move || Prepared::bytes(&bytes, |bytes| cuts.cut(&thread, HINT.to_owned(), bytes));
+            let prepared = off_thread(work, cut).await?;
+            let store = self.store()?;
+            let (partition, attributes, prepared) = (&partition, &attributes, &prepared);
+            retried(|tries| async move {
+                let own = sort_key(&["d", id]);
+                let found = store.items(partition, &[HEAD, &own, HINT]).await?;
+                let [head, earlier, hint] = found.as_slice() else { return Err(Failed::For(corrupt(HEAD))) };
+                let before = Before { head: head.as_ref(), earlier: earlier.as_ref(), hint: hint.as_ref() };
+                let (pieces, commit) = self.step(partition, &own, attributes, prepared, &before, tries)?;
+                Ok(commit_all(store, pieces, commit).await?)
+            })
+            .await
+        };
+        self.shared.measured("checkpoints.store_checkpoint", work).await
     }
 
     fn step(
@@ -170,17 +184,20 @@ impl CheckpointStore {
         thread_id: &str,
         id: Option<&str>,
     ) -> Result<Option<StoredCheckpoint>> {
-        let partition = Partition::new(CHECKPOINTS, &[thread_id])?;
-        let store = self.store()?;
-        let mut tries = 1;
-        loop {
-            let Some(item) = self.found(&partition, id).await? else { return Ok(None) };
-            match complete(store, &partition, &item).await {
-                // Somebody may have replaced it and removed its chunks meanwhile.
-                Err(error) if error.kind() == ErrorKind::Corrupt && tries < TRIES => tries += 1,
-                answer => return answer.map(Some),
+        let work = async {
+            let partition = Partition::new(CHECKPOINTS, &[thread_id])?;
+            let store = self.store()?;
+            let mut tries = 1;
+            loop {
+                let Some(item) = self.found(&partition, id).await? else { return Ok(None) };
+                match complete(store, &partition, &item).await {
+                    // Somebody may have replaced it and removed its chunks meanwhile.
+                    Err(error) if error.kind() == ErrorKind::Corrupt && tries < TRIES => tries += 1,
+                    answer => return answer.map(Some),
+                }
             }
-        }
+        };
+        self.shared.measured("checkpoints.get_checkpoint", work).await
     }
 
     async fn found(&self, partition: &Partition, id: Option<&str>) -> Result<Option<Item>> {
@@ -217,18 +234,21 @@ impl CheckpointStore {
         thread_id: &str,
         limit: Option<usize>,
     ) -> Result<Vec<StoredCheckpoint>> {
-        let limit = limit.unwrap_or(10);
-        let partition = Partition::new(CHECKPOINTS, &[thread_id])?;
-        let page = Query::prefix(partition, "s:", limit.min(MAX_PAGE_ITEMS));
-        let mut next = (limit > 0).then(|| page.order(Order::Descending).without_bodies());
-        let mut listed = Vec::new();
-        while let Some(query) = next.filter(|_| listed.len() < limit) {
-            let page = self.store()?.query(query.clone()).await?;
-            next = query.after(&page);
-            let found = page.items.iter().take(limit - listed.len()).map(|item| described(item, None));
-            listed.extend(found.collect::<Result<Vec<_>>>()?);
-        }
-        Ok(listed)
+        let work = async {
+            let limit = limit.unwrap_or(10);
+            let partition = Partition::new(CHECKPOINTS, &[thread_id])?;
+            let page = Query::prefix(partition, "s:", limit.min(MAX_PAGE_ITEMS));
+            let mut next = (limit > 0).then(|| page.order(Order::Descending).without_bodies());
+            let mut listed = Vec::new();
+            while let Some(query) = next.filter(|_| listed.len() < limit) {
+                let page = self.store()?.query(query.clone()).await?;
+                next = query.after(&page);
+                let found = page.items.iter().take(limit - listed.len()).map(|item| described(item, None));
+                listed.extend(found.collect::<Result<Vec<_>>>()?);
+            }
+            Ok(listed)
+        };
+        self.shared.measured("checkpoints.list_checkpoints", work).await
     }
 
     /// Removes all but the latest `keep` checkpoints of a thread, and what only they needed; says how many were removed.
@@ -236,32 +256,35 @@ impl CheckpointStore {
     /// # Errors
     /// `Conflict` when the thread is written to all the time; else as the store.
     pub async fn prune_checkpoints(&self, thread_id: &str, keep: usize) -> Result<usize> {
-        let partition = Partition::new(CHECKPOINTS, &[thread_id])?;
-        let store = self.store()?;
-        let partition = &partition;
-        let mut removed = 0;
-        loop {
-            let (some, more) = retried(|_| async move {
-                let Some(info) = store.partition(partition).await? else { return Ok((0, false)) };
-                let mut plan = Plan::new(true);
-                let removed = match removal(store, partition, keep, &mut plan).await {
-                    Ok(removed) => removed,
-                    Err(error) => return Err(unless_moved(store, &info, error).await?),
-                };
-                if !plan.operations.is_empty() {
-                    let mut commit = Commit::new(partition.clone());
-                    commit.preconditions.push(Precondition::Version(info.version));
-                    commit.operations = plan.operations;
-                    store.commit(commit).await?;
+        let work = async {
+            let partition = Partition::new(CHECKPOINTS, &[thread_id])?;
+            let store = self.store()?;
+            let partition = &partition;
+            let mut removed = 0;
+            loop {
+                let (some, more) = retried(|_| async move {
+                    let Some(info) = store.partition(partition).await? else { return Ok((0, false)) };
+                    let mut plan = Plan::new(true);
+                    let removed = match removal(store, partition, keep, &mut plan).await {
+                        Ok(removed) => removed,
+                        Err(error) => return Err(unless_moved(store, &info, error).await?),
+                    };
+                    if !plan.operations.is_empty() {
+                        let mut commit = Commit::new(partition.clone());
+                        commit.preconditions.push(Precondition::Version(info.version));
+                        commit.operations = plan.operations;
+                        store.commit(commit).await?;
+                    }
+                    Ok((removed, plan.more))
+                })
+                .await?;
+                removed += some;
+                if !more {
+                    return Ok(removed);
                 }
-                Ok((removed, plan.more))
-            })
-            .await?;
-            removed += some;
-            if !more {
-                return Ok(removed);
             }
-        }
+        };
+        self.shared.measured("checkpoints.prune_checkpoints", work).await
     }
 
     /// Deletes a thread; true where there was one.
@@ -269,7 +292,9 @@ impl CheckpointStore {
     /// # Errors
     /// As the store.
     pub async fn delete_thread(&self, thread_id: &str) -> Result<bool> {
-        self.store()?.delete_partition(&Partition::new(CHECKPOINTS, &[thread_id])?).await
+        let work =
+            async { self.store()?.delete_partition(&Partition::new(CHECKPOINTS, &[thread_id])?).await };
+        self.shared.measured("checkpoints.delete_thread", work).await
     }
 
     fn store(&self) -> Result<&dyn CollectionStore> {

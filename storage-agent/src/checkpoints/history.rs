@@ -24,19 +24,22 @@ impl CheckpointerBackend {
     /// # Errors
     /// As the store.
     pub async fn list(&self, list: &ListCheckpoints) -> Result<Vec<CheckpointHeader>> {
-        let store = self.store()?;
-        let most = list.limit.unwrap_or(usize::MAX);
-        let Some(thread_id) = &list.thread_id else {
-            let mut threads = store.partitions(THREADS, &[]);
-            let mut newest = Vec::new();
-            while let Some(info) = threads.try_next().await? {
-                newest.extend(of_thread(store, &layout::thread_id(&info.partition), list, most).await?);
-                newest.sort_by(|a: &CheckpointHeader, b| order(b).cmp(&order(a)));
-                newest.truncate(most);
-            }
-            return Ok(newest);
+        let work = async {
+            let store = self.store()?;
+            let most = list.limit.unwrap_or(usize::MAX);
+            let Some(thread_id) = &list.thread_id else {
+                let mut threads = store.partitions(THREADS, &[]);
+                let mut newest = Vec::new();
+                while let Some(info) = threads.try_next().await? {
+                    newest.extend(of_thread(store, &layout::thread_id(&info.partition), list, most).await?);
+                    newest.sort_by(|a: &CheckpointHeader, b| order(b).cmp(&order(a)));
+                    newest.truncate(most);
+                }
+                return Ok(newest);
+            };
+            of_thread(store, thread_id, list, most).await
         };
-        of_thread(store, thread_id, list, most).await
+        self.shared.measured("checkpointer.list", work).await
     }
 
     /// What a checkpoint's ancestors contributed to channels: their writes on the path of parents, from the nearest
@@ -51,19 +54,23 @@ impl CheckpointerBackend {
         checkpoint_id: Option<&str>,
         channels: &[&str],
     ) -> Result<BTreeMap<String, DeltaHistory>> {
-        let place = Place::new(thread_id, checkpoint_ns)?;
-        let store = self.store()?;
-        for _ in 0..TRIES {
-            let target = found(store, &place, checkpoint_id).await?;
-            let walked = walk(store, &place, target.as_ref(), channels).await;
-            let Some(target) = target else { return walked };
-            // A pruning takes a checkpoint and its ancestors at once: while it is there, so are those it needs.
-            let again = found(store, &place, Some(&header(thread_id, &target)?.0.key.checkpoint_id)).await?;
-            if again.is_some_and(|again| again.version == target.version) {
-                return walked;
+        let work = async {
+            let place = Place::new(thread_id, checkpoint_ns)?;
+            let store = self.store()?;
+            for _ in 0..TRIES {
+                let target = found(store, &place, checkpoint_id).await?;
+                let walked = walk(store, &place, target.as_ref(), channels).await;
+                let Some(target) = target else { return walked };
+                // A pruning takes a checkpoint and its ancestors at once: while it is there, so are those it needs.
+                let again =
+                    found(store, &place, Some(&header(thread_id, &target)?.0.key.checkpoint_id)).await?;
+                if again.is_some_and(|again| again.version == target.version) {
+                    return walked;
+                }
             }
-        }
-        Err(moved(&place))
+            Err(moved(&place))
+        };
+        self.shared.measured("checkpointer.delta_history", work).await
     }
 }
 

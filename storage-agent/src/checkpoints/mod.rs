@@ -60,6 +60,7 @@ mod backend;
 mod blobs;
 mod chunks;
 mod commit;
+mod cuts;
 mod general;
 mod history;
 mod layout;

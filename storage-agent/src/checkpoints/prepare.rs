@@ -1,13 +1,18 @@
 //! Cutting payloads, which takes milliseconds per megabyte, before and apart from the commit.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use storage_core::{Error, ErrorKind, Result};
 
 use super::{
+    chunks::Cut,
+    cuts::Cuts,
     layout::Place,
     record::Prepared,
     types::{
-        ERROR_CHANNEL, INTERRUPT_CHANNEL, NewCheckpoint, RESUME_CHANNEL, SCHEDULED_CHANNEL, TaskWrites,
-        check_id,
+        ERROR_CHANNEL, INTERRUPT_CHANNEL, NewCheckpoint, Payload, RESUME_CHANNEL, SCHEDULED_CHANNEL,
+        TaskWrites, check_id,
     },
 };
 
@@ -37,6 +42,12 @@ pub(super) struct Parts {
     pub(super) bytes: usize,
 }
 
+/// The checkpoint, and the values with their channels.
+fn channels(new: &NewCheckpoint) -> impl Iterator<Item = (Option<&str>, Option<&Payload>)> {
+    let values = new.new_values.iter().map(|value| (Some(value.channel.as_str()), value.value.as_ref()));
+    [(None, Some(&new.checkpoint))].into_iter().chain(values)
+}
+
 /// The writes of a task.
 #[derive(Debug)]
 pub(super) struct TaskParts {
@@ -55,25 +66,51 @@ pub(super) struct WritePart {
 }
 
 impl Parts {
-    pub(super) async fn of(new: Option<&NewCheckpoint>, writes: &[TaskWrites]) -> Result<Self> {
+    /// Cuts them, with the help of what is kept of the channels' earlier values.
+    pub(super) async fn of(
+        place: &Place,
+        new: Option<&NewCheckpoint>,
+        writes: &[TaskWrites],
+        cuts: &Arc<Cuts>,
+    ) -> Result<Self> {
         writes.iter().try_for_each(|writes| check_id(&writes.checkpoint_id))?;
-        let written = writes.iter().flat_map(|task| &task.writes).map(|(_, payload)| payload);
-        let values = new.iter().flat_map(|new| &new.new_values).filter_map(|value| value.value.as_ref());
-        let payloads = new.iter().map(|new| &new.checkpoint).chain(values).chain(written);
-        let bytes: usize = payloads.filter_map(|payload| payload.bytes.as_ref()).map(bytes::Bytes::len).sum();
-        let (new, writes) = (new.cloned(), writes.to_vec());
-        off_thread(bytes, move || Self::cut(new.as_ref(), &writes, bytes)).await
+        let written = writes.iter().flat_map(|task| &task.writes);
+        let written: usize = written.filter_map(|(_, payload)| payload.bytes.as_ref()).map(Bytes::len).sum();
+        let (mut bytes, mut work) = (written, written);
+        for (channel, payload) in new.into_iter().flat_map(channels) {
+            if let Some(payload) = payload.and_then(|payload| payload.bytes.as_ref()) {
+                bytes += payload.len();
+                work += cuts.work(&place.partition, place.hint(channel), payload);
+            }
+        }
+        let (place, new, writes, cuts) = (place.clone(), new.cloned(), writes.to_vec(), Arc::clone(cuts));
+        off_thread(work, move || Self::cut(&place, new.as_ref(), &writes, &cuts, bytes)).await
     }
 
-    fn cut(new: Option<&NewCheckpoint>, writes: &[TaskWrites], bytes: usize) -> Self {
+    fn cut(
+        place: &Place,
+        new: Option<&NewCheckpoint>,
+        writes: &[TaskWrites],
+        cuts: &Cuts,
+        bytes: usize,
+    ) -> Self {
+        let cut = |channel: Option<&str>, payload: Option<&Payload>| {
+            Prepared::of(payload, |bytes| cuts.cut(&place.partition, place.hint(channel), bytes))
+        };
         let values = || new.iter().flat_map(|new| &new.new_values);
         Self {
-            checkpoint: Prepared::of(new.map(|new| &new.checkpoint)),
+            checkpoint: cut(None, new.map(|new| &new.checkpoint)),
             channels: values().map(|value| value.channel.clone()).collect(),
-            values: values().map(|value| Prepared::of(value.value.as_ref())).collect(),
+            values: values().map(|value| cut(Some(&value.channel), value.value.as_ref())).collect(),
             tasks: writes.iter().map(TaskParts::of).collect(),
             bytes,
         }
+    }
+
+    /// How many bytes were cut anew.
+    pub(super) fn fresh(&self) -> usize {
+        let written = self.tasks.iter().flat_map(|task| &task.writes).map(|write| &write.prepared);
+        self.payloads().map(|(_, prepared)| prepared).chain(written).map(Prepared::fresh).sum()
     }
 
     /// The checkpoint and the values, with their channels.
@@ -96,7 +133,7 @@ impl TaskParts {
             index: index(channel, position),
             channel: channel.clone(),
             kind: payload.kind.clone(),
-            prepared: Prepared::of(Some(payload)),
+            prepared: Prepared::of(Some(payload), |bytes| Arc::new(Cut::of(bytes, None))),
         });
         Self {
             checkpoint_id: task.checkpoint_id.clone(),

@@ -56,18 +56,21 @@ impl CheckpointerBackend {
         checkpoint_ns: &str,
         checkpoint_id: Option<&str>,
     ) -> Result<Option<Checkpoint>> {
-        let place = Place::new(thread_id, checkpoint_ns)?;
-        let store = self.store()?;
-        let mut tries = 1;
-        loop {
-            let Some(item) = found(store, &place, checkpoint_id).await? else { return Ok(None) };
-            match complete(store, &place, &item).await {
-                Ok(Some(checkpoint)) => return Ok(Some(checkpoint)),
-                Err(error) if error.kind() != ErrorKind::Corrupt || tries >= TRIES => return Err(error),
-                Ok(None) if tries >= TRIES => return Err(moved(&place)),
-                Ok(None) | Err(_) => tries += 1,
+        let work = async {
+            let place = Place::new(thread_id, checkpoint_ns)?;
+            let store = self.store()?;
+            let mut tries = 1;
+            loop {
+                let Some(item) = found(store, &place, checkpoint_id).await? else { return Ok(None) };
+                match complete(store, &place, &item).await {
+                    Ok(Some(checkpoint)) => return Ok(Some(checkpoint)),
+                    Err(error) if error.kind() != ErrorKind::Corrupt || tries >= TRIES => return Err(error),
+                    Ok(None) if tries >= TRIES => return Err(moved(&place)),
+                    Ok(None) | Err(_) => tries += 1,
+                }
             }
-        }
+        };
+        self.shared.measured("checkpointer.get", work).await
     }
 }
 

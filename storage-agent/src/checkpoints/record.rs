@@ -1,10 +1,12 @@
 //! How a payload stands in the body of an item: whole where it is small, else as the root of its tree of chunks.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use storage_core::{Error, ErrorKind, Result};
 
 use super::{
-    chunks::{Cut, INLINE_BYTES, join_hashes, split_hashes},
+    chunks::{Cut, INLINE_BYTES, hashes, join_hashes, split_hashes},
     layout::corrupt,
     types::Payload,
 };
@@ -31,20 +33,26 @@ pub(super) enum Prepared {
     /// A small one.
     Inline(Bytes),
     /// A large one.
-    Tree(Cut),
+    Tree(Arc<Cut>),
 }
 
 impl Prepared {
-    pub(super) fn of(payload: Option<&Payload>) -> Self {
+    /// Cuts a payload where it is large.
+    pub(super) fn of(payload: Option<&Payload>, cut: impl FnOnce(&Bytes) -> Arc<Cut>) -> Self {
         match payload.map(|payload| &payload.bytes) {
             None => Self::Absent,
             Some(None) => Self::NoBytes,
-            Some(Some(bytes)) => Self::bytes(bytes),
+            Some(Some(bytes)) => Self::bytes(bytes, cut),
         }
     }
 
-    pub(super) fn bytes(bytes: &Bytes) -> Self {
-        if bytes.len() <= INLINE_BYTES { Self::Inline(bytes.clone()) } else { Self::Tree(Cut::of(bytes)) }
+    pub(super) fn bytes(bytes: &Bytes, cut: impl FnOnce(&Bytes) -> Arc<Cut>) -> Self {
+        if bytes.len() <= INLINE_BYTES { Self::Inline(bytes.clone()) } else { Self::Tree(cut(bytes)) }
+    }
+
+    /// How many bytes were cut anew.
+    pub(super) fn fresh(&self) -> usize {
+        if let Self::Tree(cut) = self { cut.fresh } else { 0 }
     }
 
     pub(super) fn record(&self, packer: &mut Packer) -> Result<Vec<u8>> {
@@ -58,8 +66,8 @@ impl Prepared {
             }
             Self::Tree(cut) => {
                 let mut record = vec![TREE, u8::try_from(cut.depth()).unwrap_or(u8::MAX)];
-                record.extend(cut.bytes.to_be_bytes());
-                record.extend(join_hashes(cut.root().iter().map(|piece| piece.hash)));
+                record.extend((cut.bytes() as u64).to_be_bytes());
+                record.extend(join_hashes(hashes(cut.root())));
                 record
             }
         })
@@ -155,7 +163,8 @@ mod tests {
     #[test]
     fn records_tell_nothing_no_bytes_and_empty_bytes_apart() {
         let record = |payload: Option<&Payload>| {
-            let body = Prepared::of(payload).record(&mut Packer::new(None).unwrap()).unwrap();
+            let cut = |bytes: &Bytes| Arc::new(Cut::of(bytes, None));
+            let body = Prepared::of(payload, cut).record(&mut Packer::new(None).unwrap()).unwrap();
             Record::decode("v", &body.into()).unwrap()
         };
         assert_eq!(record(None), Record::Absent);

@@ -26,15 +26,18 @@ impl CheckpointerBackend {
     /// # Errors
     /// As `retain`, at the first thread that fails; those before it are pruned.
     pub async fn prune(&self, thread_ids: &[&str], strategy: PruneStrategy) -> Result<Vec<PruneReport>> {
-        let latest = Retention { keep_last: Some(1), max_age: None };
-        let mut reports = Vec::with_capacity(thread_ids.len());
-        for thread_id in thread_ids {
-            reports.push(match strategy {
-                PruneStrategy::KeepLatest => self.retain(thread_id, &latest, false).await?,
-                PruneStrategy::Delete => self.delete_reported(thread_id).await?,
-            });
-        }
-        Ok(reports)
+        let work = async {
+            let latest = Retention { keep_last: Some(1), max_age: None };
+            let mut reports = Vec::with_capacity(thread_ids.len());
+            for thread_id in thread_ids {
+                reports.push(match strategy {
+                    PruneStrategy::KeepLatest => self.retained(thread_id, &latest, false).await?,
+                    PruneStrategy::Delete => self.delete_reported(thread_id).await?,
+                });
+            }
+            Ok(reports)
+        };
+        self.shared.measured("checkpointer.prune", work).await
     }
 
     async fn delete_reported(&self, thread_id: &str) -> Result<PruneReport> {
@@ -68,6 +71,10 @@ impl CheckpointerBackend {
     /// # Errors
     /// `Conflict` when the thread is written to all the time: every commit to it in between means another try.
     pub async fn retain(&self, thread_id: &str, policy: &Retention, dry_run: bool) -> Result<PruneReport> {
+        self.shared.measured("checkpointer.retain", self.retained(thread_id, policy, dry_run)).await
+    }
+
+    async fn retained(&self, thread_id: &str, policy: &Retention, dry_run: bool) -> Result<PruneReport> {
         self.remove(thread_id, dry_run, |survey| self.outdated(survey, policy)).await
     }
 
@@ -77,27 +84,30 @@ impl CheckpointerBackend {
     /// # Errors
     /// As `retain`, at the first thread that fails.
     pub async fn delete_for_runs(&self, run_ids: &[&str]) -> Result<Vec<PruneReport>> {
-        let mut reports = Vec::new();
-        if run_ids.is_empty() {
-            return Ok(reports);
-        }
-        let made = |known: &Known| {
-            known.metadata.get("run_id").and_then(Value::as_str).is_some_and(|run| run_ids.contains(&run))
-        };
-        let of_runs = |survey: &Survey| {
-            let of_runs = survey.checkpoints.iter().filter(|(_, known)| made(known));
-            of_runs.map(|(key, _)| key.clone()).collect::<Keys>()
-        };
-        let store = self.store()?;
-        let mut threads = store.partitions(THREADS, &[]);
-        while let Some(info) = threads.try_next().await? {
-            // Most threads have none of them, and are left as they are.
-            if checkpoints(store, &info.partition).await?.values().any(made) {
-                reports.push(self.remove(&layout::thread_id(&info.partition), false, of_runs).await?);
+        let work = async {
+            let mut reports = Vec::new();
+            if run_ids.is_empty() {
+                return Ok(reports);
             }
-        }
-        reports.retain(|report| !report.checkpoints.is_empty());
-        Ok(reports)
+            let made = |known: &Known| {
+                known.metadata.get("run_id").and_then(Value::as_str).is_some_and(|run| run_ids.contains(&run))
+            };
+            let of_runs = |survey: &Survey| {
+                let of_runs = survey.checkpoints.iter().filter(|(_, known)| made(known));
+                of_runs.map(|(key, _)| key.clone()).collect::<Keys>()
+            };
+            let store = self.store()?;
+            let mut threads = store.partitions(THREADS, &[]);
+            while let Some(info) = threads.try_next().await? {
+                // Most threads have none of them, and are left as they are.
+                if checkpoints(store, &info.partition).await?.values().any(made) {
+                    reports.push(self.remove(&layout::thread_id(&info.partition), false, of_runs).await?);
+                }
+            }
+            reports.retain(|report| !report.checkpoints.is_empty());
+            Ok(reports)
+        };
+        self.shared.measured("checkpointer.delete_for_runs", work).await
     }
 
     async fn remove(

@@ -27,6 +27,10 @@ impl CheckpointerBackend {
     /// # Errors
     /// As the store.
     pub async fn thread(&self, thread_id: &str) -> Result<Option<ThreadInfo>> {
+        self.shared.measured("checkpointer.thread", self.info(thread_id)).await
+    }
+
+    pub(crate) async fn info(&self, thread_id: &str) -> Result<Option<ThreadInfo>> {
         let store = self.store()?;
         let found = store.partition(&layout::thread(thread_id)?).await?;
         Ok(match found {
@@ -40,23 +44,26 @@ impl CheckpointerBackend {
     /// # Errors
     /// As the store.
     pub async fn threads(&self, limit: usize) -> Result<Vec<ThreadInfo>> {
-        let store = self.store()?;
-        let mut latest = BinaryHeap::new();
-        let mut listed = store.partitions(THREADS, &[]);
-        while let Some(info) = listed.try_next().await? {
-            latest.push(std::cmp::Reverse((info.updated_at, info.partition.as_str().to_owned())));
-            if latest.len() > limit {
-                latest.pop();
+        let work = async {
+            let store = self.store()?;
+            let mut latest = BinaryHeap::new();
+            let mut listed = store.partitions(THREADS, &[]);
+            while let Some(info) = listed.try_next().await? {
+                latest.push(std::cmp::Reverse((info.updated_at, info.partition.as_str().to_owned())));
+                if latest.len() > limit {
+                    latest.pop();
+                }
             }
-        }
-        let mut threads = Vec::with_capacity(latest.len());
-        for std::cmp::Reverse((_, text)) in latest.into_sorted_vec() {
-            let partition = Partition::from_text(&text)?;
-            if let Some(info) = store.partition(&partition).await? {
-                threads.push(described(store, info).await?);
+            let mut threads = Vec::with_capacity(latest.len());
+            for std::cmp::Reverse((_, text)) in latest.into_sorted_vec() {
+                let partition = Partition::from_text(&text)?;
+                if let Some(info) = store.partition(&partition).await? {
+                    threads.push(described(store, info).await?);
+                }
             }
-        }
-        Ok(threads)
+            Ok(threads)
+        };
+        self.shared.measured("checkpointer.threads", work).await
     }
 
     /// Deletes a thread with all that is in it, in one step; true where there was one.
@@ -64,7 +71,8 @@ impl CheckpointerBackend {
     /// # Errors
     /// As the store.
     pub async fn delete_thread(&self, thread_id: &str) -> Result<bool> {
-        self.store()?.delete_partition(&layout::thread(thread_id)?).await
+        let work = async { self.store()?.delete_partition(&layout::thread(thread_id)?).await };
+        self.shared.measured("checkpointer.delete_thread", work).await
     }
 
     /// Sets when a thread expires, or that it does not; false where there is none. The next write to it sets that anew, to
@@ -73,9 +81,12 @@ impl CheckpointerBackend {
     /// # Errors
     /// As the store.
     pub async fn expire_thread(&self, thread_id: &str, after: Option<Duration>) -> Result<bool> {
-        let partition = layout::thread(thread_id)?;
-        let commit = Commit::new(partition).expire(expire(after));
-        Ok(self.store()?.commit(commit).await?.version > 0)
+        let work = async {
+            let partition = layout::thread(thread_id)?;
+            let commit = Commit::new(partition).expire(expire(after));
+            Ok(self.store()?.commit(commit).await?.version > 0)
+        };
+        self.shared.measured("checkpointer.expire_thread", work).await
     }
 
     /// Copies a thread, its checkpoints with all namespaces, values and writes, to a new one; false where there is none.
@@ -85,23 +96,27 @@ impl CheckpointerBackend {
     /// # Errors
     /// `Conflict` where the target exists, or the source is written to all the time; else as the store.
     pub async fn copy_thread(&self, source: &str, target: &str) -> Result<bool> {
-        let store = self.store()?;
-        let (source, target) = (layout::thread(source)?, layout::thread(target)?);
-        let mut copy = Copy { store, target, version: 0, expire: self.expire() };
-        for _ in 0..TRIES {
-            let Some(before) = store.partition(&source).await? else { return copy.end(false).await };
-            // What an earlier try has left there.
-            let left = (copy.version > 0).then_some(Operation::DeleteRange { from: String::new(), to: None });
-            let last = copy.all_but_the_last(&source, left.into_iter().collect()).await?;
-            let after = store.partition(&source).await?;
-            if after.is_some_and(|after| after.version == before.version) {
-                copy.paste(last).await?;
-                return Ok(true);
+        let work = async {
+            let store = self.store()?;
+            let (source, target) = (layout::thread(source)?, layout::thread(target)?);
+            let mut copy = Copy { store, target, version: 0, expire: self.expire() };
+            for _ in 0..TRIES {
+                let Some(before) = store.partition(&source).await? else { return copy.end(false).await };
+                // What an earlier try has left there.
+                let left =
+                    (copy.version > 0).then_some(Operation::DeleteRange { from: String::new(), to: None });
+                let last = copy.all_but_the_last(&source, left.into_iter().collect()).await?;
+                let after = store.partition(&source).await?;
+                if after.is_some_and(|after| after.version == before.version) {
+                    copy.paste(last).await?;
+                    return Ok(true);
+                }
             }
-        }
-        copy.end(false).await?;
-        Err(Error::new(ErrorKind::Conflict, "the thread is written to all the time")
-            .with_key(source.as_str()))
+            copy.end(false).await?;
+            Err(Error::new(ErrorKind::Conflict, "the thread is written to all the time")
+                .with_key(source.as_str()))
+        };
+        self.shared.measured("checkpointer.copy_thread", work).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! Cases that hold on every store: each gets a connected backend. Thread ids are of the case's own.
 
 pub(crate) mod contract;
+pub(crate) mod remembered;
 pub(crate) mod removal;
 pub(crate) mod together;
 
@@ -34,6 +35,11 @@ macro_rules! checkpoint_cases {
                 a_dry_run_says_to_the_byte_what_would_go, runs_are_deleted_in_every_namespace_and_thread,
                 a_copy_is_complete_and_its_own, retention_goes_by_number_and_age, threads_expire_and_are_listed_by_activity,
                 pruned_general_checkpoints_leave_the_others_whole,
+            ]
+            remembered: [
+                processes_that_take_turns_store_what_each_was_given, what_somebody_else_removed_is_stored_again,
+                what_was_refused_is_not_taken_for_stored,
+                general_checkpoints_are_whole_after_a_deletion_and_a_restart,
             ]
             together: [
                 of_two_workers_one_wins_each_step, an_older_epoch_is_fenced_out,

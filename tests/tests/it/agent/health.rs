@@ -2,7 +2,7 @@
 
 use storage_agent::{
     AgentStorage, Metadata, SessionUpdate,
-    checkpoints::{CheckpointKey, NewCheckpoint, Payload},
+    checkpoints::{CheckpointKey, NewCheckpoint, Payload, TaskWrites},
 };
 use storage_core::HealthStatus;
 use tokio::task::JoinSet;
@@ -97,9 +97,23 @@ pub(crate) async fn operations_are_counted(storage: Backend) {
     for _ in 0..10 {
         agent.sessions().update_session("s", &SessionUpdate::default()).await.unwrap();
     }
+    agent.checkpoints().store_checkpoint("t", "1", json("{}"), json("{}")).await.unwrap();
+    let checkpointer = agent.checkpointer();
+    let epoch = checkpointer.claim("t").await.unwrap();
+    checkpointer.claim("t").await.unwrap();
+    let writes = TaskWrites {
+        checkpoint_id: "1".into(),
+        task_id: "t".into(),
+        task_path: String::new(),
+        writes: vec![],
+    };
+    checkpointer.fenced(epoch).put_writes("t", "", &writes).await.unwrap_err();
     let metrics = agent.get_metrics().await.unwrap();
     let of = |name: &str| metrics.operations.iter().find(|operation| operation.operation == name).unwrap();
     assert_eq!((of("create_session").count, of("create_session").errors), (2, 1));
+    assert_eq!((of("checkpoints.store_checkpoint").count, of("checkpointer.claim").count), (1, 2));
+    let writes = of("checkpointer.put_writes");
+    assert_eq!((writes.count, writes.errors), (1, 1));
     let updates = of("update_session");
     assert_eq!((updates.count, updates.errors), (10, 0));
     assert!(!updates.p50.is_zero() && updates.p50 <= updates.p99 && updates.p99 <= updates.max);

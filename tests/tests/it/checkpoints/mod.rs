@@ -6,6 +6,7 @@ mod cases;
 
 mod counters;
 mod killed;
+mod steps;
 
 use crate::agent::open;
 

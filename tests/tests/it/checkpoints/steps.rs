@@ -1,6 +1,5 @@
-//! A process that advances threads of checkpoints, step by step, until it is killed: the test of storage-tests that kills
-//! it says on the standard input which storage to use, and reads on the standard output what was acknowledged.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a part of a test")]
+//! A process that advances threads of checkpoints, step by step, until it is killed: it reads on the standard input which
+//! storage to use, and says on the standard output what was acknowledged.
 
 use std::io::{BufRead, Write, stdin, stdout};
 
@@ -13,8 +12,9 @@ use storage_factory::{Settings, get_storage_backend};
 
 const THREADS: usize = 4;
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "is the process that the tests beside it kill"]
+async fn process() {
     let lines = stdin().lock().lines().map_while(Result::ok).take_while(|line| !line.is_empty());
     let settings = lines.fold(Settings::new(), |settings, line| {
         let (name, value) = line.split_once('=').expect("a setting a line");
