@@ -15,7 +15,6 @@ mod sql;
 mod store;
 #[cfg(test)]
 mod tests;
-mod turn;
 mod write;
 
 pub use backend::SqliteBackend;
