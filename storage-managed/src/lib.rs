@@ -1,0 +1,3 @@
+//! A SQLite file whose home is a folder or blob storage.
+
+pub mod home;
