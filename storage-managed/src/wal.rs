@@ -19,7 +19,7 @@ type Sum = (u32, u32);
 /// A place between two transactions of a log: behind so many frames of the log with these salts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
-    salts: [u32; 2],
+    pub(crate) salts: [u32; 2],
     pub(crate) frames: u64,
     sum: Sum,
 }
@@ -47,9 +47,9 @@ pub(crate) struct Committed {
     pub(crate) anew: bool,
 }
 
-/// Reads what was committed behind `from`; from the beginning where the log is another one. A log that ends before the
-/// mark is `None`: some of it was lost.
-pub(crate) fn committed(log: &File, from: &Mark) -> io::Result<Option<Committed>> {
+/// Reads what was committed behind `from`, up to another mark if there is one; from the beginning where the log is another
+/// one. A log that ends before the mark is `None`: some of it was lost.
+pub(crate) fn committed(log: &File, from: &Mark, until: Option<&Mark>) -> io::Result<Option<Committed>> {
     let Some(header) = Header::read(log)? else {
         return Ok(Some(Committed { anew: from.frames > 0, ..Committed::default() }));
     };
@@ -65,7 +65,8 @@ pub(crate) fn committed(log: &File, from: &Mark) -> io::Result<Option<Committed>
     }
     let mut found = Committed { end: begin, anew, ..Committed::default() };
     let (mut at, mut uncommitted) = (begin, BTreeMap::new());
-    while let Some((page, page_count)) = header.next(log, &mut at, &mut frame)? {
+    while until.is_none_or(|until| at.frames < until.frames) {
+        let Some((page, page_count)) = header.next(log, &mut at, &mut frame)? else { break };
         uncommitted.insert(page, at.frames - 1);
         if page_count > 0 {
             found.frames.append(&mut uncommitted);

@@ -32,7 +32,7 @@ fn ask(db: &Connection, sql: &str) -> String {
 /// Carries what `from` has committed behind `mark` over to `to`, as a reader does.
 fn carry(from: &Path, mark: &mut Mark, to: &Connection, to_path: &Path, index: &File) {
     let log = file(from, "-wal");
-    let found = committed(&log, mark).unwrap().unwrap();
+    let found = committed(&log, mark, None).unwrap().unwrap();
     *mark = found.end;
     let Some(page_count) = found.page_count else { return };
     let mut pages = found.frames.range(..=page_count).map(|(page, frame)| {
@@ -41,7 +41,7 @@ fn carry(from: &Path, mark: &mut Mark, to: &Connection, to_path: &Path, index: &
     });
     to.execute_batch("BEGIN IMMEDIATE").unwrap();
     let to_log = file(to_path, "-wal");
-    let end = committed(&to_log, &Mark::default()).unwrap().unwrap().end;
+    let end = committed(&to_log, &Mark::default(), None).unwrap().unwrap().end;
     append(&to_log, &end, &mut pages, 4096, page_count).unwrap();
     index.write_all_at(&[0; 96], 0).unwrap();
     to.execute_batch("COMMIT").unwrap();
@@ -118,19 +118,19 @@ fn what_is_torn_or_not_committed_is_not_read() {
     let db = open(&path);
     db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)").unwrap();
     let log = file(&path, "-wal");
-    let mark = committed(&log, &Mark::default()).unwrap().unwrap().end;
+    let mark = committed(&log, &Mark::default(), None).unwrap().unwrap().end;
     assert!(mark.frames > 0);
     // With a cache of few pages, a transaction writes frames before it commits.
     db.pragma_update(None, "cache_size", 2).unwrap();
     db.execute_batch("BEGIN; INSERT INTO t (body) VALUES (randomblob(200000))").unwrap();
     assert!(log.metadata().unwrap().len() > frame_offset(mark.frames + 10, 4096));
-    assert_eq!(committed(&log, &mark).unwrap().unwrap().page_count, None);
+    assert_eq!(committed(&log, &mark, None).unwrap().unwrap().page_count, None);
     db.execute_batch("ROLLBACK; INSERT INTO t (body) VALUES (randomblob(9000))").unwrap();
-    let found = committed(&log, &mark).unwrap().unwrap();
+    let found = committed(&log, &mark, None).unwrap().unwrap();
     assert!(found.end.frames > mark.frames && !found.anew);
     let last = frame_offset(found.end.frames - 1, 4096);
     log.write_all_at(b"x", last + 100).unwrap();
-    assert_eq!(committed(&log, &mark).unwrap().unwrap().page_count, None, "the last frame is damaged");
+    assert_eq!(committed(&log, &mark, None).unwrap().unwrap().page_count, None, "the last frame is damaged");
     log.set_len(frame_offset(mark.frames - 1, 4096) + 50).unwrap();
-    assert!(committed(&log, &mark).unwrap().is_none(), "the log ends before the mark");
+    assert!(committed(&log, &mark, None).unwrap().is_none(), "the log ends before the mark");
 }

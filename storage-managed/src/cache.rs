@@ -1,0 +1,172 @@
+//! The cache folder: its files, its lock, and the record of what is published.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Result},
+    format::{Hex, Id},
+    wal::Mark,
+};
+
+/// Where things are in the cache folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    pub(crate) folder: PathBuf,
+}
+
+impl Paths {
+    pub(crate) fn database(&self) -> PathBuf {
+        self.folder.join("database.db")
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join("database.db-wal")
+    }
+
+    pub(crate) fn index(&self) -> PathBuf {
+        self.folder.join("database.db-shm")
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    pub(crate) fn rescue(&self) -> PathBuf {
+        self.folder.join("rescue")
+    }
+
+    /// A file that may be there from an earlier try and is worth nothing.
+    pub(crate) fn temporary(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.tmp"))
+    }
+
+    /// Makes the folder and takes it for this store alone, waiting a while for whoever has it.
+    pub(crate) fn lock(&self, wait: Duration) -> Result<Flock<File>> {
+        make_folder(&self.folder)?;
+        let path = self.folder.join("lock");
+        let mut file = open_private(&path).map_err(Error::io("open", &path))?;
+        let start = Instant::now();
+        loop {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((file, nix::Error::EWOULDBLOCK)) => file,
+                Err((_, error)) => return Err(Error::io("lock", &path)(error.into())),
+            };
+            if start.elapsed() >= wait {
+                return Err(Error::CacheInUse { path: self.folder.clone() });
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Removes the database; nobody has it open.
+    pub(crate) fn clear(&self) -> Result<()> {
+        for path in [self.state(), self.index(), self.log(), self.database()] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", path)(error));
+                }
+                _ => {}
+            }
+        }
+        sync_folder(&self.folder)
+    }
+}
+
+/// Makes a folder for this user alone.
+pub(crate) fn make_folder(path: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::io("create", path))
+}
+
+/// Opens a file for this user alone, made where it is not there.
+pub(crate) fn open_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// An empty file for this user alone.
+pub(crate) fn create_private(path: &Path) -> Result<File> {
+    let file = open_private(path).and_then(|file| file.set_len(0).map(|()| file));
+    file.map_err(Error::io("create", path))
+}
+
+/// Makes names in a folder last.
+pub(crate) fn sync_folder(path: &Path) -> Result<()> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io("sync", path))
+}
+
+/// What is known of the cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    format: u32,
+    /// The incarnation of the home; none before anything was published or fetched.
+    pub(crate) incarnation: Option<Id>,
+    pub(crate) published: Published,
+    /// What is about to change the database.
+    pub(crate) intent: Option<Intent>,
+    /// Where a database was put that has diverged.
+    pub(crate) diverged: Option<PathBuf>,
+}
+
+/// The newest generation that is both here and in the home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Published {
+    /// 0 is the empty database before the first.
+    pub(crate) generation: u64,
+    pub(crate) commit: Option<Id>,
+    pub(crate) page_size: u32,
+    pub(crate) page_count: u32,
+    pub(crate) checksum: Hex,
+    /// Up to where in the log it reaches.
+    pub(crate) mark: Mark,
+}
+
+/// A change of the database that has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Intent {
+    /// A batch, to be published under this id on top of what is published.
+    Commit(Id),
+    /// A later generation comes from the home.
+    Apply { incarnation: Id, to: Published },
+}
+
+impl State {
+    pub(crate) fn new(incarnation: Option<Id>, published: Published) -> Self {
+        Self { format: 1, incarnation, published, intent: None, diverged: None }
+    }
+
+    /// The record; `None` where there is none or it is damaged.
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>> {
+        let bytes = match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(Error::io("read", path))?,
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        let (record, hash) = text.split_once('\n').unwrap_or_default();
+        if blake3::hash(record.as_bytes()).to_hex().as_str() != hash {
+            return Ok(None);
+        }
+        Ok(serde_json::from_str(record).ok().filter(|state: &Self| state.format == 1))
+    }
+
+    /// Writes the record durably, whole or not at all.
+    pub(crate) fn write(&self, paths: &Paths) -> Result<()> {
+        let record = serde_json::to_string(self).unwrap_or_default();
+        let hash = blake3::hash(record.as_bytes()).to_hex();
+        let temporary = paths.temporary("state");
+        let mut file = create_private(&temporary)?;
+        let written = file.write_all(format!("{record}\n{hash}").as_bytes()).and_then(|()| file.sync_all());
+        written.map_err(Error::io("write", &temporary))?;
+        fs::rename(&temporary, paths.state()).map_err(Error::io("replace", paths.state()))?;
+        sync_folder(&paths.folder)
+    }
+}
