@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use fs4::{FileExt, TryLockError};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -50,17 +50,17 @@ impl Paths {
     }
 
     /// Makes the folder and takes it for this store alone, waiting a while for whoever has it.
-    pub(crate) fn lock(&self, wait: Duration) -> Result<Flock<File>> {
+    pub(crate) fn lock(&self, wait: Duration) -> Result<File> {
         make_folder(&self.folder)?;
         let path = self.folder.join("lock");
-        let mut file = open_private(&path).map_err(Error::io("open", &path))?;
+        let file = open_private(&path).map_err(Error::io("open", &path))?;
         let start = Instant::now();
         loop {
-            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(lock),
-                Err((file, nix::Error::EWOULDBLOCK)) => file,
-                Err((_, error)) => return Err(Error::io("lock", &path)(error.into())),
-            };
+            match FileExt::try_lock(&file) {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
+            }
             if start.elapsed() >= wait {
                 return Err(Error::CacheInUse { path: self.folder.clone() });
             }
@@ -68,9 +68,19 @@ impl Paths {
         }
     }
 
-    /// Removes the database; nobody has it open.
+    /// Gives a whole database its name. The record of it is written before: one without a database is harmless.
+    pub(crate) fn put_in_place(&self, temporary: &Path) -> Result<()> {
+        fs::rename(temporary, self.database()).map_err(Error::io("replace", self.database()))?;
+        sync_folder(&self.folder)
+    }
+
+    /// Removes the database; nobody has it open. The record goes last: without it, what is left would be unexplained.
     pub(crate) fn clear(&self) -> Result<()> {
-        for path in [self.state(), self.index(), self.log(), self.database()] {
+        if let Some(mut state) = State::read(&self.state())?.filter(|state| state.intent.is_some()) {
+            state.intent = None;
+            state.write(self)?;
+        }
+        for path in [self.database(), self.log(), self.index(), self.state()] {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(Error::io("remove", path)(error));

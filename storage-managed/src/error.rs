@@ -25,6 +25,15 @@ pub enum Error {
         #[source]
         source: storage_core::Error,
     },
+    /// An earlier batch is still not published; this one was not begun.
+    #[error("nothing was written: commit {commit} has to be published first: {source}")]
+    Pending {
+        /// The earlier commit's id.
+        commit: String,
+        /// Why it could not be published.
+        #[source]
+        source: storage_core::Error,
+    },
     /// Somebody else has published since, or something else wrote to the cache: a batch that is here is not in the home.
     /// It is kept; what comes next is for people to decide.
     #[error("what is here and what the home holds have diverged; the local database is kept in `{}`", path.display())]
@@ -128,6 +137,7 @@ impl Error {
                 kind => kind,
             },
             Self::Unpublished { .. } => ErrorKind::OutcomeUnknown,
+            Self::Pending { .. } => ErrorKind::Unavailable,
             Self::Diverged { .. } | Self::Recreated { .. } | Self::WentBack { .. } => ErrorKind::Conflict,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::CacheInUse { .. } | Self::LeaseTaken { .. } => ErrorKind::Timeout,

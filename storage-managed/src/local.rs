@@ -12,13 +12,12 @@ use std::{
     time::Duration,
 };
 
-use nix::fcntl::Flock;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
     cache::{Intent, Paths, Published, State, create_private, open_private},
     error::{Error, Result},
-    format::{Hex, Id, Segment, SegmentHeader, Sums, page_sum},
+    format::{Id, Segment, SegmentHeader, Sums, page_sum},
     wal::{self, Committed, Mark},
 };
 
@@ -36,7 +35,7 @@ pub(crate) struct Local {
     pub(crate) state: State,
     sums: Sums,
     busy: Duration,
-    _lock: Flock<File>,
+    _lock: File,
 }
 
 /// The database's files, for reading and appending beside SQLite.
@@ -65,7 +64,7 @@ pub(crate) enum Pages {
 }
 
 /// Settings that every connection to the file needs: the log is this crate's to write back.
-pub(crate) fn prepare(db: &Connection) -> rusqlite::Result<()> {
+pub fn prepare(db: &Connection) -> rusqlite::Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.pragma_update(None, "wal_autocheckpoint", 0)
 }
@@ -82,17 +81,18 @@ pub(crate) fn connect(path: &Path, busy: Duration) -> rusqlite::Result<Connectio
 }
 
 /// Makes an empty database; nobody has it open.
-pub(crate) fn create(paths: &Paths) -> Result<State> {
-    create_private(&paths.database())?;
-    let db = connect(&paths.database(), Duration::ZERO).map_err(Error::sqlite("create the cache"))?;
-    db.pragma_update(None, "page_size", DEFAULT_PAGE_SIZE).map_err(Error::sqlite("create the cache"))?;
-    let mode = db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
-    if mode.map_err(Error::sqlite("create the cache"))? != "wal" {
+pub(crate) fn create(paths: &Paths) -> Result<(State, Sums)> {
+    let temporary = paths.temporary("database");
+    let file = create_private(&temporary)?;
+    let made = (|| {
+        let db = Connection::open(&temporary)?;
+        db.pragma_update(None, "page_size", DEFAULT_PAGE_SIZE)?;
+        db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
+    })();
+    if made.map_err(Error::sqlite("create the cache"))? != "wal" {
         return Err(Error::Unsupported("the file system of the cache folder takes no write-ahead log".to_owned()));
     }
-    drop(db);
-    let database = File::open(paths.database()).map_err(Error::io("open", paths.database()))?;
-    let sums = sums_of(&database, DEFAULT_PAGE_SIZE).map_err(Error::io("read", paths.database()))?;
+    let sums = sums_of(&file, DEFAULT_PAGE_SIZE).map_err(Error::io("read", &temporary))?;
     let published = Published {
         generation: 0,
         commit: None,
@@ -103,7 +103,8 @@ pub(crate) fn create(paths: &Paths) -> Result<State> {
     };
     let state = State::new(None, published);
     state.write(paths)?;
-    Ok(state)
+    paths.put_in_place(&temporary)?;
+    Ok((state, sums))
 }
 
 /// The sums of the pages of a main file.
@@ -138,7 +139,7 @@ pub(crate) fn overlay(sums: &mut Sums, log: &File, found: &Committed, page_size:
 
 impl Local {
     /// Opens the database, whose pages up to the published mark have these sums.
-    pub(crate) fn open(paths: Paths, state: State, sums: Sums, busy: Duration, lock: Flock<File>) -> Result<Self> {
+    pub(crate) fn open(paths: Paths, state: State, sums: Sums, busy: Duration, lock: File) -> Result<Self> {
         let db = connect(&paths.database(), busy).map_err(Error::sqlite("open the cache"))?;
         // Makes the log and its index, so that they can be opened here.
         db.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(Error::sqlite("open the cache"))?;
@@ -164,14 +165,6 @@ impl Local {
             self.state.intent = None;
         }
         self.state.write(&self.paths)
-    }
-
-    /// The id of the batch that may be committed and unpublished.
-    pub(crate) fn intended(&self) -> Option<Id> {
-        match self.state.intent {
-            Some(Intent::Commit(commit)) => Some(commit),
-            _ => None,
-        }
     }
 
     /// What was committed behind what is published; `None` for nothing.
@@ -240,6 +233,7 @@ impl Local {
                 pages.insert(number, page.to_vec());
                 Ok(())
             })?;
+            segment.gives(&sums)?;
         }
         pages.split_off(&sums.page_count().saturating_add(1));
         Ok((Pages::Memory(pages), sums))
@@ -333,9 +327,12 @@ impl Local {
     /// put off a part of it.
     pub(crate) fn checkpoint(&mut self, bytes: u64) -> Result<()> {
         let length = self.files.log.metadata().map_err(Error::io("read", self.paths.log()))?.len();
-        if length <= bytes {
+        if length <= bytes || self.change()?.is_some() {
             return Ok(());
         }
+        // The record must not name an intent any more whose pages stand in the main file.
+        self.state.intent = None;
+        self.state.write(&self.paths)?;
         let doing = "write back the log";
         self.db.busy_timeout(Duration::ZERO).map_err(Error::sqlite(doing))?;
         let done = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
@@ -363,11 +360,16 @@ impl Local {
         file.sync_all().map_err(Error::io("sync", path))
     }
 
-    pub(crate) fn sums(&self) -> &Sums {
-        &self.sums
+    /// Takes what was committed here for what is there to be changed: it has diverged, was kept, and goes.
+    pub(crate) fn accept(&mut self) -> Result<()> {
+        if let Some(change) = self.change()? {
+            self.sums = change.after;
+            self.state.published.mark = change.committed.end;
+        }
+        Ok(())
     }
 
-    pub(crate) fn checksum(&self) -> Hex {
-        self.sums.total()
+    pub(crate) fn sums(&self) -> &Sums {
+        &self.sums
     }
 }

@@ -42,28 +42,24 @@ pub(crate) struct Committed {
     pub(crate) page_count: Option<u32>,
     /// Behind the last transaction.
     pub(crate) end: Mark,
-    /// The log is not the one of the mark: SQLite began it anew, which it does only where the whole of the earlier one
-    /// is in the main file.
-    pub(crate) anew: bool,
 }
 
 /// Reads what was committed behind `from`, up to another mark if there is one; from the beginning where the log is another
 /// one. A log that ends before the mark is `None`: some of it was lost.
 pub(crate) fn committed(log: &File, from: &Mark, until: Option<&Mark>) -> io::Result<Option<Committed>> {
     let Some(header) = Header::read(log)? else {
-        return Ok(Some(Committed { anew: from.frames > 0, ..Committed::default() }));
+        return Ok(Some(Committed::default()));
     };
-    let anew = header.salts != from.salts;
-    let begin = match anew {
-        true => Mark { salts: header.salts, frames: 0, sum: header.sum },
-        false if from.frames == 0 => Mark { sum: header.sum, ..*from },
-        false => *from,
+    // SQLite begins a log anew only where the whole of the earlier one is in the main file.
+    let begin = match header.salts == from.salts && from.frames > 0 {
+        true => *from,
+        false => Mark { salts: header.salts, frames: 0, sum: header.sum },
     };
     let mut frame = vec![0; FRAME_HEADER_BYTES + header.page_size as usize];
     if begin.frames > 0 && !header.ends_at(log, &begin, &mut frame)? {
         return Ok(None);
     }
-    let mut found = Committed { end: begin, anew, ..Committed::default() };
+    let mut found = Committed { end: begin, ..Committed::default() };
     let (mut at, mut uncommitted) = (begin, BTreeMap::new());
     while until.is_none_or(|until| at.frames < until.frames) {
         let Some((page, page_count)) = header.next(log, &mut at, &mut frame)? else { break };

@@ -94,12 +94,6 @@ impl Head {
         self.commits.iter().rev().nth(back).copied()
     }
 
-    /// The segments behind a generation, in their order; `None` where the head does not tell.
-    pub(crate) fn segments_behind(&self, generation: u64) -> Option<Vec<String>> {
-        let behind = generation + 1..=self.generation;
-        behind.map(|at| self.commit_at(at).map(|(commit, _)| segment_name(at, commit))).collect()
-    }
-
     /// How many segments there are on top of the base, and their bytes.
     pub(crate) fn on_top(&self) -> (usize, u64) {
         let live = usize::try_from(self.generation - self.base.generation).unwrap_or(usize::MAX);
@@ -152,8 +146,6 @@ mod tests {
         assert_eq!(head.on_top(), (99, 990));
         assert_eq!(head.generation_of(Hex(2)), Some(2));
         assert_eq!(head.commit_at(100), Some((Hex(100), 10)));
-        assert_eq!(head.segments_behind(98).unwrap(), [segment_name(99, Hex(99)), segment_name(100, Hex(100))]);
-        assert_eq!(head.segments_behind(100).unwrap(), [""; 0]);
     }
 
     #[test]

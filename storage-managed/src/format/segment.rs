@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::{FORMAT, Hex, Id};
+use super::{FORMAT, Hex, Id, Sums};
 use crate::error::{Error, Result};
 
 const MAGIC: &[u8; 8] = b"agentseg";
@@ -88,6 +88,23 @@ impl Segment {
             return Err(corrupt("its page numbers are not in order"));
         }
         Ok(Self { header, numbers, name: name.to_owned(), compressed: compressed.to_vec() })
+    }
+
+    /// Checks that it changes what is there.
+    pub(crate) fn follows(&self, incarnation: Id, parent: Id, checksum: Hex) -> Result<()> {
+        let header = &self.header;
+        if (header.incarnation, header.parent, header.parent_checksum) == (incarnation, parent, checksum) {
+            return Ok(());
+        }
+        Err(Error::corrupt(&self.name, "it does not follow on what is before it"))
+    }
+
+    /// Checks that its pages gave what it says.
+    pub(crate) fn gives(&self, sums: &Sums) -> Result<()> {
+        if sums.total() == self.header.checksum {
+            return Ok(());
+        }
+        Err(Error::corrupt(&self.name, "its pages are not what it says"))
     }
 
     /// Hands out its pages.

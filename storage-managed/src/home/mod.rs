@@ -3,12 +3,19 @@
 //! A [`Home`] keeps objects by name. One of them, `head`, is replaced; all others are written once. What a home must be able to
 //! do for that is little, and [`probe`] proves it at open.
 
+mod folder;
+mod names;
+mod probe;
+
 use std::{fmt, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use storage_core::Result;
+use storage_core::{Error, Result};
+
+pub use folder::FolderHome;
+pub use probe::probe;
 
 /// What tells two contents of one name apart: an etag, or a hash of the content. Never a time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -101,7 +108,8 @@ pub trait Home: Send + Sync + fmt::Debug {
 
     /// Replaces `name` only where it is still the `expected` version, and where `held` is given and the home can tell, only
     /// while that is held.
-    async fn replace(&self, name: &str, bytes: Bytes, expected: &Version, held: Option<&Held>) -> Result<Put>;
+    async fn replace(&self, name: &str, bytes: Bytes, expected: &Version, held: Option<&Held>)
+    -> Result<Put>;
 
     /// Writes an object that nobody will change. Writing the same content again succeeds, so a doubtful answer is settled by
     /// writing again. Readers see all of it or nothing. `sent` is told the bytes that have travelled, now and then.
@@ -121,4 +129,10 @@ pub trait Home: Send + Sync + fmt::Debug {
 
     /// Gives it back. Where it is not held any more, that is success.
     async fn release(&self, held: &Held) -> Result<()>;
+}
+
+/// A file that had another length than was said of it.
+fn cut_short(found: u64, length: u64) -> Error {
+    Error::invalid_input(format!("the file had {found} of {length} bytes"))
+        .with_hint("nobody may change it while it is sent")
 }

@@ -1,0 +1,71 @@
+//! What only a folder does.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+
+use bytes::Bytes;
+use storage_core::ErrorKind;
+use storage_managed::home::{Body, FolderHome, Home, Put, Version, probe};
+
+const TERM: Duration = Duration::from_secs(30);
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+fn done(put: Put) -> Version {
+    match put {
+        Put::Done(version) => version,
+        Put::Refused => panic!("the write was refused"),
+    }
+}
+
+#[tokio::test]
+async fn the_probe_accepts_a_folder_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = FolderHome::new(folder.path().join("agent"));
+    probe(&home).await.unwrap();
+    assert_eq!(home.list("").await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn only_the_owner_can_read_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("shared").join("agent");
+    let home = FolderHome::new(&root);
+    let version = done(home.create("head", Bytes::from_static(b"1"), None).await.unwrap());
+    home.put("seg/1", Body::Bytes(Bytes::from_static(b"pages")), &|_| {}).await.unwrap();
+    done(home.replace("head", Bytes::from_static(b"2"), &version, None).await.unwrap());
+    for file in ["head", "seg/1", ".write-lock"] {
+        assert_eq!(mode(&root.join(file)), 0o600, "{file}");
+    }
+    for folder in [root.clone(), root.join("seg"), root.join(".tmp"), folder.path().join("shared")] {
+        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+    }
+    assert_eq!(fs::read_dir(root.join(".tmp")).unwrap().count(), 0, "no draft is left");
+}
+
+#[tokio::test]
+async fn a_lease_in_a_folder_that_was_removed_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("agent");
+    let (ours, theirs) = (FolderHome::new(&root), FolderHome::new(&root));
+    let held = ours.acquire("ours", TERM).await.unwrap().unwrap();
+    assert_eq!(theirs.acquire("theirs", TERM).await.unwrap(), None);
+    fs::remove_dir_all(&root).unwrap();
+    theirs.acquire("theirs", TERM).await.unwrap().unwrap();
+    assert_eq!(ours.renew(&held).await.unwrap(), None);
+    let put = ours.create("head", Bytes::from_static(b"1"), Some(&held)).await.unwrap();
+    assert_eq!(put, Put::Refused);
+}
+
+#[tokio::test]
+async fn names_that_leave_the_folder_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = FolderHome::new(folder.path().join("agent"));
+    for name in ["../head", "/head", "seg/../../head", ".write-lock"] {
+        let error = home.create(name, Bytes::new(), None).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}");
+        assert!(home.list(name).await.is_err(), "{name}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
