@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use storage_core::{Commit, ErrorKind, Json, Partition, Query, StorageBackend};
+use storage_core::{Commit, ErrorKind, Json, Operation, Partition, Query, StorageBackend};
 use storage_managed::{Managed, Options};
 use storage_sqlite::{SqliteBackend, SqliteConfig};
 
@@ -52,7 +52,7 @@ async fn nothing_is_acknowledged_before_the_head_has_moved() {
     let error = storage.delete("deal:1").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "nothing was applied: {error}");
     home.heal();
-    let commit = Commit::new(partition.clone()).append("", Json::from(1), "body");
+    let commit = Commit::new(partition.clone()).with(Operation::append("", Json::from(1), "body"));
     storage.collections().unwrap().commit(commit).await.unwrap();
     storage.disconnect().await.unwrap();
 
@@ -60,7 +60,7 @@ async fn nothing_is_acknowledged_before_the_head_has_moved() {
     let storage = SqliteBackend::new(elsewhere.config()).unwrap();
     storage.connect().await.unwrap();
     assert_eq!(storage.keys("*").await.unwrap(), ["deal:1", "deal:2"]);
-    let page = storage.collections().unwrap().query(Query::new(partition)).await.unwrap();
+    let page = storage.collections().unwrap().query(Query::all(partition, 10)).await.unwrap();
     assert_eq!(page.items.len(), 1);
     storage.disconnect().await.unwrap();
 }

@@ -18,45 +18,43 @@ use storage_managed::home::{Body, Fresh, Held, Home, Listed, Object, Put, Versio
 
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// It never arrives.
     Before(ErrorKind),
     /// It is done and its answer is lost.
     After(ErrorKind),
     /// The process dies before it, or after.
+    #[allow(dead_code, reason = "in the program that is killed")]
     DieBefore,
+    #[allow(dead_code, reason = "in the program that is killed")]
     DieAfter,
 }
 
-pub struct Faulty {
+pub(crate) struct Faulty {
     home: Arc<dyn Home>,
     requests: AtomicU64,
     /// The requests that fail, and how.
     plan: Mutex<Option<(BTreeSet<u64>, Fault)>>,
-    pub log: Mutex<Vec<String>>,
+    pub(crate) log: Mutex<Vec<String>>,
 }
 
 impl Faulty {
-    pub fn new(home: Arc<dyn Home>) -> Arc<Self> {
+    pub(crate) fn new(home: Arc<dyn Home>) -> Arc<Self> {
         Arc::new(Self { home, requests: AtomicU64::new(0), plan: Mutex::default(), log: Mutex::default() })
     }
 
     /// Counted from the next request on, these fail.
-    pub fn fail(&self, requests: impl IntoIterator<Item = u64>, fault: Fault) {
+    pub(crate) fn fail(&self, requests: impl IntoIterator<Item = u64>, fault: Fault) {
         self.requests.store(0, SeqCst);
         *self.plan.lock().unwrap() = Some((requests.into_iter().collect(), fault));
     }
 
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         *self.plan.lock().unwrap() = None;
     }
 
-    pub fn requests(&self) -> u64 {
-        self.requests.load(SeqCst)
-    }
-
     /// The requests since the last call, by method and object.
-    pub fn take_log(&self) -> Vec<String> {
+    pub(crate) fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut *self.log.lock().unwrap())
     }
 

@@ -27,29 +27,29 @@ use storage_managed::{DatabaseStore, Options, Result, RetryPolicy, home::FolderH
 use tempfile::TempDir;
 
 /// A home in a folder, and room for caches.
-pub struct Place {
-    pub folder: TempDir,
+pub(crate) struct Place {
+    pub(crate) folder: TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    pub fn home_path(&self) -> PathBuf {
+    pub(crate) fn home_path(&self) -> PathBuf {
         self.folder.path().join("home")
     }
 
-    pub fn home(&self) -> Arc<Faulty> {
+    pub(crate) fn home(&self) -> Arc<Faulty> {
         Faulty::new(Arc::new(FolderHome::new(self.home_path())))
     }
 
-    pub fn cache(&self, name: &str) -> PathBuf {
+    pub(crate) fn cache(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Settings that make a test quick.
-    pub fn options(&self, cache: &str) -> Options {
+    pub(crate) fn options(&self, cache: &str) -> Options {
         Options {
             freshness: Duration::ZERO,
             lease_idle: Duration::from_millis(30),
@@ -64,11 +64,11 @@ impl Place {
         }
     }
 
-    pub async fn open(&self, cache: &str) -> Result<DatabaseStore> {
+    pub(crate) async fn open(&self, cache: &str) -> Result<DatabaseStore> {
         DatabaseStore::open(self.home(), self.options(cache)).await
     }
 
-    pub fn objects(&self, kind: &str) -> Vec<String> {
+    pub(crate) fn objects(&self, kind: &str) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.home_path().join(kind)) else { return Vec::new() };
         let mut names: Vec<_> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -77,15 +77,15 @@ impl Place {
         names
     }
 
-    pub fn object(&self, kind: &str, name: &str) -> PathBuf {
+    pub(crate) fn object(&self, kind: &str, name: &str) -> PathBuf {
         self.home_path().join(kind).join(name)
     }
 }
 
-pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, body TEXT)";
+pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, body TEXT)";
 
 /// Adds one row.
-pub async fn add(store: &DatabaseStore, body: &str) -> Result<()> {
+pub(crate) async fn add(store: &DatabaseStore, body: &str) -> Result<()> {
     let body = body.to_owned();
     store
         .for_write(move |db| {
@@ -96,11 +96,11 @@ pub async fn add(store: &DatabaseStore, body: &str) -> Result<()> {
 }
 
 /// All rows as they are here.
-pub async fn rows(store: &DatabaseStore) -> Vec<String> {
+pub(crate) async fn rows(store: &DatabaseStore) -> Vec<String> {
     store.read(rows_of).await.unwrap()
 }
 
-pub fn rows_of(db: &rusqlite::Connection) -> rusqlite::Result<Vec<String>> {
+pub(crate) fn rows_of(db: &rusqlite::Connection) -> rusqlite::Result<Vec<String>> {
     let exists: bool = db.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 't'", [], |row| row.get(0))?;
     if !exists {
         return Ok(Vec::new());
@@ -109,7 +109,7 @@ pub fn rows_of(db: &rusqlite::Connection) -> rusqlite::Result<Vec<String>> {
 }
 
 /// All rows, from the home alone.
-pub async fn rows_in_home(place: &Place) -> Vec<String> {
+pub(crate) async fn rows_in_home(place: &Place) -> Vec<String> {
     let cache = tempfile::tempdir_in(place.folder.path()).unwrap();
     let options = Options { cache: cache.path().to_owned(), ..place.options("unused") };
     let store = DatabaseStore::open(Arc::new(FolderHome::new(place.home_path())), options).await.unwrap();
@@ -121,7 +121,7 @@ pub async fn rows_in_home(place: &Place) -> Vec<String> {
     found
 }
 
-pub fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -160,6 +160,8 @@ async fn a_home_that_was_made_anew_or_went_back_is_refused() {
     copy_folder(&place.home_path(), &place.cache("backup"));
     let store = place.open("a").await.unwrap();
     add(&store, "second").await.unwrap();
+    // Who holds the right to write does not ask: nobody else can have written.
+    tokio::time::sleep(Duration::from_millis(200)).await;
 
     std::fs::remove_dir_all(place.home_path()).unwrap();
     copy_folder(&place.cache("backup"), &place.home_path());
