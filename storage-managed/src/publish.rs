@@ -162,8 +162,13 @@ impl Shared {
     async fn send(self: &Arc<Self>, content: &Content, prepared: &Prepared) -> Result<Option<Known>> {
         let unpublished =
             |source: CoreError| Error::Unpublished { commit: prepared.commit.to_string(), source };
+        // After a crash the head may have been read already that holds it.
+        let mut known = match prepared.judge(content.known.clone()) {
+            Judged::Published(known) => return Ok(Some(known)),
+            Judged::Moved => return Ok(None),
+            Judged::Open(known) => known,
+        };
         self.remote.put(&prepared.object, &prepared.body).await.map_err(unpublished)?;
-        let mut known = content.known.clone();
         let mut tried = 1;
         loop {
             let next = prepared.next(known.as_ref().map(|(head, _)| head));

@@ -161,6 +161,16 @@ impl Shared {
     }
 }
 
+impl Drop for Shared {
+    /// Gives the right to write back where somebody still can.
+    fn drop(&mut self) {
+        if let (Some(held), Ok(runtime)) = (self.lease.held(), tokio::runtime::Handle::try_current()) {
+            let home = Arc::clone(&self.remote.home);
+            runtime.spawn(async move { home.release(&held).await });
+        }
+    }
+}
+
 impl Turn {
     /// Writes down that a batch comes; returns its id.
     pub(crate) async fn begin(&mut self) -> Result<Id> {

@@ -127,8 +127,20 @@ impl Home for Faulty {
         self.around(format!("list {prefix}"), self.home.list(prefix)).await
     }
 
+    /// One whose answer is lost ends by itself, at once instead of after its term.
     async fn acquire(&self, owner: &str, term: Duration) -> Result<Option<Held>> {
-        self.around("acquire".to_owned(), self.home.acquire(owner, term)).await
+        let taken = Mutex::new(None);
+        let acquire = async {
+            let held = self.home.acquire(owner, term).await;
+            *taken.lock().unwrap() = held.clone().ok().flatten();
+            held
+        };
+        let answer = self.around("acquire".to_owned(), acquire).await;
+        let taken = taken.into_inner().unwrap();
+        if let (Err(_), Some(held)) = (&answer, taken) {
+            self.home.release(&held).await?;
+        }
+        answer
     }
 
     async fn renew(&self, held: &Held) -> Result<Option<Held>> {
@@ -136,6 +148,8 @@ impl Home for Faulty {
     }
 
     async fn release(&self, held: &Held) -> Result<()> {
-        self.around("release".to_owned(), self.home.release(held)).await
+        let answer = self.around("release".to_owned(), self.home.release(held)).await;
+        self.home.release(held).await?;
+        answer
     }
 }
