@@ -14,8 +14,7 @@ use crate::{
     shared::Shared,
 };
 
-pub(crate) type Work =
-    Box<dyn FnOnce(&Connection) -> rusqlite::Result<Box<dyn Any + Send>> + Send>;
+pub(crate) type Work = Box<dyn FnOnce(&Connection) -> rusqlite::Result<Box<dyn Any + Send>> + Send>;
 type Answer = Result<Box<dyn Any + Send>>;
 
 /// The writer, as a group of those who wait for it.

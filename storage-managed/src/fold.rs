@@ -77,8 +77,7 @@ impl Shared {
         let Some(known) = &content.known else { return Ok(false) };
         let at_base = known.0.commit_at(base.generation).map(|(commit, _)| commit);
         let ours = known.0.generation == base.generation || at_base == Some(base.commit);
-        let (Some(held), true, true) =
-            (self.lease.held(), ours, known.0.base.generation < base.generation)
+        let (Some(held), true, true) = (self.lease.held(), ours, known.0.base.generation < base.generation)
         else {
             return Ok(false);
         };
@@ -127,7 +126,9 @@ impl Shared {
         }
         for (prefix, before) in [("seg/", until), ("base/", until.saturating_sub(1))] {
             let listed = self.remote.retry.run(|| self.remote.home.list(prefix)).await?;
-            let old = listed.iter().filter(|object| generation_of(&object.name, prefix).is_some_and(|at| at <= before));
+            let old = listed
+                .iter()
+                .filter(|object| generation_of(&object.name, prefix).is_some_and(|at| at <= before));
             for object in old {
                 self.remote.retry.run(|| self.remote.home.delete(&object.name)).await?;
             }

@@ -3,14 +3,7 @@
 //! Files that SQLite has open are opened once here and kept open as long as there are connections: closing any
 //! descriptor of them would drop the locks that SQLite holds in this process.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
-    path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt, path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
@@ -90,7 +83,9 @@ pub(crate) fn create(paths: &Paths) -> Result<(State, Sums)> {
         db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
     })();
     if made.map_err(Error::sqlite("create the cache"))? != "wal" {
-        return Err(Error::Unsupported("the file system of the cache folder takes no write-ahead log".to_owned()));
+        return Err(Error::Unsupported(
+            "the file system of the cache folder takes no write-ahead log".to_owned(),
+        ));
     }
     let sums = sums_of(&file, DEFAULT_PAGE_SIZE).map_err(Error::io("read", &temporary))?;
     let published = Published {
@@ -144,8 +139,11 @@ impl Local {
         // Makes the log and its index, so that they can be opened here.
         db.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(Error::sqlite("open the cache"))?;
         let open = |path: &Path| open_private(path).map_err(Error::io("open", path));
-        let files =
-            Files { database: open(&paths.database())?, log: open(&paths.log())?, index: open(&paths.index())? };
+        let files = Files {
+            database: open(&paths.database())?,
+            log: open(&paths.log())?,
+            index: open(&paths.index())?,
+        };
         Ok(Self { db, files, paths, state, sums, busy, _lock: lock })
     }
 
@@ -171,11 +169,13 @@ impl Local {
     pub(crate) fn change(&self) -> Result<Option<Change>> {
         let published = self.published();
         let path = self.paths.log();
-        let found = wal::committed(&self.files.log, &published.mark, None).map_err(Error::io("read", &path))?;
+        let found =
+            wal::committed(&self.files.log, &published.mark, None).map_err(Error::io("read", &path))?;
         let committed = found.ok_or_else(|| Error::corrupt("database.db-wal", "it was cut"))?;
         let Some(page_count) = committed.page_count else { return Ok(None) };
         let (mut after, mut sums) = (self.sums.clone(), BTreeMap::new());
-        overlay(&mut after, &self.files.log, &committed, published.page_size).map_err(Error::io("read", &path))?;
+        overlay(&mut after, &self.files.log, &committed, published.page_size)
+            .map_err(Error::io("read", &path))?;
         for number in committed.frames.keys() {
             sums.extend(after.get(*number).map(|sum| (*number, sum)));
         }
@@ -183,10 +183,17 @@ impl Local {
     }
 
     /// The segment of a change.
-    pub(crate) fn segment(&self, change: &Change, incarnation: Id, commit: Id, parent: Id) -> Result<Vec<u8>> {
+    pub(crate) fn segment(
+        &self,
+        change: &Change,
+        incarnation: Id,
+        commit: Id,
+        parent: Id,
+    ) -> Result<Vec<u8>> {
         let published = self.published();
         // A page may have been written as it was.
-        let differs = |(number, sum): (&u32, &u128)| (self.sums.get(*number) != Some(*sum)).then_some(*number);
+        let differs =
+            |(number, sum): (&u32, &u128)| (self.sums.get(*number) != Some(*sum)).then_some(*number);
         let numbers: Vec<u32> = change.sums.iter().filter_map(differs).collect();
         let header = SegmentHeader {
             format: crate::format::FORMAT,

@@ -176,7 +176,9 @@ impl Shared {
             let Some(held) = self.lease.held() else { continue };
             let (problem, refused) = match self.remote.move_head(known.as_ref(), &next, &held).await {
                 Ok(Put::Done(version)) => return Ok(Some((next, version))),
-                Ok(Put::Refused) => (CoreError::new(ErrorKind::Unavailable, "the home refused the head"), true),
+                Ok(Put::Refused) => {
+                    (CoreError::new(ErrorKind::Unavailable, "the home refused the head"), true)
+                }
                 Err(error) if !is_passing(error.kind()) => return Err(unpublished(error)),
                 Err(error) => (error, false),
             };

@@ -69,9 +69,8 @@ fn compare(paths: &Paths, state: State) -> io::Result<Found> {
     let whole = wal::committed(&log, &Mark::default(), None)?.unwrap_or_default();
     let mut at_end = main;
     overlay(&mut at_end, &log, &whole, published.page_size)?;
-    let is_published = |sums: &Sums, of: &Published| {
-        sums.total() == of.checksum && sums.page_count() == of.page_count
-    };
+    let is_published =
+        |sums: &Sums, of: &Published| sums.total() == of.checksum && sums.page_count() == of.page_count;
     Ok(match state.intent {
         Some(Intent::Apply { incarnation, to }) if is_published(&at_end, &to) => {
             let state = State::new(Some(incarnation), Published { mark: whole.end, ..to });

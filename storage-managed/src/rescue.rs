@@ -64,7 +64,8 @@ pub fn export(rescued: &Path, to: &Path) -> Result<()> {
             copied => drop(copied.map_err(Error::io("copy", from))?),
         }
     }
-    let db = Connection::open(folder.path().join("database.db")).map_err(Error::sqlite("open what was kept"))?;
+    let db =
+        Connection::open(folder.path().join("database.db")).map_err(Error::sqlite("open what was kept"))?;
     let written = db.execute("VACUUM INTO ?1", [to.to_string_lossy()]);
     written.map(drop).map_err(Error::sqlite("write what was kept"))
 }

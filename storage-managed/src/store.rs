@@ -98,8 +98,7 @@ impl DatabaseStore {
     /// cannot be asked now.
     pub async fn open(home: Arc<dyn Home>, options: Options) -> Result<Self> {
         options.check()?;
-        let readers =
-            Readers { idle: Mutex::default(), permits: Arc::new(Semaphore::new(options.readers)) };
+        let readers = Readers { idle: Mutex::default(), permits: Arc::new(Semaphore::new(options.readers)) };
         let shared = open(home, options).await?;
         let batches = Combiner::new(Batches(Arc::clone(&shared)), TOGETHER);
         Ok(Self { inner: Arc::new(Inner { readers, shared, batches }) })
@@ -168,7 +167,8 @@ impl DatabaseStore {
         let vacuumed = tokio::spawn(async move {
             let mut turn = shared.turn().await?;
             turn.begin().await?;
-            let done = shared.on_local(|local| local.db.execute_batch("VACUUM").map_err(Error::sqlite("vacuum")));
+            let done =
+                shared.on_local(|local| local.db.execute_batch("VACUUM").map_err(Error::sqlite("vacuum")));
             let done = done.await;
             turn.finish().await?;
             done

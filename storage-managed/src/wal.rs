@@ -175,7 +175,8 @@ impl Header {
         frame.extend(page);
         let sum = self.sum_of(at.sum, &frame);
         let sums = frame.get_mut(16..24).into_iter().flatten();
-        sums.zip(sum.0.to_be_bytes().into_iter().chain(sum.1.to_be_bytes())).for_each(|(to, byte)| *to = byte);
+        sums.zip(sum.0.to_be_bytes().into_iter().chain(sum.1.to_be_bytes()))
+            .for_each(|(to, byte)| *to = byte);
         log.write_all_at(&frame, frame_offset(at.frames, page.len()))?;
         *at = Mark { frames: at.frames + 1, sum, ..*at };
         Ok(())

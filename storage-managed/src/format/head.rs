@@ -133,7 +133,8 @@ mod tests {
             folds: vec![(1, 0)],
         };
         for generation in 2..=generations {
-            (head.generation, head.parent, head.commit) = (generation, Some(head.commit), Hex(generation.into()));
+            (head.generation, head.parent, head.commit) =
+                (generation, Some(head.commit), Hex(generation.into()));
             head.push(Hex(generation.into()), 10);
         }
         head

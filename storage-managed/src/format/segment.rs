@@ -72,7 +72,8 @@ impl Segment {
         }
         let content = content.strip_prefix(MAGIC).ok_or_else(|| corrupt("it is no segment"))?;
         let (length, content) = content.split_first_chunk().ok_or_else(cut)?;
-        let (header, content) = content.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(cut)?;
+        let (header, content) =
+            content.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(cut)?;
         let header: SegmentHeader =
             serde_json::from_slice(header).map_err(|_| corrupt("its header cannot be read"))?;
         if header.format != FORMAT {
@@ -109,8 +110,10 @@ impl Segment {
 
     /// Hands out its pages.
     pub(crate) fn each(&self, mut page: impl FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
-        let corrupt =
-            |_| Error::Corrupt { object: self.name.clone(), problem: "its pages cannot be unpacked".to_owned() };
+        let corrupt = |_| Error::Corrupt {
+            object: self.name.clone(),
+            problem: "its pages cannot be unpacked".to_owned(),
+        };
         let mut decoder = zstd::Decoder::new(self.compressed.as_slice()).map_err(corrupt)?;
         let mut content = vec![0; self.header.page_size as usize];
         for number in &self.numbers {
@@ -147,7 +150,12 @@ mod tests {
         let segment = Segment::decode("seg/5", &bytes).unwrap();
         assert_eq!(segment.header, header);
         let mut seen = Vec::new();
-        segment.each(|number, page| { seen.push((number, page[0], page.len())); Ok(()) }).unwrap();
+        segment
+            .each(|number, page| {
+                seen.push((number, page[0], page.len()));
+                Ok(())
+            })
+            .unwrap();
         assert_eq!(seen, [(4, 4, 512), (9, 9, 512)]);
         let refused = |bytes: &[u8]| {
             let error = Segment::decode("seg/5", bytes).unwrap_err();

@@ -56,7 +56,8 @@ async fn nothing_is_acknowledged_before_the_head_has_moved() {
     storage.collections().unwrap().commit(commit).await.unwrap();
     storage.disconnect().await.unwrap();
 
-    let elsewhere = Managed::new(place.home(), Options { freshness: Duration::from_secs(5), ..place.options("b") });
+    let elsewhere =
+        Managed::new(place.home(), Options { freshness: Duration::from_secs(5), ..place.options("b") });
     let storage = SqliteBackend::new(elsewhere.config()).unwrap();
     storage.connect().await.unwrap();
     assert_eq!(storage.keys("*").await.unwrap(), ["deal:1", "deal:2"]);

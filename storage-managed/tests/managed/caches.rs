@@ -109,7 +109,9 @@ async fn damaged_and_missing_objects_are_refused_by_name() {
     let whole = place.cache("whole");
     copy_folder(&place.home_path(), &whole);
     let segments = place.objects("seg");
-    for (kind, name) in [("seg", segments[0].as_str()), ("seg", segments[1].as_str()), ("base", &place.objects("base")[0])] {
+    for (kind, name) in
+        [("seg", segments[0].as_str()), ("seg", segments[1].as_str()), ("base", &place.objects("base")[0])]
+    {
         for damage in ["flip", "cut", "remove"] {
             let path = place.object(kind, name);
             let mut bytes = fs::read(&path).unwrap();
@@ -126,7 +128,10 @@ async fn damaged_and_missing_objects_are_refused_by_name() {
             let expected = format!("{kind}/{name}");
             match error {
                 Error::Corrupt { object, .. } => {
-                    assert!(object == expected || (damage == "remove" && object == "head"), "{damage} {object}");
+                    assert!(
+                        object == expected || (damage == "remove" && object == "head"),
+                        "{damage} {object}"
+                    );
                 }
                 error => panic!("{damage} {expected}: {error}"),
             }
@@ -143,5 +148,8 @@ async fn segments_that_were_swapped_are_refused() {
     let segments = place.objects("seg");
     fs::copy(place.object("seg", &segments[0]), place.object("seg", &segments[1])).unwrap();
     let error = place.open("fresh").await.unwrap_err();
-    assert!(matches!(&error, Error::Corrupt { object, .. } if *object == format!("seg/{}", segments[1])), "{error}");
+    assert!(
+        matches!(&error, Error::Corrupt { object, .. } if *object == format!("seg/{}", segments[1])),
+        "{error}"
+    );
 }

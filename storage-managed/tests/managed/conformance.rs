@@ -11,7 +11,7 @@ fn open(namespace: &str) -> Arc<dyn StorageBackend> {
     let options = Options {
         freshness: Duration::ZERO,
         lease_idle: Duration::from_millis(20),
-        lease_share: Duration::from_millis(100),
+        lease_share: Duration::from_millis(700),
         ..Options::new(place.join(format!("cache-{:016x}", fastrand::u64(..))))
     };
     let home = Arc::new(FolderHome::new(place.join("home")));

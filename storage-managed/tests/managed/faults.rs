@@ -96,7 +96,9 @@ async fn one_lost_answer_is_settled_and_nobody_notices() {
     let home = place.home();
     let store = DatabaseStore::open(home.clone(), place.options("a")).await.unwrap();
     add(&store, "first").await.unwrap();
-    for (number, fault) in [Fault::After(ErrorKind::OutcomeUnknown), Fault::Before(ErrorKind::Timeout)].iter().enumerate() {
+    for (number, fault) in
+        [Fault::After(ErrorKind::OutcomeUnknown), Fault::Before(ErrorKind::Timeout)].iter().enumerate()
+    {
         store.ensure_fresh().await.unwrap();
         // The segment, then the head.
         for request in 0..2 {

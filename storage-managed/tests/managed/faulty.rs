@@ -111,7 +111,13 @@ impl Home for Faulty {
         self.around(format!("create {name}"), self.home.create(name, bytes, held)).await
     }
 
-    async fn replace(&self, name: &str, bytes: Bytes, expected: &Version, held: Option<&Held>) -> Result<Put> {
+    async fn replace(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        expected: &Version,
+        held: Option<&Held>,
+    ) -> Result<Put> {
         self.around(format!("replace {name}"), self.home.replace(name, bytes, expected, held)).await
     }
 

@@ -20,7 +20,8 @@ fn writer() -> PathBuf {
 fn run(place: &Place, first: usize, die: &str, kill_after: Option<Duration>) -> BTreeSet<usize> {
     let mut command = Command::new(writer());
     command.arg(place.home_path()).arg(place.cache("a")).arg(first.to_string()).arg(die);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("the example is built");
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("the example is built");
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let reading = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
     if let Some(after) = kill_after {
@@ -40,7 +41,11 @@ fn check(found: &[String], acknowledged: &BTreeSet<usize>, situation: &str) {
         assert!(distinct.contains(number), "{situation}: {number} was acknowledged and is lost");
     }
     for number in &distinct {
-        assert_eq!(numbers.iter().filter(|other| *other == number).count(), 2, "{situation}: {number} is torn");
+        assert_eq!(
+            numbers.iter().filter(|other| *other == number).count(),
+            2,
+            "{situation}: {number} is torn"
+        );
     }
 }
 

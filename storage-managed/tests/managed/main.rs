@@ -101,7 +101,8 @@ pub(crate) async fn rows(store: &DatabaseStore) -> Vec<String> {
 }
 
 pub(crate) fn rows_of(db: &rusqlite::Connection) -> rusqlite::Result<Vec<String>> {
-    let exists: bool = db.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 't'", [], |row| row.get(0))?;
+    let exists: bool =
+        db.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 't'", [], |row| row.get(0))?;
     if !exists {
         return Ok(Vec::new());
     }

@@ -30,7 +30,11 @@ async fn a_batch_is_in_the_home_when_it_returns() {
 async fn a_publication_is_two_requests_and_its_freshening_two_more() {
     let place = Place::new();
     let (home, readers_home) = (place.home(), place.home());
-    let options = Options { lease_idle: Duration::from_secs(60), lease_share: Duration::from_secs(60), ..place.options("a") };
+    let options = Options {
+        lease_idle: Duration::from_secs(60),
+        lease_share: Duration::from_secs(60),
+        ..place.options("a")
+    };
     let store = DatabaseStore::open(home.clone(), options).await.unwrap();
     add(&store, "first").await.unwrap();
     let reader = DatabaseStore::open(readers_home.clone(), place.options("b")).await.unwrap();
@@ -40,7 +44,11 @@ async fn a_publication_is_two_requests_and_its_freshening_two_more() {
     assert!(log.len() == 2 && log[0].starts_with("put seg/") && log[1] == "replace head", "{log:?}");
     store.ensure_fresh().await.unwrap();
     store.for_write(|db| db.execute_batch("SELECT 1")).await.unwrap();
-    assert_eq!(home.take_log(), [""; 0], "who holds the right to write need not ask, nothing is published for nothing");
+    assert_eq!(
+        home.take_log(),
+        [""; 0],
+        "who holds the right to write need not ask, nothing is published for nothing"
+    );
     readers_home.take_log();
     let before = reader.status().bytes_received;
     assert_eq!(reader.ensure_fresh().await.unwrap(), 2);
@@ -131,7 +139,8 @@ async fn open_connections_see_new_generations_and_open_transactions_do_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stores_take_turns_and_lose_nothing() {
     let place = Place::new();
-    let stores = [place.open("a").await.unwrap(), place.open("b").await.unwrap(), place.open("c").await.unwrap()];
+    let stores =
+        [place.open("a").await.unwrap(), place.open("b").await.unwrap(), place.open("c").await.unwrap()];
     let writers = stores.iter().enumerate().map(|(name, store)| {
         let store = store.clone();
         tokio::spawn(async move {
