@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::Connection;
 use storage_core::Result;
-use storage_sqlite::{Publisher, SqliteConfig, Turn as WriteTurn};
+use storage_sqlite::{Publisher, SqliteConfig, Synchronous, Turn as WriteTurn};
 use tokio::sync::RwLock;
 
 use crate::{DatabaseStore, Error, Options, home::Home, local, shared::Turn};
@@ -51,6 +51,8 @@ impl Managed {
     #[must_use]
     pub fn config(self: &Arc<Self>) -> SqliteConfig {
         SqliteConfig {
+            // What makes a write last is the home.
+            synchronous: Synchronous::Normal,
             publisher: Some(Arc::clone(self) as Arc<dyn Publisher>),
             ..SqliteConfig::new(crate::store::paths(&self.options).database())
         }

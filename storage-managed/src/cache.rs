@@ -2,13 +2,13 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    io,
+    os::unix::fs::{DirBuilderExt, FileExt as _, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use fs4::{FileExt, TryLockError};
+use fs4::TryLockError;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -56,7 +56,7 @@ impl Paths {
         let file = open_private(&path).map_err(Error::io("open", &path))?;
         let start = Instant::now();
         loop {
-            match FileExt::try_lock(&file) {
+            match fs4::FileExt::try_lock(&file) {
                 Ok(()) => return Ok(file),
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
@@ -149,34 +149,57 @@ pub(crate) enum Intent {
     Apply { incarnation: Id, to: Published },
 }
 
+/// The record is kept twice, in two slots of its file that are written in turn: a write that is cut short leaves the
+/// earlier one. One write and one sync, where replacing a file takes three.
+const SLOT_BYTES: usize = 16 * 1024;
+const HASH_BYTES: usize = 32;
+
+#[derive(Serialize, Deserialize)]
+struct Slot<S> {
+    sequence: u64,
+    state: S,
+}
+
 impl State {
     pub(crate) fn new(incarnation: Option<Id>, published: Published) -> Self {
         Self { format: 1, incarnation, published, intent: None, diverged: None }
     }
 
-    /// The record; `None` where there is none or it is damaged.
+    /// The newest record; `None` where there is none or both are damaged.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>> {
-        let bytes = match fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(Error::io("read", path))?,
-        };
-        let text = String::from_utf8_lossy(&bytes);
-        let (record, hash) = text.split_once('\n').unwrap_or_default();
-        if blake3::hash(record.as_bytes()).to_hex().as_str() != hash {
-            return Ok(None);
-        }
-        Ok(serde_json::from_str(record).ok().filter(|state: &Self| state.format == 1))
+        Ok(newest(path)?.map(|(slot, _)| slot.state).filter(|state| state.format == 1))
     }
 
     /// Writes the record durably, whole or not at all.
     pub(crate) fn write(&self, paths: &Paths) -> Result<()> {
-        let record = serde_json::to_string(self).unwrap_or_default();
-        let hash = blake3::hash(record.as_bytes()).to_hex();
-        let temporary = paths.temporary("state");
-        let mut file = create_private(&temporary)?;
-        let written = file.write_all(format!("{record}\n{hash}").as_bytes()).and_then(|()| file.sync_all());
-        written.map_err(Error::io("write", &temporary))?;
-        fs::rename(&temporary, paths.state()).map_err(Error::io("replace", paths.state()))?;
-        sync_folder(&paths.folder)
+        let path = paths.state();
+        let (sequence, other) = match newest(&path)? {
+            Some((slot, index)) => (slot.sequence + 1, 1 - index),
+            None => (0, 0),
+        };
+        let record = serde_json::to_vec(&Slot { sequence, state: self }).unwrap_or_default();
+        let mut bytes = blake3::hash(&record).as_bytes().to_vec();
+        bytes.extend(record);
+        bytes.resize(SLOT_BYTES, b'\n');
+        let new = !path.exists();
+        let file = open_private(&path).map_err(Error::io("open", &path))?;
+        let written = file.write_all_at(&bytes, (other * SLOT_BYTES) as u64).and_then(|()| file.sync_data());
+        written.map_err(Error::io("write", &path))?;
+        if new { sync_folder(&paths.folder) } else { Ok(()) }
     }
+}
+
+/// The newest whole record, and its slot.
+fn newest(path: &Path) -> Result<Option<(Slot<State>, usize)>> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(Error::io("read", path))?,
+    };
+    let slots = bytes.chunks(SLOT_BYTES).take(2).zip(0..).filter_map(|(slot, index)| {
+        let (hash, record) = slot.split_first_chunk::<HASH_BYTES>()?;
+        let record = record.trim_ascii_end();
+        let whole = blake3::hash(record) == *hash;
+        whole.then(|| serde_json::from_slice(record).ok().map(|slot: Slot<State>| (slot, index)))?
+    });
+    Ok(slots.max_by_key(|(slot, _)| slot.sequence))
 }

@@ -46,11 +46,11 @@ impl Shared {
         let asked = Instant::now();
         let moved = match &content.known {
             Some((_, version)) => self.remote.head_if_changed(version).await?,
-            None => self.remote.head().await?.map_or(Moved::Gone, Moved::To),
+            None => self.remote.head().await?.map_or(Moved::Gone, |known| Moved::To(Box::new(known))),
         };
         match moved {
             Moved::No => {}
-            Moved::To(known) => self.follow(content, known).await?,
+            Moved::To(known) => self.follow(content, *known).await?,
             Moved::Gone => self.check_gone().await?,
         }
         self.view().fresh_at = Some(asked);

@@ -1,4 +1,4 @@
-//! A SQLite file whose home is a folder or blob storage.
+#![doc = include_str!("../README.md")]
 
 mod backend;
 mod batch;
@@ -20,6 +20,9 @@ mod rescue;
 mod shared;
 mod store;
 mod wal;
+
+#[doc = include_str!("../PROTOCOL.md")]
+pub mod protocol {}
 
 pub use backend::Managed;
 pub use error::{Error, Result};

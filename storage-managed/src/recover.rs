@@ -59,11 +59,8 @@ fn compare(paths: &Paths, state: State) -> io::Result<Found> {
     };
     let Some(log) = log else { return Ok(without_log(main, state)) };
     let Some(at_mark) = at_mark(main.clone(), &log, &published)? else {
-        return Ok(match state.intent {
-            // The log ends before what is published, so nothing can stand behind it.
-            None | Some(Intent::Apply { .. }) => Found::Torn(state),
-            Some(Intent::Commit(_)) => Found::Foreign,
-        });
+        // Nothing that could be read stands behind: a batch there was lost with the disk, before anybody was told of it.
+        return Ok(Found::Torn(state));
     };
     let Some(behind) = wal::committed(&log, &published.mark, None)? else { return Ok(Found::Foreign) };
     let whole = wal::committed(&log, &Mark::default(), None)?.unwrap_or_default();

@@ -28,7 +28,7 @@ pub(crate) type Known = (Head, Version);
 #[derive(Debug)]
 pub(crate) enum Moved {
     No,
-    To(Known),
+    To(Box<Known>),
     Gone,
 }
 
@@ -57,7 +57,7 @@ impl Remote {
     pub(crate) async fn head_if_changed(&self, known: &Version) -> Result<Moved> {
         Ok(match self.retry.run(|| self.home.get_if_changed(HEAD, known)).await? {
             Fresh::Unchanged => Moved::No,
-            Fresh::Changed(object) => Moved::To(self.known(object)?),
+            Fresh::Changed(object) => Moved::To(Box::new(self.known(object)?)),
             Fresh::Absent => Moved::Gone,
         })
     }
