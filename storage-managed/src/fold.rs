@@ -25,13 +25,12 @@ impl Shared {
         let (segments, bytes) = head.on_top();
         let large = bytes > (head.base_bytes() / SHARE).max(self.options.fold_bytes);
         let fold = segments >= self.options.fold_segments || large;
-        if (fold || self.superseded(head) > content.cleaned) && !self.folding.swap(true, Ordering::AcqRel) {
+        if fold && !self.folding.swap(true, Ordering::AcqRel) {
             let shared = Arc::clone(self);
             tokio::spawn(async move {
-                let folded = if fold { shared.fold().await.map(drop) } else { Ok(()) };
-                let done = match folded {
-                    Ok(()) => shared.clean().await,
-                    failed => failed,
+                let done = match shared.fold().await {
+                    Ok(_) => shared.clean().await,
+                    Err(error) => Err(error),
                 };
                 shared.folding.store(false, Ordering::Release);
                 if let Err(error) = done {
@@ -114,7 +113,7 @@ impl Shared {
     }
 
     /// Removes what was superseded long enough ago.
-    async fn clean(self: &Arc<Self>) -> Result<()> {
+    pub(crate) async fn clean(self: &Arc<Self>) -> Result<()> {
         let (known, cleaned): (Option<Known>, u64) = {
             let content = self.content.lock().await;
             (content.known.clone(), content.cleaned)

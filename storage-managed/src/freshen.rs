@@ -98,7 +98,7 @@ impl Shared {
             checksum: head.checksum,
             mark: Mark::default(),
         };
-        let incarnation = head.incarnation;
+        let (incarnation, from) = (head.incarnation, published.generation);
         let Some(behind) = behind(head, published) else { return self.apply_whole(head, to).await };
         let mut segments: Vec<Segment> = Vec::with_capacity(behind.len());
         {
@@ -116,6 +116,10 @@ impl Shared {
             }
         }
         self.on_local(move |local| {
+            // A caller that went away may have left the same work behind.
+            if local.published().generation != from {
+                return Ok(());
+            }
             let (pages, sums) = local.merge(&segments)?;
             if sums.total() != to.checksum {
                 return Err(Error::corrupt(HEAD, "its segments do not give what it says"));

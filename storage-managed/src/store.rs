@@ -220,13 +220,16 @@ impl DatabaseStore {
         self.inner.shared.adopt().await
     }
 
-    /// Folds the segments into a new base now, and waits for it; true where there was anything to fold.
+    /// Folds the segments into a new base now, removes what was superseded longer than [`Options::grace`] ago, and waits for
+    /// both; true where there was anything to fold.
     ///
     /// # Errors
     /// As [`for_write`](Self::for_write), and nothing was changed then.
     pub async fn fold(&self) -> Result<bool> {
         self.inner.shared.folded().await;
-        self.inner.shared.fold().await
+        let folded = self.inner.shared.fold().await?;
+        self.inner.shared.clean().await?;
+        Ok(folded)
     }
 
     /// Rebuilds the newest generation from the home alone, in a folder of its own, and runs SQLite's integrity check.
@@ -279,7 +282,8 @@ impl DatabaseStore {
     /// [`Error::Pending`] where a batch could not be published: the next open publishes it.
     pub async fn close(&self) -> Result<()> {
         let shared = &self.inner.shared;
-        let settled = match shared.content.lock().await.unsettled {
+        let unsettled = shared.content.lock().await.unsettled;
+        let settled = match unsettled {
             Some(_) => shared.turn().await.map(drop),
             None => Ok(()),
         };

@@ -39,12 +39,11 @@ async fn sixty_four_concurrent_sets_are_a_few_publications() {
 async fn nothing_is_acknowledged_before_the_head_has_moved() {
     let place = Place::new();
     let home = place.home();
-    let managed = Managed::new(home.clone(), place.options("a"));
+    let managed = Managed::new(home.clone(), place.holding("a"));
     let config = SqliteConfig { operation_timeout: Duration::from_secs(2), ..managed.config() };
     let storage = SqliteBackend::new(config).unwrap();
     storage.connect().await.unwrap();
     storage.set("deal:1", Json::from(1), None).await.unwrap();
-    storage.set("deal:1", Json::from(2), None).await.unwrap();
     home.fail(1..1_000, Fault::Before(ErrorKind::Unavailable));
     let partition = Partition::new("log", &["a"]).unwrap();
     let error = storage.set("deal:2", Json::from(2), None).await.unwrap_err();

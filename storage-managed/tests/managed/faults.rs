@@ -94,29 +94,26 @@ async fn answers_that_are_lost_for_a_while_lose_nothing() {
 async fn one_lost_answer_is_settled_and_nobody_notices() {
     let place = Place::new();
     let home = place.home();
-    let store = DatabaseStore::open(home.clone(), place.options("a")).await.unwrap();
+    let store = DatabaseStore::open(home.clone(), place.holding("a")).await.unwrap();
     add(&store, "first").await.unwrap();
     for (number, fault) in
         [Fault::After(ErrorKind::OutcomeUnknown), Fault::Before(ErrorKind::Timeout)].iter().enumerate()
     {
-        store.ensure_fresh().await.unwrap();
         // The segment, then the head.
         for request in 0..2 {
-            add(&store, "to hold the right to write").await.unwrap();
             home.fail([request], *fault);
             add(&store, &format!("{number} {request}")).await.unwrap();
         }
     }
-    assert_eq!(rows_in_home(&place).await.len(), 9);
+    assert_eq!(rows_in_home(&place).await.len(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unpublished_batch_is_published_under_its_id_before_the_next() {
     let place = Place::new();
     let home = place.home();
-    let store = DatabaseStore::open(home.clone(), place.options("a")).await.unwrap();
+    let store = DatabaseStore::open(home.clone(), place.holding("a")).await.unwrap();
     add(&store, "first").await.unwrap();
-    add(&store, "to hold the right to write").await.unwrap();
     home.fail(1..100, Fault::Before(ErrorKind::Unavailable));
     let Error::Unpublished { commit, .. } = add(&store, "doubtful").await.unwrap_err() else { panic!() };
     assert!(store.status().dirty);
@@ -127,13 +124,35 @@ async fn an_unpublished_batch_is_published_under_its_id_before_the_next() {
     store.vacuum().await.unwrap();
     let names = place.objects("seg").join(" ");
     assert!(names.contains(&commit), "{names}");
-    assert_eq!(rows_in_home(&place).await, ["first", "to hold the right to write", "doubtful"]);
+    assert_eq!(rows_in_home(&place).await, ["first", "doubtful"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_publishes_what_is_left_or_leaves_it_to_the_next_open() {
+    for healed in [true, false] {
+        let place = Place::new();
+        let home = place.home();
+        let store = DatabaseStore::open(home.clone(), place.holding("a")).await.unwrap();
+        add(&store, "first").await.unwrap();
+        home.fail(1..100, Fault::Before(ErrorKind::Unavailable));
+        assert_eq!(add(&store, "doubtful").await.unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+        if healed {
+            home.heal();
+            store.close().await.unwrap();
+        } else {
+            assert!(matches!(store.close().await, Err(Error::Pending { .. })));
+            assert_eq!(rows_in_home(&place).await, ["first"]);
+            home.heal();
+            place.open("a").await.unwrap().close().await.unwrap();
+        }
+        assert_eq!(rows_in_home(&place).await, ["first", "doubtful"], "{healed}");
+    }
 }
 
 /// A store whose batch is only here, while another has published in its place.
 async fn diverged(place: &Place) -> (DatabaseStore, DatabaseStore) {
     let home = place.home();
-    let store = DatabaseStore::open(home.clone(), place.options("a")).await.unwrap();
+    let store = DatabaseStore::open(home.clone(), place.holding("a")).await.unwrap();
     add(&store, "first").await.unwrap();
     add(&store, "second").await.unwrap();
     home.fail(1..1_000, Fault::Before(ErrorKind::Unavailable));

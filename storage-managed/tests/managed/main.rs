@@ -64,6 +64,12 @@ impl Place {
         }
     }
 
+    /// For a store that keeps the right to write once it has it, so that it is known which request comes next.
+    pub(crate) fn holding(&self, cache: &str) -> Options {
+        let long = Duration::from_secs(60);
+        Options { lease_idle: long, lease_share: long, lease_term: long * 10, ..self.options(cache) }
+    }
+
     pub(crate) async fn open(&self, cache: &str) -> Result<DatabaseStore> {
         DatabaseStore::open(self.home(), self.options(cache)).await
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use storage_core::ErrorKind;
-use storage_managed::{DatabaseStore, Error, Options};
+use storage_managed::{DatabaseStore, Error};
 
 use crate::{Place, TABLE, add, copy_folder, rows, rows_in_home};
 
@@ -30,12 +30,7 @@ async fn a_batch_is_in_the_home_when_it_returns() {
 async fn a_publication_is_two_requests_and_its_freshening_two_more() {
     let place = Place::new();
     let (home, readers_home) = (place.home(), place.home());
-    let options = Options {
-        lease_idle: Duration::from_secs(60),
-        lease_share: Duration::from_secs(60),
-        ..place.options("a")
-    };
-    let store = DatabaseStore::open(home.clone(), options).await.unwrap();
+    let store = DatabaseStore::open(home.clone(), place.holding("a")).await.unwrap();
     add(&store, "first").await.unwrap();
     let reader = DatabaseStore::open(readers_home.clone(), place.options("b")).await.unwrap();
     home.take_log();
