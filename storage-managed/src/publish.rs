@@ -111,7 +111,9 @@ impl Prepared {
             None if self.parent.is_none() => Judged::Open(None),
             None => Judged::Moved,
             // What is in the home under this id has to be what is here.
-            Some(known) if known.0.commit == self.commit && known.0.checksum != self.checksum => Judged::Moved,
+            Some(known) if known.0.commit == self.commit && known.0.checksum != self.checksum => {
+                Judged::Moved
+            }
             Some(known) if known.0.generation_of(self.commit).is_some() => Judged::Published(known),
             Some(known) if Some(known.0.commit) == self.parent => Judged::Open(Some(known)),
             Some(_) => Judged::Moved,

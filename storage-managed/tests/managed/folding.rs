@@ -45,7 +45,11 @@ async fn segments_are_folded_and_superseded_objects_go_after_the_grace_period() 
     clock.advance(Duration::from_secs(61));
     add(&store, "6").await.unwrap();
     assert!(store.fold().await.unwrap());
-    assert_eq!((place.objects("base").len(), place.objects("seg").len()), (2, 1), "what the first fold superseded");
+    assert_eq!(
+        (place.objects("base").len(), place.objects("seg").len()),
+        (2, 1),
+        "what the first fold superseded"
+    );
     assert!(matches!(store.restore(3, &place.cache("gone.db")).await, Err(Error::Unsupported(_))));
     // A reader that is too far behind takes the base.
     assert_eq!(late.ensure_fresh().await.unwrap(), 6);

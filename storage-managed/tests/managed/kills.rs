@@ -10,15 +10,15 @@ use std::{
 
 use crate::{Place, rows, rows_in_home};
 
-/// The program of `examples/writer.rs`, which cargo builds for the tests.
-fn writer() -> PathBuf {
+/// A program of `examples/`, which cargo builds for the tests.
+pub(crate) fn example(name: &str) -> PathBuf {
     let here = std::env::current_exe().unwrap();
-    here.parent().unwrap().parent().unwrap().join("examples").join("writer")
+    here.parent().unwrap().parent().unwrap().join("examples").join(name)
 }
 
 /// Runs the writer until it dies, or is killed after a while; returns the numbers that it has acknowledged.
 fn run(place: &Place, first: usize, die: &str, kill_after: Option<Duration>) -> BTreeSet<usize> {
-    let mut command = Command::new(writer());
+    let mut command = Command::new(example("writer"));
     command.arg(place.home_path()).arg(place.cache("a")).arg(first.to_string()).arg(die);
     let mut child =
         command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("the example is built");

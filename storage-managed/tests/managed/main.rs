@@ -14,6 +14,7 @@ mod faults;
 mod faulty;
 mod folding;
 mod kills;
+mod processes;
 mod stores;
 
 use std::{
