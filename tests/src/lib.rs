@@ -19,7 +19,7 @@
 //! | `STORAGE_TEST_POSTGRES_TLS_URL` | Postgres that refuses connections without TLS |
 //! | `STORAGE_TEST_POSTGRES_TLS_CA` | path of the certificate authority (PEM) that signed its certificate |
 //! | `STORAGE_TEST_AZURITE_URL` | Azure Blob Storage (Azurite): the URL of its account |
-//! | `STORAGE_TEST_S3_URL` | S3 (moto), which takes any credentials |
+//! | `STORAGE_TEST_S3_URL` | S3 (moto) with a bucket `storage`; it takes any credentials |
 //!
 //! # Example
 //!

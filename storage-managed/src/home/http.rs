@@ -40,6 +40,24 @@ fn no_tls() -> Error {
     Error::config("TLS could not be set up")
 }
 
+/// Refuses an endpoint without TLS, unless it is on this machine or `may_be_plain`. `name` is the setting's.
+///
+/// # Errors
+/// `Config`, without the endpoint itself.
+pub(super) fn check_endpoint(name: &str, endpoint: &str, may_be_plain: bool) -> Result<()> {
+    let url = reqwest::Url::parse(endpoint)
+        .map_err(|_| Error::config(format!("{name} is no URL")).with_hint("https://host:port"))?;
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    match url.scheme() {
+        "https" => Ok(()),
+        "http" if is_here || may_be_plain => Ok(()),
+        "http" => Err(Error::config(format!("{name} is without TLS, and not on this machine"))
+            .with_hint("use https, or allow plain connections where the network is trusted")),
+        _ => Err(Error::config(format!("{name} is neither https nor http"))),
+    }
+}
+
 /// Whether a request could have changed something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -48,7 +66,7 @@ pub(super) enum Effect {
 }
 
 /// What became of a request that was no success.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Failure {
     /// It was never sent.
     NotSent,
@@ -122,14 +140,8 @@ mod tests {
         ];
         for (failure, read, write) in table {
             let shown = format!("{failure:?}");
-            let again = match &failure {
-                Failure::Answered(status, code) => Failure::Answered(*status, code.clone()),
-                Failure::NotSent => Failure::NotSent,
-                Failure::NoAnswer => Failure::NoAnswer,
-                Failure::NoToken => Failure::NoToken,
-            };
-            assert_eq!(failure.into_error(Effect::Read).kind(), read, "reading: {shown}");
-            assert_eq!(again.into_error(Effect::Write).kind(), write, "writing: {shown}");
+            assert_eq!(failure.clone().into_error(Effect::Read).kind(), read, "reading: {shown}");
+            assert_eq!(failure.into_error(Effect::Write).kind(), write, "writing: {shown}");
         }
     }
 

@@ -12,6 +12,8 @@ mod names;
 #[cfg(any(feature = "azure", feature = "s3"))]
 mod pieces;
 mod probe;
+#[cfg(feature = "s3")]
+mod s3;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -24,6 +26,8 @@ use storage_core::{Error, Result};
 pub use azure::{AzureCredentials, AzureHome, AzureIdentity};
 pub use folder::FolderHome;
 pub use probe::probe;
+#[cfg(feature = "s3")]
+pub use s3::S3Home;
 
 /// The one object that is replaced.
 #[cfg(feature = "azure")]

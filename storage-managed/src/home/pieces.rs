@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream, StreamExt};
-use storage_core::{Error, ErrorKind, Result};
+use storage_core::{Error, ErrorKind, Result, with_deadline};
 use tokio::{fs::File, io::AsyncReadExt};
 
-use super::{Body, cut_short};
+use super::{Body, cut_short, http::PIECE_TIMEOUT};
 
 impl Body {
     /// Its length in bytes.
@@ -33,6 +33,20 @@ impl Body {
         let size = usize::try_from(self.length()).unwrap_or(usize::MAX).max(1);
         self.pieces(size).next().await.unwrap_or_else(|| Ok(Bytes::new()))
     }
+}
+
+/// A body that comes piece by piece: each in time, and none after an error.
+pub(super) fn punctual(pieces: BoxStream<'static, Result<Bytes>>) -> BoxStream<'static, Result<Bytes>> {
+    stream::unfold(Some(pieces), |pieces| async {
+        let mut pieces = pieces?;
+        let next = async { Ok(pieces.next().await) };
+        match with_deadline(PIECE_TIMEOUT, ErrorKind::Timeout, next).await {
+            Ok(Some(Ok(piece))) => Some((Ok(piece), Some(pieces))),
+            Ok(Some(Err(error))) | Err(error) => Some((Err(error), None)),
+            Ok(None) => None,
+        }
+    })
+    .boxed()
 }
 
 fn split(mut bytes: Bytes, size: usize) -> impl Iterator<Item = Bytes> {

@@ -1,30 +1,15 @@
 //! What only a folder does.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use bytes::Bytes;
 use storage_core::ErrorKind;
-use storage_managed::home::{Body, FolderHome, Home, Put, Version, probe};
+use storage_managed::home::{Body, FolderHome, Home, Put};
 
-const TERM: Duration = Duration::from_secs(30);
+use crate::cases::{TERM, done, text};
 
 fn mode(path: &Path) -> u32 {
     path.metadata().unwrap().permissions().mode() & 0o777
-}
-
-fn done(put: Put) -> Version {
-    match put {
-        Put::Done(version) => version,
-        Put::Refused => panic!("the write was refused"),
-    }
-}
-
-#[tokio::test]
-async fn the_probe_accepts_a_folder_and_leaves_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let home = FolderHome::new(folder.path().join("agent"));
-    probe(&home).await.unwrap();
-    assert_eq!(home.list("").await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -59,13 +44,23 @@ async fn a_lease_in_a_folder_that_was_removed_is_lost() {
 }
 
 #[tokio::test]
-async fn names_that_leave_the_folder_are_refused() {
+async fn thousands_are_listed_in_their_order() {
     let folder = tempfile::tempdir().unwrap();
-    let home = FolderHome::new(folder.path().join("agent"));
-    for name in ["../head", "/head", "seg/../../head", ".write-lock"] {
-        let error = home.create(name, Bytes::new(), None).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}");
-        assert!(home.list(name).await.is_err(), "{name}");
+    let home = FolderHome::new(folder.path());
+    fs::create_dir(folder.path().join("seg")).unwrap();
+    for index in 0..5_000 {
+        fs::write(folder.path().join(format!("seg/{index:05}")), "x").unwrap();
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    let names: Vec<String> = home.list("seg/").await.unwrap().into_iter().map(|listed| listed.name).collect();
+    let expected: Vec<String> = (0..5_000).map(|index| format!("seg/{index:05}")).collect();
+    assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_unavailable() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = FolderHome::new(folder.path().join("a-file").join("agent"));
+    fs::write(folder.path().join("a-file"), "").unwrap();
+    let error = home.create("head", text("1"), None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
 }

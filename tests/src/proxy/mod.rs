@@ -65,8 +65,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 pub struct Proxy {
     address: SocketAddr,
     plan: Arc<Mutex<Plan>>,
-    /// Ends the connections when dropped.
-    _runtime: Runtime,
+    runtime: Option<Runtime>,
 }
 
 #[derive(Debug, Default)]
@@ -85,11 +84,18 @@ impl Proxy {
     pub fn start(port: u16) -> Result<Proxy> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context("start a thread")?;
-        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).context("find a port")?;
+        let listener = {
+            // Not by blocking: the test may run in a runtime of its own.
+            let _entered = runtime.enter();
+            std::net::TcpListener::bind(("127.0.0.1", 0))
+                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+                .and_then(TcpListener::from_std)
+                .context("find a port")?
+        };
         let address = listener.local_addr().context("learn the port")?;
         let plan = Arc::default();
         runtime.spawn(accept(listener, ([127, 0, 0, 1], port).into(), Arc::clone(&plan)));
-        Ok(Proxy { address, plan, _runtime: runtime })
+        Ok(Proxy { address, plan, runtime: Some(runtime) })
     }
 
     /// The port on 127.0.0.1 for clients.
@@ -117,6 +123,15 @@ impl Proxy {
     /// Forgets the requests and the faults: the next request is number 0, and passes.
     pub fn reset(&self) {
         *lock(&self.plan) = Plan::default();
+    }
+}
+
+impl Drop for Proxy {
+    /// Ends the connections.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -6,12 +6,11 @@ use super::*;
 use crate::Moto;
 use crate::servers::http::ask;
 
-const OBJECT: &str = "/bucket/object";
+const OBJECT: &str = "/storage/object";
 
-/// A server with a bucket, and a proxy before it.
+/// A server, and a proxy before it.
 fn start() -> (Moto, Proxy) {
     let moto = Moto::start().unwrap();
-    moto.create_bucket("bucket").unwrap();
     let proxy = Proxy::start(moto.port()).unwrap();
     (moto, proxy)
 }

@@ -12,7 +12,10 @@ use super::process::{Launch, Process};
 use crate::error::Context;
 use crate::{Result, programs};
 
-/// An S3 of the caller's own, on 127.0.0.1 without TLS. It takes any credentials until it is told to
+/// The bucket that is there from the start.
+const BUCKET: &str = "storage";
+
+/// An S3 of the caller's own with one empty bucket, on 127.0.0.1 without TLS. It takes any credentials until it is told to
 /// [`check_credentials`](Self::check_credentials), and keeps its data in memory, so that a [`kill`](Self::kill)
 /// empties it; a [`Proxy`](crate::Proxy) can make it unreachable with its data kept.
 #[derive(Debug)]
@@ -64,20 +67,17 @@ impl Moto {
         self.port
     }
 
-    /// Makes an empty bucket.
-    ///
-    /// # Errors
-    ///
-    /// When the server does not answer, or refuses.
-    pub fn create_bucket(&self, name: &str) -> Result<()> {
-        http::tell(self.port, "PUT", &format!("/{name}"), "")
+    /// The name of the bucket that is there from the start.
+    #[must_use]
+    pub fn bucket(&self) -> &'static str {
+        BUCKET
     }
 
     /// From now on, whoever has no access key of this server's is refused; nobody has one.
     ///
     /// # Errors
     ///
-    /// As [`create_bucket`](Self::create_bucket).
+    /// When the server does not answer, or refuses.
     pub fn check_credentials(&self) -> Result<()> {
         http::tell(self.port, "POST", "/moto-api/reset-auth", "0")
     }
@@ -100,14 +100,15 @@ impl Moto {
         self.process.stop()
     }
 
-    /// Starts the server on the same port without data, after ending it when it runs, and waits until it answers.
+    /// Starts the server on the same port with an empty bucket, after ending it when it runs, and waits until it answers.
     ///
     /// # Errors
     ///
     /// When it does not start; the error holds the end of its log.
     pub fn restart(&mut self) -> Result<()> {
         let port = self.port;
-        self.process.start(|_| http::answers(port))
+        self.process.start(|_| http::answers(port))?;
+        http::tell(port, "PUT", &format!("/{BUCKET}"), "")
     }
 
     /// Freezes the server: connections stay open, and nobody answers.

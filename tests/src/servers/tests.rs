@@ -124,20 +124,20 @@ fn azurite_ends_and_comes_back_on_its_port() {
 #[test]
 fn moto_keeps_objects_until_it_ends() {
     let mut moto = Moto::start().unwrap();
-    moto.create_bucket("bucket").unwrap();
-    http::tell(moto.port(), "PUT", "/bucket/object", "content").unwrap();
-    assert!(http::ask(moto.port(), "GET", "/bucket/object", "").unwrap().ends_with("content"));
+    http::tell(moto.port(), "PUT", "/storage/object", "content").unwrap();
+    assert!(http::ask(moto.port(), "GET", "/storage/object", "").unwrap().ends_with("content"));
     moto.stop().unwrap();
     moto.restart().unwrap();
-    assert!(http::tell(moto.port(), "GET", "/bucket/object", "").is_err());
+    assert!(http::tell(moto.port(), "GET", "/storage/object", "").is_err());
 }
 
 #[test]
 fn moto_checks_credentials_when_told_to() {
     let moto = Moto::start().unwrap();
-    moto.create_bucket("open").unwrap();
+    http::tell(moto.port(), "PUT", "/storage/object", "content").unwrap();
     moto.check_credentials().unwrap();
-    assert!(moto.create_bucket("closed").unwrap_err().to_string().contains("403"));
+    let refused = http::tell(moto.port(), "PUT", "/storage/object", "content").unwrap_err();
+    assert!(refused.to_string().contains("403"), "{refused}");
 }
 
 #[test]

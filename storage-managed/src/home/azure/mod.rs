@@ -30,7 +30,7 @@ use self::{
 };
 use super::{
     Body, Fresh, HEAD, Held, Home, Listed, Object, Put, Version,
-    http::{AT_ONCE, Effect, client},
+    http::{AT_ONCE, Effect, check_endpoint, client},
     names::{check_name, check_prefix},
 };
 
@@ -60,12 +60,13 @@ impl fmt::Debug for AzureHome {
 
 impl AzureHome {
     /// A home under `prefix` in the container at `container`, `https://account.blob.core.windows.net/container` for
-    /// example. Does no I/O.
+    /// example. A URL without TLS is for this machine alone. Does no I/O.
     ///
     /// # Errors
     /// `Config` where the URL, the prefix or the credentials cannot be used; an identity needs an `https` URL.
     pub fn new(container: &str, prefix: &str, credentials: AzureCredentials) -> Result<Self> {
         check_name(prefix)?;
+        check_endpoint("the container's URL", container, false)?;
         let timeout = DEFAULT_OPERATION_TIMEOUT;
         let mut url = Url::parse(container).map_err(|_| no_url())?;
         if url.host().is_none() || url.path().len() < 2 || url.query().is_some() {

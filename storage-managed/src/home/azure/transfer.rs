@@ -15,6 +15,7 @@ use super::error::classify;
 use crate::home::{
     Body, Version,
     http::{AT_ONCE, Effect, PIECE, PIECE_TIMEOUT},
+    pieces::punctual,
 };
 
 const CONTENT_RANGE: HeaderName = HeaderName::from_static("content-range");
@@ -38,17 +39,7 @@ pub(super) fn length(result: &BlobClientDownloadResult) -> u64 {
 
 /// The content piece by piece; each comes in time or is an error.
 pub(super) fn content(result: BlobClientDownloadResult) -> BoxStream<'static, Result<Bytes>> {
-    let pieces = result.body.map_err(|error| classify(&error, Effect::Read));
-    futures::stream::unfold(Some(pieces.boxed()), |pieces| async {
-        let mut pieces = pieces?;
-        let next = async { Ok(pieces.next().await) };
-        match with_deadline(PIECE_TIMEOUT, ErrorKind::Timeout, next).await {
-            Ok(Some(Ok(piece))) => Some((Ok(piece), Some(pieces))),
-            Ok(Some(Err(error))) | Err(error) => Some((Err(error), None)),
-            Ok(None) => None,
-        }
-    })
-    .boxed()
+    punctual(result.body.map_err(|error| classify(&error, Effect::Read)).boxed())
 }
 
 /// Sends `body` as one request where it is small, in blocks where it is not.
