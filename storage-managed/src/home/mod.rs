@@ -14,6 +14,7 @@ mod pieces;
 mod probe;
 #[cfg(feature = "s3")]
 mod s3;
+mod url;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -28,6 +29,7 @@ pub use folder::FolderHome;
 pub use probe::probe;
 #[cfg(feature = "s3")]
 pub use s3::S3Home;
+pub use url::from_url;
 
 /// The one object that is replaced.
 #[cfg(feature = "azure")]

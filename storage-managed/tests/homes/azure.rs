@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use storage_core::{Error, ErrorKind};
-use storage_managed::home::{AzureCredentials, AzureHome, AzureIdentity, Body, Fresh, Home, Put};
+use storage_managed::home::{
+    AzureCredentials, AzureHome, AzureIdentity, Body, Fresh, Home, Put, from_url, probe,
+};
 use storage_tests::{Azurite, Fault, Proxy, variable};
 
 use crate::{
@@ -198,4 +200,23 @@ async fn settings_that_cannot_be_used_are_refused() {
         assert!(!all_of(&error).contains("secret"), "{error}");
     }
     AzureHome::new("https://account.blob.core.windows.net/container", "agent", identity()).unwrap();
+}
+
+#[tokio::test]
+async fn a_home_is_reached_by_its_url() {
+    let (url, prefix) = (url(), prefix());
+    home(&url, &prefix).create_container().await.unwrap();
+    let connection = format!("AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={url};");
+    let by_string = |name: &str| (name == "AZURE_STORAGE_CONNECTION_STRING").then(|| connection.clone());
+    let by_key = |name: &str| match name {
+        "AZURE_STORAGE_BLOB_ENDPOINT" => Some(url.clone()),
+        "AZURE_STORAGE_KEY" => Some(KEY.into()),
+        _ => None,
+    };
+    let variables: [&dyn Fn(&str) -> Option<String>; 2] = [&by_string, &by_key];
+    for variable in variables {
+        let home = from_url(&format!("sqlite+azblob://{ACCOUNT}/{CONTAINER}/{prefix}"), variable).unwrap();
+        probe(&*home).await.unwrap();
+        assert!(home.name().ends_with(&format!("/{ACCOUNT}/{CONTAINER}/{prefix}")), "{}", home.name());
+    }
 }

@@ -1,6 +1,13 @@
 //! What only a folder does.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use storage_core::ErrorKind;
@@ -63,4 +70,44 @@ async fn a_folder_that_cannot_be_made_is_unavailable() {
     fs::write(folder.path().join("a-file"), "").unwrap();
     let error = home.create("head", text("1"), None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
+
+/// Another process that holds the lock of a file until it is killed.
+fn hold(file: &Path) -> Child {
+    let program = "import fcntl, sys\nfile = open(sys.argv[1], 'a')\nfcntl.flock(file, fcntl.LOCK_EX)\n\
+                   print('held', flush=True)\nsys.stdin.read()";
+    let mut command = Command::new("python3");
+    command.args(["-c", program]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    child
+}
+
+fn kill(mut process: Child) {
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_ends_with_the_process_that_holds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = FolderHome::new(folder.path());
+    let other = hold(&folder.path().join(".lease"));
+    assert_eq!(home.acquire("us", TERM).await.unwrap(), None);
+    kill(other);
+    assert!(home.acquire("us", TERM).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_replacement_waits_for_another_process_until_its_deadline() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = FolderHome::new(folder.path()).with_timeout(Duration::from_millis(400));
+    let first = done(home.create("head", text("first"), None).await.unwrap());
+    let other = hold(&folder.path().join(".write-lock"));
+    let error = home.replace("head", text("second"), &first, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "nothing was done: {error}");
+    kill(other);
+    done(home.replace("head", text("second"), &first, None).await.unwrap());
 }

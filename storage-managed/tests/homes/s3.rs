@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use storage_core::ErrorKind;
-use storage_managed::home::{Body, Fresh, Home, Put, S3Home};
+use storage_managed::home::{Body, Fresh, Home, Put, S3Home, from_url, probe};
 use storage_tests::{Fault, Moto, Proxy, variable};
 
 use crate::{
@@ -201,4 +201,10 @@ fn settings_that_cannot_be_used_are_refused() {
         _ => variables("http://example.com")(name),
     };
     S3Home::new(BUCKET, "agent", &trusted).unwrap();
+}
+
+#[tokio::test]
+async fn a_home_is_reached_by_its_url() {
+    let home = from_url(&format!("sqlite+s3://{BUCKET}/{}", prefix()), &variables(&url())).unwrap();
+    probe(&*home).await.unwrap();
 }

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod error;
+mod settings;
 mod shared_key;
 mod transfer;
 
@@ -24,6 +25,7 @@ use futures::{TryStreamExt, stream::BoxStream};
 use storage_core::{DEFAULT_OPERATION_TIMEOUT, Error, ErrorKind, Result, with_deadline};
 
 pub use self::credentials::{AzureCredentials, AzureIdentity};
+pub(super) use self::settings::settings;
 use self::{
     error::{classify, is_absent, is_not_ours, is_refused, is_unchanged},
     shared_key::SharedKey,
@@ -77,7 +79,7 @@ impl AzureHome {
         let mut signing: Vec<Arc<dyn azure_core::http::policies::Policy>> = Vec::new();
         match credentials {
             AzureCredentials::SharedKey { account, key } => {
-                signing.push(Arc::new(SharedKey::new(account, key)))
+                signing.push(Arc::new(SharedKey::new(account, key)));
             }
             AzureCredentials::Sas(signature) => url.set_query(Some(signature.trim_start_matches('?'))),
             AzureCredentials::Identity(identity) => {
@@ -161,7 +163,8 @@ impl AzureHome {
     async fn upload(&self, name: &str, bytes: Bytes, conditions: BlobClientUploadOptions<'_>) -> Result<Put> {
         let options =
             BlobClientUploadOptions { partition_size: transfer::one_request().partition_size, ..conditions };
-        match self.blob(name).upload(bytes.into(), Some(options)).await {
+        // Boxed: the SDK's future has 16 KiB.
+        match Box::pin(self.blob(name).upload(bytes.into(), Some(options))).await {
             Ok(result) => version(result.etag).map(Put::Done),
             Err(error) if is_refused(&error) => Ok(Put::Refused),
             Err(error) => Err(classify(&error, Effect::Write)),

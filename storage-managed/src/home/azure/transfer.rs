@@ -47,7 +47,7 @@ pub(super) async fn upload(blob: &BlobClient, body: Body, sent: &(dyn Fn(u64) + 
     let length = body.length();
     if usize::try_from(length).is_ok_and(|length| length <= PIECE) {
         let content = body.whole().await?;
-        let upload = blob.upload(content.into(), Some(one_request()));
+        let upload = Box::pin(blob.upload(content.into(), Some(one_request())));
         in_time(async { upload.await.map_err(|error| classify(&error, Effect::Write)) }).await?;
         sent(length);
         return Ok(());
