@@ -17,6 +17,8 @@ use crate::{
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 const CONTAINER: &str = "homes";
+/// An account's shared access signature, by that key.
+const SAS: &str = "sv=2024-11-04&ss=b&srt=sco&sp=rwdlac&se=2099-01-01T00:00:00Z&sig=BYjJ%2F4bZ7PPwgOzzEX1F2W%2FKbELrPshjmVpAyTUQzvE%3D";
 
 pub(crate) fn url() -> String {
     variable("STORAGE_TEST_AZURITE_URL")
@@ -213,10 +215,18 @@ async fn a_home_is_reached_by_its_url() {
         "AZURE_STORAGE_KEY" => Some(KEY.into()),
         _ => None,
     };
-    let variables: [&dyn Fn(&str) -> Option<String>; 2] = [&by_string, &by_key];
-    for variable in variables {
+    let by_signature = |name: &str| match name {
+        "AZURE_STORAGE_BLOB_ENDPOINT" => Some(url.clone()),
+        "AZURE_STORAGE_SAS_TOKEN" => Some(SAS.into()),
+        _ => None,
+    };
+    type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
+    for variable in [&by_string as Variable<'_>, &by_key, &by_signature] {
         let home = from_url(&format!("sqlite+azblob://{ACCOUNT}/{CONTAINER}/{prefix}"), variable).unwrap();
         probe(&*home).await.unwrap();
+        let held = home.acquire("us", TERM).await.unwrap().unwrap();
+        assert_eq!(home.list("").await.unwrap(), []);
+        home.release(&held).await.unwrap();
         assert!(home.name().ends_with(&format!("/{ACCOUNT}/{CONTAINER}/{prefix}")), "{}", home.name());
     }
 }

@@ -33,7 +33,11 @@ struct Record {
 
 /// What this program knows of the lease.
 #[derive(Debug, Default)]
-pub(super) struct Lease(Mutex<Known>);
+pub(super) struct Lease {
+    known: Mutex<Known>,
+    /// One change at a time: a renewal must not outlive the giving back.
+    turn: tokio::sync::Mutex<()>,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -52,7 +56,7 @@ struct Ours {
 
 impl Lease {
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ours(&self, held: &Held) -> Option<Ours> {
@@ -82,6 +86,7 @@ impl Lease {
 impl S3Home {
     /// Takes the lease where nobody holds it, or its holder has been silent for its term.
     pub(super) async fn take_lease(&self, owner: &str, term: Duration) -> Result<Option<Held>> {
+        let _turn = self.lease.turn.lock().await;
         let found = self.lease_record().await?;
         if let Some((record, version)) = &found
             && !record.token.is_empty()
@@ -101,6 +106,7 @@ impl S3Home {
     }
 
     pub(super) async fn renew_lease(&self, held: &Held) -> Result<Option<Held>> {
+        let _turn = self.lease.turn.lock().await;
         let Some(Ours { mut record, version, .. }) = self.lease.ours(held) else { return Ok(None) };
         record.counter += 1;
         let written = self.write_lease(record, Some(version)).await?;
@@ -108,6 +114,7 @@ impl S3Home {
     }
 
     pub(super) async fn give_back_lease(&self, held: &Held) -> Result<()> {
+        let _turn = self.lease.turn.lock().await;
         let Some(Ours { mut record, version, .. }) = self.lease.ours(held) else { return Ok(()) };
         self.lease.known().ours = None;
         record.token.clear();
