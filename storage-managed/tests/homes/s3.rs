@@ -208,3 +208,20 @@ async fn a_home_is_reached_by_its_url() {
     let home = from_url(&format!("sqlite+s3://{BUCKET}/{}", prefix()), &variables(&url())).unwrap();
     probe(&*home).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_store_that_ignores_conditions_is_refused_and_nothing_is_left() {
+    let (proxy, home) = behind_a_proxy();
+    // The probe creates, creates again, replaces, and replaces what is another version by then.
+    for (request, complaint) in [(1, "created that exists already"), (3, "replaced that has changed")] {
+        proxy.reset();
+        proxy.at(request, Fault::DropConditions);
+        let error = probe(&home).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains(complaint), "{error}");
+        assert_eq!(home.list("").await.unwrap(), []);
+    }
+    proxy.reset();
+    probe(&home).await.unwrap();
+    assert_eq!(proxy.seen().len(), 5);
+}

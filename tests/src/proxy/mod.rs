@@ -35,6 +35,8 @@ pub enum Fault {
     AnswerAfter(u16),
     /// The server gets it, and its answer breaks off in the middle of the body.
     TruncateAnswer,
+    /// It reaches the server without `If-Match` and `If-None-Match`, so that the server seems to ignore them.
+    DropConditions,
     /// It reaches the server after this time.
     DelayRequest(Duration),
     /// The server gets it, and its answer comes after this time.
@@ -157,12 +159,16 @@ async fn serve(
     target: SocketAddr,
     plan: Arc<Mutex<Plan>>,
 ) -> Result<Response<Body>, Error> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let (index, fault) = note(&plan, &head, body.len());
     match fault {
         Some(Fault::LoseRequest) => return Err("the request is lost".into()),
         Some(Fault::Answer(status)) => return answer(&plan, index, status),
+        Some(Fault::DropConditions) => {
+            head.headers.remove("if-match");
+            head.headers.remove("if-none-match");
+        }
         Some(Fault::DelayRequest(delay)) => tokio::time::sleep(delay).await,
         _ => {}
     }
