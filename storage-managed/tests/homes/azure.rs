@@ -64,6 +64,20 @@ async fn a_broken_lease_is_lost_and_fences_the_head() {
 }
 
 #[tokio::test]
+async fn a_lease_on_a_head_that_was_removed_is_lost() {
+    let home = home(&url(), &prefix());
+    home.create_container().await.unwrap();
+    let held = home.acquire("us", TERM).await.unwrap().unwrap();
+    let error = home.delete("head").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "the lease protects it: {error}");
+    home.break_lease().await.unwrap();
+    home.delete("head").await.unwrap();
+    assert_eq!(home.renew(&held).await.unwrap(), None);
+    let late = home.create("head", text("late"), Some(&held)).await.unwrap();
+    assert_eq!(late, Put::Refused, "the lease went with the head");
+}
+
+#[tokio::test]
 async fn a_lease_that_is_not_renewed_expires() {
     let (url, prefix) = (url(), prefix());
     let (ours, theirs) = (home(&url, &prefix), home(&url, &prefix));

@@ -203,6 +203,8 @@ impl AzureHome {
             Fresh::Changed(object) if is_reserved(HEAD, &object) => {
                 self.upload(HEAD, bytes, when_still(&object.version, held)).await
             }
+            // The lease was on the head: it went with it.
+            Fresh::Absent if held.is_some() => Ok(Put::Refused),
             Fresh::Absent => self.upload(HEAD, bytes, when_absent()).await,
             Fresh::Changed(_) | Fresh::Unchanged => Ok(Put::Refused),
         }
