@@ -7,6 +7,7 @@ mod config;
 mod error;
 mod inline;
 mod pool;
+mod publisher;
 mod read;
 mod scan;
 mod schema;
@@ -18,3 +19,4 @@ mod write;
 
 pub use backend::SqliteBackend;
 pub use config::{SqliteConfig, Synchronous};
+pub use publisher::{Publisher, Turn};

@@ -6,7 +6,7 @@ use storage_core::{Error, ErrorKind, Group, Lease, Result};
 use tokio_rusqlite::rusqlite::Connection;
 
 use crate::{
-    SqliteConfig,
+    Publisher, SqliteConfig,
     call::Call,
     error::{Answer, Fault, commit_fault},
     pool::{Pool, lost},
@@ -51,13 +51,14 @@ impl Group for Writes {
 
     async fn run(&self, writes: Vec<Write>) -> Vec<Result<i64>> {
         let writes: Arc<[Write]> = writes.into();
-        let (count, config) = (writes.len(), Arc::clone(&self.config));
-        // The leases live as long as the visit, also where nobody waits for it any more.
-        let visit = self.writer.borrow(Arc::clone(&writes), move |db| commit(db, &config, &writes));
-        match visit.await {
-            Ok(answers) => answers,
-            Err(fault) => vec![Err(fault.into()); count],
-        }
+        let visit = visit(Arc::clone(&self.writer), Arc::clone(&self.config), Arc::clone(&writes));
+        let Some(publisher) = &self.config.publisher else { return visit.await };
+        let count = writes.len();
+        // In a task of its own: what is committed is published also where nobody waits for it any more.
+        let published = tokio::spawn(published(Arc::clone(publisher), visit, writes)).await;
+        published.unwrap_or_else(|_| {
+            vec![Err(Error::new(ErrorKind::OutcomeUnknown, "the publication was interrupted")); count]
+        })
     }
 
     fn weight(&self, write: &Write) -> usize {
@@ -66,6 +67,33 @@ impl Group for Writes {
 
     fn lost(&self) -> ErrorKind {
         ErrorKind::OutcomeUnknown
+    }
+}
+
+async fn visit(writer: Arc<Pool>, config: Arc<SqliteConfig>, writes: Arc<[Write]>) -> Vec<Result<i64>> {
+    let count = writes.len();
+    // The leases live as long as the visit, also where nobody waits for it any more.
+    let visit = writer.borrow(Arc::clone(&writes), move |db| commit(db, &config, &writes));
+    match visit.await {
+        Ok(answers) => answers,
+        Err(fault) => vec![Err(fault.into()); count],
+    }
+}
+
+/// Writes during a publisher's turn: no answer before what was committed is published.
+async fn published(
+    publisher: Arc<dyn Publisher>,
+    visit: impl Future<Output = Vec<Result<i64>>> + Send,
+    writes: Arc<[Write]>,
+) -> Vec<Result<i64>> {
+    let turn = match publisher.begin().await {
+        Ok(turn) => turn,
+        Err(error) => return vec![Err(error); writes.len()],
+    };
+    let answers = visit.await;
+    match turn.finish().await {
+        Ok(()) => answers,
+        Err(error) => answers.into_iter().map(|answer| answer.and(Err(error.clone()))).collect(),
     }
 }
 
