@@ -132,12 +132,101 @@ pub(crate) enum Command {
     Stats,
     /// Remove the rows of expired entries now.
     Cleanup,
+    /// List, show and end the sessions of agents.
+    Sessions {
+        #[command(subcommand)]
+        command: Sessions,
+    },
+    /// Show the latest messages of a session's conversation, the oldest of them first.
+    History {
+        /// The id of the session.
+        session: String,
+        /// How many messages at most.
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        limit: usize,
+        /// Only messages before the one with this number.
+        #[arg(long, value_name = "SEQ")]
+        before: Option<u64>,
+    },
+    /// List, show and prune the threads of LangGraph's checkpoints.
+    Threads {
+        #[command(subcommand)]
+        command: Threads,
+    },
     /// Play a buyer's and a seller's day on sample data; leaves nothing behind.
     Demo,
     /// Print a completion script.
     Completions {
         /// The shell.
         shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sessions {
+    /// List sessions in byte order of their ids.
+    List {
+        /// Only those of this user.
+        #[arg(long, value_name = "USER")]
+        user: Option<String>,
+        /// Only those with this status, such as active.
+        #[arg(long, value_name = "STATUS")]
+        status: Option<String>,
+        /// Only those that were not used for this long, such as 2h.
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        idle: Option<Duration>,
+        /// How many sessions at most.
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: usize,
+        /// Go on where a listing ended that had more.
+        #[arg(long, value_name = "CURSOR")]
+        after: Option<String>,
+    },
+    /// Show a session.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Set the status of a session that is over.
+    End {
+        /// Its id.
+        id: String,
+        /// The status, such as completed or failed.
+        #[arg(long, default_value = "completed", value_name = "STATUS")]
+        status: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Threads {
+    /// List the threads that were written to last, the latest first.
+    List {
+        /// How many threads at most.
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: usize,
+    },
+    /// Show a thread and its latest checkpoints.
+    Show {
+        /// Its id.
+        thread: String,
+        /// How many checkpoints at most.
+        #[arg(long, default_value_t = 10, value_name = "N")]
+        limit: usize,
+    },
+    /// Remove old checkpoints, but for what interrupted runs and later checkpoints still need.
+    Prune {
+        /// The ids of the threads.
+        #[arg(required = true, value_name = "THREAD")]
+        threads: Vec<String>,
+        /// How many of the latest checkpoints of each namespace stay.
+        #[arg(long, value_name = "N", required_unless_present = "max_age")]
+        keep: Option<usize>,
+        /// Which checkpoints stay: those that are not older, such as 30d.
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        max_age: Option<Duration>,
+        /// Only say what would go.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

@@ -98,7 +98,9 @@ fn usual_hint(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::OutcomeUnknown => Some("it happened whole or not at all; look before you write again"),
         ErrorKind::Conflict => Some("somebody else wrote at the same time; try again"),
         ErrorKind::Unauthorized => Some("check user and password in the URL, and what the user may do"),
-        ErrorKind::Corrupt => Some("what is stored is not JSON; write it anew with set, or delete it"),
+        ErrorKind::Corrupt => {
+            Some("another program may have written it; write it anew with set, or delete it")
+        }
         _ => None,
     }
 }

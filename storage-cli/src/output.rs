@@ -3,7 +3,7 @@
 use std::{
     fmt::Display,
     io::{self, BufWriter, IsTerminal, Stdout, Write},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde::Serialize;
@@ -95,6 +95,14 @@ pub(crate) fn humane(duration: Duration) -> String {
         seconds => Duration::from_secs(seconds),
     };
     humantime::format_duration(whole).to_string()
+}
+
+/// A time in RFC 3339, in UTC, to the second.
+pub(crate) fn moment(time: SystemTime) -> String {
+    // What lies before 1970 or after 9999 humantime cannot say, and no store has.
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let shown = SystemTime::UNIX_EPOCH + since.min(Duration::from_secs(253_402_300_799));
+    humantime::format_rfc3339_seconds(shown).to_string()
 }
 
 /// `1 entry`, `2,000 entries`.

@@ -1,5 +1,8 @@
 //! From options and environment to a connected store.
 
+use std::sync::Arc;
+
+use storage_agent::AgentStorage;
 use storage_core::{DEFAULT_MAX_VALUE_BYTES, StorageBackend};
 use storage_factory::{Settings, get_storage_backend};
 
@@ -46,15 +49,31 @@ pub(crate) fn max_value_bytes(settings: &Settings) -> usize {
 }
 
 /// Connects, works, and closes in any case.
-pub(crate) async fn with_store<T>(
+pub(crate) async fn with_shared<T>(
     settings: &Settings,
-    work: impl AsyncFnOnce(&dyn StorageBackend) -> Result<T>,
+    work: impl AsyncFnOnce(Arc<dyn StorageBackend>) -> Result<T>,
 ) -> Result<T> {
     let storage = get_storage_backend(settings)?;
     storage.connect().await?;
-    let answer = work(&*storage).await;
+    let answer = work(Arc::clone(&storage)).await;
     let closed = storage.disconnect().await;
     let answer = answer?;
     closed?;
     Ok(answer)
+}
+
+/// The same for what only borrows the store.
+pub(crate) async fn with_store<T>(
+    settings: &Settings,
+    work: impl AsyncFnOnce(&dyn StorageBackend) -> Result<T>,
+) -> Result<T> {
+    with_shared(settings, async |storage| work(&*storage).await).await
+}
+
+/// The same with an agent's memory on the store.
+pub(crate) async fn with_agent<T>(
+    settings: &Settings,
+    work: impl AsyncFnOnce(&AgentStorage) -> Result<T>,
+) -> Result<T> {
+    with_shared(settings, async |storage| work(&AgentStorage::new(storage)?).await).await
 }

@@ -6,7 +6,7 @@ use bb8::{ManageConnection, PooledConnection, QueueStrategy};
 use storage_core::{Error, ErrorKind, Result};
 use tokio::{
     runtime::Handle,
-    sync::watch,
+    sync::{Semaphore, SemaphorePermit, watch},
     time::{Instant, timeout_at},
 };
 use tokio_postgres::Row;
@@ -29,6 +29,8 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(5);
 /// The open connections.
 pub(crate) struct Pool {
     connections: bb8::Pool<Connector>,
+    /// One for each connection, given in order: bb8 lets a newcomer overtake those who wait, up to their deadlines.
+    turns: Semaphore,
     config: Arc<PostgresConfig>,
     failed: watch::Sender<Option<Error>>,
     tls: MakeRustlsConnect,
@@ -46,6 +48,8 @@ pub(crate) struct Checkout<'a> {
     connection: Option<PooledConnection<'static, Connector>>,
     deadline: Instant,
     pool: &'a Pool,
+    /// Given back after the connection.
+    _turn: SemaphorePermit<'a>,
 }
 
 impl Pool {
@@ -70,7 +74,9 @@ impl Pool {
             .build_unchecked(connector);
         // Where the pool has filled itself meanwhile this connection is closed again.
         drop(connections.add(first));
-        Ok(Self { connections, config, failed, tls, tasks, runtime: Handle::current(), collections })
+        let most = usize::try_from(config.pool_max).unwrap_or(usize::MAX);
+        let turns = Semaphore::new(most.min(Semaphore::MAX_PERMITS));
+        Ok(Self { connections, turns, config, failed, tls, tasks, runtime: Handle::current(), collections })
     }
 
     /// Waits for what callers left behind, and for the connections to close; nobody else may hold the pool.
@@ -155,23 +161,28 @@ impl Pool {
 
     pub(crate) async fn checkout(&self, deadline: Instant) -> Result<Checkout<'_>> {
         loop {
-            let connection = match timeout_at(deadline, self.connection()).await {
-                Ok(connection) => connection?,
+            let (turn, connection) = match timeout_at(deadline, self.connection()).await {
+                Ok(lent) => lent?,
                 Err(_) => return Err(self.exhausted()),
             };
             // The server may have closed it while it lay idle: the drop takes it out of the pool.
             if !connection.is_broken() {
-                return Ok(Checkout { connection: Some(connection), deadline, pool: self });
+                return Ok(Checkout { connection: Some(connection), deadline, pool: self, _turn: turn });
             }
         }
     }
 
-    async fn connection(&self) -> Result<PooledConnection<'static, Connector>> {
+    async fn connection(&self) -> Result<(SemaphorePermit<'_>, PooledConnection<'static, Connector>)> {
         // Before the pool is asked: the attempt that it begins may fail at once.
         let failed = self.failed.subscribe();
+        let lent = async {
+            let turn = self.turns.acquire().await.map_err(|_| self.exhausted())?;
+            let connection = self.connections.get_owned().await.map_err(|_| self.exhausted())?;
+            Ok((turn, connection))
+        };
         tokio::select! {
             biased;
-            connection = self.connections.get_owned() => connection.map_err(|_| self.exhausted()),
+            lent = lent => lent,
             error = self.hopeless(failed) => Err(error),
         }
     }

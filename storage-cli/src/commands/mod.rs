@@ -3,9 +3,12 @@
 mod completions;
 mod entry;
 mod export;
+mod history;
 mod import;
 mod keys;
+mod sessions;
 mod status;
+mod threads;
 mod value;
 
 use storage_core::Entry;
@@ -39,6 +42,11 @@ pub(crate) async fn run(cli: Cli, out: &mut Output) -> Result<u8> {
         Command::Health => status::health(&settings()?, out).await,
         Command::Stats => status::stats(&settings()?, out).await,
         Command::Cleanup => status::cleanup(&settings()?, out).await,
+        Command::Sessions { command } => sessions::run(command, &settings()?, out).await,
+        Command::History { session, limit, before } => {
+            history::run(&session, limit, before, &settings()?, out).await
+        }
+        Command::Threads { command } => threads::run(command, &settings()?, out).await,
         Command::Demo => demo::run(settings()?, out).await,
         Command::Completions { shell } => completions::run(shell, out),
     }

@@ -7,6 +7,7 @@
     reason = "a failed expectation is a failed test"
 )]
 
+mod agent;
 mod completions;
 mod demo;
 mod entries;

@@ -3,9 +3,18 @@
 //! A [`Home`] keeps objects by name. One of them, `head`, is replaced; all others are written once. What a home must be able to
 //! do for that is little, and [`probe`] proves it at open.
 
+#[cfg(feature = "azure")]
+mod azure;
 mod folder;
+#[cfg(any(feature = "azure", feature = "s3"))]
+mod http;
 mod names;
+#[cfg(any(feature = "azure", feature = "s3"))]
+mod pieces;
 mod probe;
+#[cfg(feature = "s3")]
+mod s3;
+mod url;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -14,8 +23,17 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use storage_core::{Error, Result};
 
+#[cfg(feature = "azure")]
+pub use azure::{AzureCredentials, AzureHome, AzureIdentity};
 pub use folder::FolderHome;
 pub use probe::probe;
+#[cfg(feature = "s3")]
+pub use s3::S3Home;
+pub use url::from_url;
+
+/// The one object that is replaced.
+#[cfg(feature = "azure")]
+const HEAD: &str = "head";
 
 /// What tells two contents of one name apart: an etag, or a hash of the content. Never a time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

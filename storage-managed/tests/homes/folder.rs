@@ -1,30 +1,22 @@
 //! What only a folder does.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use storage_core::ErrorKind;
-use storage_managed::home::{Body, FolderHome, Home, Put, Version, probe};
+use storage_managed::home::{Body, FolderHome, Home, Put};
 
-const TERM: Duration = Duration::from_secs(30);
+use crate::cases::{TERM, done, text};
 
 fn mode(path: &Path) -> u32 {
     path.metadata().unwrap().permissions().mode() & 0o777
-}
-
-fn done(put: Put) -> Version {
-    match put {
-        Put::Done(version) => version,
-        Put::Refused => panic!("the write was refused"),
-    }
-}
-
-#[tokio::test]
-async fn the_probe_accepts_a_folder_and_leaves_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let home = FolderHome::new(folder.path().join("agent"));
-    probe(&home).await.unwrap();
-    assert_eq!(home.list("").await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -59,13 +51,63 @@ async fn a_lease_in_a_folder_that_was_removed_is_lost() {
 }
 
 #[tokio::test]
-async fn names_that_leave_the_folder_are_refused() {
+async fn thousands_are_listed_in_their_order() {
     let folder = tempfile::tempdir().unwrap();
-    let home = FolderHome::new(folder.path().join("agent"));
-    for name in ["../head", "/head", "seg/../../head", ".write-lock"] {
-        let error = home.create(name, Bytes::new(), None).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}");
-        assert!(home.list(name).await.is_err(), "{name}");
+    let home = FolderHome::new(folder.path());
+    fs::create_dir(folder.path().join("seg")).unwrap();
+    for index in 0..5_000 {
+        fs::write(folder.path().join(format!("seg/{index:05}")), "x").unwrap();
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    let names: Vec<String> = home.list("seg/").await.unwrap().into_iter().map(|listed| listed.name).collect();
+    let expected: Vec<String> = (0..5_000).map(|index| format!("seg/{index:05}")).collect();
+    assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_unavailable() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = FolderHome::new(folder.path().join("a-file").join("agent"));
+    fs::write(folder.path().join("a-file"), "").unwrap();
+    let error = home.create("head", text("1"), None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
+
+/// Another process that holds the lock of a file until it is killed.
+fn hold(file: &Path) -> Child {
+    let program = "import fcntl, sys\nfile = open(sys.argv[1], 'a')\nfcntl.flock(file, fcntl.LOCK_EX)\n\
+                   print('held', flush=True)\nsys.stdin.read()";
+    let mut command = Command::new("python3");
+    command.args(["-c", program]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    child
+}
+
+fn kill(mut process: Child) {
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_ends_with_the_process_that_holds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = FolderHome::new(folder.path());
+    let other = hold(&folder.path().join(".lease"));
+    assert_eq!(home.acquire("us", TERM).await.unwrap(), None);
+    kill(other);
+    assert!(home.acquire("us", TERM).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_replacement_waits_for_another_process_until_its_deadline() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = FolderHome::new(folder.path()).with_timeout(Duration::from_millis(400));
+    let first = done(home.create("head", text("first"), None).await.unwrap());
+    let other = hold(&folder.path().join(".write-lock"));
+    let error = home.replace("head", text("second"), &first, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "nothing was done: {error}");
+    kill(other);
+    done(home.replace("head", text("second"), &first, None).await.unwrap());
 }

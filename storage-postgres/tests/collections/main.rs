@@ -16,6 +16,7 @@ mod killed;
 mod locks;
 mod plans;
 mod schema;
+mod turns;
 
 use storage_core::{
     CollectionStore, Commit, Item, Json, Operation, Partition, Query, StorageBackend, sequence_key,

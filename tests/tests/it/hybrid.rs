@@ -2,7 +2,7 @@
 
 use crate::stores::{Backend, hybrid};
 
-/// The keys of the suite in Postgres.
+/// The keys and partitions of the suite in Postgres.
 mod durable {
     use super::{Backend, hybrid};
 
@@ -12,15 +12,18 @@ mod durable {
 
     storage_conformance::full!(open);
     storage_conformance::shared!(open);
+    storage_conformance::collections!(open);
 }
 
-/// The keys of the suite in Redis.
+/// The keys and partitions of the suite in Redis.
 mod ephemeral {
     use super::{Backend, hybrid};
 
     fn open(namespace: &str) -> Backend {
-        hybrid(namespace, "deal:,Deal:,order:,quote:,value:,seen:,settle:")
+        let keys = "deal:,Deal:,order:,quote:,value:,seen:,settle:";
+        hybrid(namespace, &format!("{keys},conversation:,thread:,thread_2:"))
     }
 
     storage_conformance::full!(open);
+    storage_conformance::collections!(open);
 }

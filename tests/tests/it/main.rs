@@ -7,6 +7,8 @@
     reason = "a failed expectation is a failed test"
 )]
 
+mod agent;
+mod checkpoints;
 mod configured;
 mod documents;
 mod hybrid;

@@ -27,15 +27,20 @@ pub(crate) async fn connected(pairs: &[(&str, &str)]) -> Backend {
 
 /// Hybrid on the shared servers, with a schema and a namespace of its own.
 pub(crate) fn hybrid(namespace: &str, ephemeral: &str) -> Backend {
-    build(&[
-        ("STORAGE_TYPE", "hybrid"),
-        ("DATABASE_URL", &variable("STORAGE_TEST_POSTGRES_URL")),
-        ("POSTGRES_SCHEMA", namespace),
-        ("POSTGRES_POOL_MIN", "0"),
-        ("REDIS_URL", &variable("STORAGE_TEST_REDIS_URL")),
-        ("REDIS_NAMESPACE", &format!("{namespace}:")),
-        ("STORAGE_EPHEMERAL_PREFIXES", ephemeral),
-    ])
+    let pairs = hybrid_settings(namespace, ephemeral);
+    build(&pairs.each_ref().map(|(name, text)| (*name, text.as_str())))
+}
+
+pub(crate) fn hybrid_settings(namespace: &str, ephemeral: &str) -> [(&'static str, String); 7] {
+    [
+        ("STORAGE_TYPE", "hybrid".into()),
+        ("DATABASE_URL", variable("STORAGE_TEST_POSTGRES_URL")),
+        ("POSTGRES_SCHEMA", namespace.into()),
+        ("POSTGRES_POOL_MIN", "0".into()),
+        ("REDIS_URL", variable("STORAGE_TEST_REDIS_URL")),
+        ("REDIS_NAMESPACE", format!("{namespace}:")),
+        ("STORAGE_EPHEMERAL_PREFIXES", ephemeral.into()),
+    ]
 }
 
 pub(crate) fn json(text: &str) -> Json {

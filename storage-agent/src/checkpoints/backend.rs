@@ -1,0 +1,250 @@
+//! The checkpointer: how checkpoints and writes get in.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use storage_core::{
+    Clock, CollectionStore, Commit, Error, ErrorKind, Expire, Item, Json, Operation, Precondition, PutMode,
+    Result, StorageBackend, SystemClock,
+};
+
+use super::{
+    blobs::{Staged, null},
+    commit::{Failed, commit_all, retried},
+    layout::{self, Head, Place},
+    prepare::{Parts, off_thread},
+    record::Packer,
+    step::{Before, Step, stage_writes},
+    types::{NewCheckpoint, TaskWrites},
+};
+use crate::shared::{Shared, expire};
+
+/// Settings of a checkpointer.
+#[derive(Debug, Clone)]
+pub struct CheckpointConfig {
+    /// How long a thread lives after it was written to last; `None`: until it is deleted. Each write says so anew.
+    pub ttl: Option<Duration>,
+    /// The zstd level for what is written; `None` stores it as it is. Whatever the setting, both kinds are read.
+    pub zstd_level: Option<i32>,
+    /// Where ages and epochs take the time from.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { ttl: None, zstd_level: Some(3), clock: Arc::new(SystemClock) }
+    }
+}
+
+/// The right to write to a thread, until somebody claims it anew or the thread is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch {
+    thread_id: String,
+    number: u64,
+    /// Tells apart epochs of one number, which a thread that is deleted and claimed anew within a tick of the clock has.
+    nonce: u64,
+}
+
+impl Epoch {
+    /// The epoch as a number that grows from claim to claim; when the thread was deleted in between, as clocks do.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn sort(&self) -> String {
+        layout::epoch(self.number, self.nonce)
+    }
+}
+
+/// LangGraph's checkpointer on any store: see the [module](super).
+#[derive(Debug, Clone)]
+pub struct CheckpointerBackend {
+    shared: Shared,
+    pub(super) config: CheckpointConfig,
+    epoch: Option<Epoch>,
+}
+
+impl CheckpointerBackend {
+    /// A checkpointer on a backend that somebody connects.
+    #[must_use]
+    pub fn new(storage: Arc<dyn StorageBackend>) -> Self {
+        Self::with_config(storage, CheckpointConfig::default())
+    }
+
+    /// The same with settings.
+    #[must_use]
+    pub fn with_config(storage: Arc<dyn StorageBackend>, config: CheckpointConfig) -> Self {
+        Self { shared: Shared::new(storage), config, epoch: None }
+    }
+
+    /// A checkpointer whose writes to the epoch's thread are a `Conflict` once somebody has claimed the thread anew.
+    #[must_use]
+    pub fn fenced(&self, epoch: Epoch) -> Self {
+        Self { epoch: Some(epoch), ..self.clone() }
+    }
+
+    /// Stores a checkpoint and the values of its channels, in one step. One that is there is written over; a value that is
+    /// there for its version stays. Any parent will do, as in LangGraph: [`advance`](Self::advance) checks it.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty id, metadata that is no object or too large, an infinite version, and ids too long
+    /// for a key; `Conflict` for an outdated epoch; else as the store.
+    pub async fn put(&self, new: &NewCheckpoint) -> Result<()> {
+        self.write(new, &[], false).await
+    }
+
+    /// Stores a checkpoint and writes in one step, if the checkpoint's parent is the latest of its namespace (or it has
+    /// none and is the first): of workers that go on from one checkpoint exactly one succeeds.
+    ///
+    /// # Errors
+    /// `Conflict` where another checkpoint is the latest; `InvalidInput` also for an id that is not greater than the
+    /// parent's; else as [`put`](Self::put). After `OutcomeUnknown`, read the latest before trying again.
+    pub async fn advance(&self, new: &NewCheckpoint, writes: &[TaskWrites]) -> Result<()> {
+        if new.parent_id.as_ref().is_some_and(|parent| *parent >= new.key.checkpoint_id) {
+            return Err(Error::invalid_input("the id of a checkpoint is greater than its parent's"));
+        }
+        self.write(new, writes, true).await
+    }
+
+    /// Stores what a task wrote, before or after its checkpoint. Of regular writes with the same task and index the first
+    /// stays; a special one is written over. That is decided write by write.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn put_writes(&self, thread_id: &str, checkpoint_ns: &str, writes: &TaskWrites) -> Result<()> {
+        let place = Place::new(thread_id, checkpoint_ns)?;
+        let parts = Parts::of(None, std::slice::from_ref(writes)).await?;
+        let (store, epoch) = (self.store()?, self.epoch_of(thread_id));
+        let mut commit = Commit::new(place.partition.clone()).expire(self.expire());
+        commit.preconditions.extend(epoch.clone().map(Precondition::Present));
+        let (bytes, level) = (parts.bytes, self.config.zstd_level);
+        let work = {
+            let place = place.clone();
+            move || {
+                let mut staged = Staged::default();
+                let records = stage_writes(&place, &parts.tasks, &mut staged, &mut Packer::new(level)?)?;
+                Ok::<_, Error>((staged.operations, records))
+            }
+        };
+        let (pieces, records) = off_thread(bytes, work).await??;
+        commit.operations = records;
+        let (place, commit, pieces, epoch) = (&place, &commit, &pieces, &epoch);
+        retried(|_| async move {
+            let done = commit_all(store, pieces.clone(), commit.clone()).await;
+            match (done, epoch) {
+                (Err(error), Some(epoch)) if error.kind() == ErrorKind::Conflict => {
+                    let found = store.items(&place.partition, &[epoch]).await?;
+                    Err(if found == [None] { Failed::For(fenced_out(place)) } else { Failed::Moved(error) })
+                }
+                (done, _) => Ok(done?),
+            }
+        })
+        .await
+    }
+
+    /// Claims a thread: writers with an earlier epoch of it get `Conflict` from now on. Writers without one are not stopped.
+    ///
+    /// # Errors
+    /// `Conflict` when others claim it all the time; else as the store.
+    pub async fn claim(&self, thread_id: &str) -> Result<Epoch> {
+        let partition = layout::thread(thread_id)?;
+        let store = self.store()?;
+        retried(|_| async {
+            let last = store.items(&partition, &[layout::CLAIM]).await?.into_iter().next().flatten();
+            let held = last.as_ref().map(layout::decode::<(u64, u64)>).transpose()?;
+            // The time keeps epochs growing when the thread was deleted in between.
+            let number = epoch_micros(self.config.clock.now()).max(held.map_or(0, |(number, _)| number + 1));
+            let epoch = Epoch { thread_id: thread_id.to_owned(), number, nonce: fastrand::u64(..) };
+            let claim = Json::from_serialize(&(number, epoch.nonce))?;
+            let outdated = held.map(|(number, nonce)| layout::epoch(number, nonce));
+            let mut commit = Commit::new(partition.clone())
+                .expire(self.expire())
+                .only_if(last.map_or(Precondition::Absent(layout::CLAIM.to_owned()), |item| {
+                    Precondition::ItemVersion(item.sort, item.version)
+                }))
+                .with(Operation::put(layout::CLAIM, claim, "", PutMode::Upsert))
+                .with(Operation::put(epoch.sort(), null(), "", PutMode::Insert));
+            commit.operations.extend(outdated.map(|sort| Operation::Delete { sort }));
+            store.commit(commit).await?;
+            Ok(epoch)
+        })
+        .await
+    }
+
+    pub(super) fn store(&self) -> Result<&dyn CollectionStore> {
+        self.shared.collections()
+    }
+
+    pub(super) fn expire(&self) -> Expire {
+        expire(self.config.ttl)
+    }
+
+    /// The sort key of the epoch that writes to a thread depend on.
+    fn epoch_of(&self, thread_id: &str) -> Option<String> {
+        self.epoch.as_ref().filter(|epoch| epoch.thread_id == thread_id).map(Epoch::sort)
+    }
+
+    async fn write(&self, new: &NewCheckpoint, writes: &[TaskWrites], advance: bool) -> Result<()> {
+        new.check()?;
+        let place = Place::new(&new.key.thread_id, &new.key.checkpoint_ns)?;
+        let parts = Parts::of(Some(new), writes).await?;
+        let store = self.store()?;
+        let step = Arc::new(Step { place, new: new.clone(), parts });
+        let step = &step;
+        retried(|tries| async move {
+            let mut before = self.before(store, step).await?;
+            let latest = before.head.as_ref().map(|(head, _)| &head.id);
+            if advance && latest != step.new.parent_id.as_ref() {
+                let conflict = conflict(&step.place, "another checkpoint is the latest");
+                return Err(Failed::For(conflict.with_hint("read the latest and go on from there")));
+            }
+            if tries > 0 {
+                // They may name what was removed meanwhile.
+                before.hints.clear();
+            }
+            let (step, level, expire) = (Arc::clone(step), self.config.zstd_level, self.expire());
+            let cut = off_thread(step.parts.bytes, move || step.commit(before, level, expire)).await?;
+            let (pieces, commit) = cut?;
+            Ok(commit_all(store, pieces, commit).await?)
+        })
+        .await
+    }
+
+    /// What a step has to know, in one read.
+    async fn before(&self, store: &dyn CollectionStore, step: &Step) -> Result<Before, Failed> {
+        let place = &step.place;
+        let (head, own) = (place.head(), place.checkpoint(&step.new.key.checkpoint_id));
+        let epoch = self.epoch_of(&step.new.key.thread_id);
+        let mut sorts = vec![head.clone(), own.clone()];
+        sorts.extend(step.parts.hints(place));
+        sorts.extend(epoch.clone());
+        let keys: Vec<&str> = sorts.iter().map(String::as_str).collect();
+        let found = store.items(&place.partition, &keys).await?.into_iter().flatten();
+        let mut found: HashMap<String, Item> = found.map(|item| (item.sort.clone(), item)).collect();
+        if epoch.as_ref().is_some_and(|epoch| !found.contains_key(epoch)) {
+            return Err(Failed::For(fenced_out(place)));
+        }
+        let head = found.remove(&head);
+        let head =
+            head.map(|item| Ok::<_, Error>((layout::decode::<Head>(&item)?, item.version))).transpose()?;
+        let replaces = found.remove(&own).is_some();
+        Ok(Before { head, replaces, hints: found, epoch })
+    }
+}
+
+fn epoch_micros(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn conflict(place: &Place, what: &'static str) -> Error {
+    Error::new(ErrorKind::Conflict, what).with_key(place.partition.as_str())
+}
+
+fn fenced_out(place: &Place) -> Error {
+    conflict(place, "the thread was claimed anew").with_hint("leave it to who has it now, or claim it again")
+}

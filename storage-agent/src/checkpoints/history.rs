@@ -1,0 +1,192 @@
+//! Lists of checkpoints, and walks along their parents.
+
+use std::collections::{BTreeMap, HashSet};
+
+use futures::TryStreamExt;
+use serde_json::Value;
+use storage_core::{CollectionStore, Error, Item, Order, Partition, Query, Result, same_value};
+
+use super::{
+    CheckpointerBackend, layout,
+    layout::Place,
+    read::{Ancestors, TRIES, found, header, moved, pending, split_body, value, value_items, write_items},
+    types::{CheckpointHeader, DeltaHistory, ListCheckpoints},
+};
+use crate::shared::THREADS;
+
+/// How many checkpoints are looked at at once where a filter may refuse some.
+const PAGE: usize = 256;
+
+impl CheckpointerBackend {
+    /// Checkpoints without their values, the newest first. Within a thread as many are read as are returned, those apart
+    /// that the filter refuses; over all threads, as many of each.
+    ///
+    /// # Errors
+    /// As the store.
+    pub async fn list(&self, list: &ListCheckpoints) -> Result<Vec<CheckpointHeader>> {
+        let store = self.store()?;
+        let most = list.limit.unwrap_or(usize::MAX);
+        let Some(thread_id) = &list.thread_id else {
+            let mut threads = store.partitions(THREADS, &[]);
+            let mut newest = Vec::new();
+            while let Some(info) = threads.try_next().await? {
+                newest.extend(of_thread(store, &layout::thread_id(&info.partition), list, most).await?);
+                newest.sort_by(|a: &CheckpointHeader, b| order(b).cmp(&order(a)));
+                newest.truncate(most);
+            }
+            return Ok(newest);
+        };
+        of_thread(store, thread_id, list, most).await
+    }
+
+    /// What a checkpoint's ancestors contributed to channels: their writes on the path of parents, from the nearest
+    /// ancestor that has a value of the channel on, and that value. Without an id, of the latest checkpoint.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn delta_history(
+        &self,
+        thread_id: &str,
+        checkpoint_ns: &str,
+        checkpoint_id: Option<&str>,
+        channels: &[&str],
+    ) -> Result<BTreeMap<String, DeltaHistory>> {
+        let place = Place::new(thread_id, checkpoint_ns)?;
+        let store = self.store()?;
+        for _ in 0..TRIES {
+            let target = found(store, &place, checkpoint_id).await?;
+            let walked = walk(store, &place, target.as_ref(), channels).await;
+            let Some(target) = target else { return walked };
+            // A pruning takes a checkpoint and its ancestors at once: while it is there, so are those it needs.
+            let again = found(store, &place, Some(&header(thread_id, &target)?.0.key.checkpoint_id)).await?;
+            if again.is_some_and(|again| again.version == target.version) {
+                return walked;
+            }
+        }
+        Err(moved(&place))
+    }
+}
+
+/// Walks from a checkpoint along its parents.
+async fn walk(
+    store: &dyn CollectionStore,
+    place: &Place,
+    target: Option<&Item>,
+    channels: &[&str],
+) -> Result<BTreeMap<String, DeltaHistory>> {
+    let thread_id = layout::thread_id(&place.partition);
+    let parent_of = |item: &Item| Ok::<_, Error>(header(&thread_id, item)?.0.parent_id);
+    let id_of = |item: &Item| layout::checkpoint_parts(&item.sort).map(|(_, id)| id);
+    let mut histories: BTreeMap<String, DeltaHistory> =
+        channels.iter().map(|channel| ((*channel).to_owned(), DeltaHistory::default())).collect();
+    let mut open: HashSet<String> = histories.keys().cloned().collect();
+    let mut parent = target.map(parent_of).transpose()?.flatten();
+    let mut ancestors = Ancestors::new(store, place);
+    // Parents may form a circle: nothing keeps a checkpoint from naming a later one.
+    let mut seen: HashSet<String> = target.and_then(id_of).into_iter().collect();
+    while let Some(id) = parent.filter(|id| !open.is_empty() && seen.insert(id.clone())) {
+        let Some(item) = ancestors.take(&id).await? else { break };
+        contribute(store, place, &id, &split_body(&item)?.0, &mut histories, &mut open).await?;
+        parent = parent_of(&item)?;
+    }
+    histories.values_mut().for_each(|history| history.writes.reverse());
+    Ok(histories)
+}
+
+/// Adds an ancestor's writes, the latest first, to the open channels, and closes those it has a value of.
+async fn contribute(
+    store: &dyn CollectionStore,
+    place: &Place,
+    id: &str,
+    versions: &super::types::ChannelVersions,
+    histories: &mut BTreeMap<String, DeltaHistory>,
+    open: &mut HashSet<String>,
+) -> Result<()> {
+    let wanted = versions.iter().filter(|(channel, _)| open.contains(*channel));
+    let (writes, values) =
+        futures::try_join!(write_items(store, place, id), value_items(store, place, wanted.clone(), None))?;
+    for write in pending(store, place, &writes).await?.into_iter().rev() {
+        if open.contains(&write.channel)
+            && let Some(history) = histories.get_mut(&write.channel)
+        {
+            history.writes.push(write);
+        }
+    }
+    let stored: Vec<_> = wanted
+        .filter_map(|(channel, version)| Some((channel, values.get(&place.value(channel, version))?)))
+        .collect();
+    for (channel, item) in stored {
+        let seed = value(store, place, item).await?;
+        if let Some(history) = histories.get_mut(channel).filter(|_| seed.is_some()) {
+            history.seed = seed;
+            open.remove(channel);
+        }
+    }
+    Ok(())
+}
+
+fn order(header: &CheckpointHeader) -> (&str, &str, &str) {
+    (&header.key.checkpoint_id, &header.key.thread_id, &header.key.checkpoint_ns)
+}
+
+async fn of_thread(
+    store: &dyn CollectionStore,
+    thread_id: &str,
+    list: &ListCheckpoints,
+    most: usize,
+) -> Result<Vec<CheckpointHeader>> {
+    let partition = layout::thread(thread_id)?;
+    let size = if list.filter.is_empty() { most.min(PAGE) } else { PAGE };
+    let mut headers = Vec::new();
+    let mut next = (most > 0).then(|| range(&partition, list, size)).transpose()?;
+    while let Some(query) = next {
+        let page = store.query(query.clone()).await?;
+        next = query.after(&page);
+        let items =
+            if list.checkpoint_ns.is_some() { page.items } else { indexed(store, &partition, &page).await? };
+        for item in items {
+            let (header, _) = header(thread_id, &item)?;
+            if list.filter.is_empty() || matches(&header, &list.filter)? {
+                headers.push(header);
+            }
+            if headers.len() >= most {
+                return Ok(headers);
+            }
+        }
+    }
+    Ok(headers)
+}
+
+fn range(partition: &Partition, list: &ListCheckpoints, size: usize) -> Result<Query> {
+    let (prefix, to) = match &list.checkpoint_ns {
+        Some(ns) => {
+            let place = Place::new(&layout::thread_id(partition), ns)?;
+            (place.checkpoints(), list.before.as_ref().map(|before| place.checkpoint(before)))
+        }
+        None => ("i:".to_owned(), list.before.as_ref().map(|before| layout::index(before, ""))),
+    };
+    let mut query = Query::prefix(partition.clone(), &prefix, size).order(Order::Descending).without_bodies();
+    query.to = to.or(query.to);
+    Ok(query)
+}
+
+/// The checkpoints that an index page names.
+async fn indexed(
+    store: &dyn CollectionStore,
+    partition: &Partition,
+    page: &storage_core::Page,
+) -> Result<Vec<Item>> {
+    let thread_id = layout::thread_id(partition);
+    let named = page.items.iter().map(|item| {
+        let (ns, id) = layout::index_parts(&item.sort).ok_or_else(|| layout::corrupt(&item.sort))?;
+        Ok(Place::new(&thread_id, &ns)?.checkpoint(&id))
+    });
+    let sorts = named.collect::<Result<Vec<String>>>()?;
+    let keys: Vec<&str> = sorts.iter().map(String::as_str).collect();
+    Ok(store.items(partition, &keys).await?.into_iter().flatten().collect())
+}
+
+fn matches(header: &CheckpointHeader, filter: &BTreeMap<String, Value>) -> Result<bool> {
+    let metadata: Value = header.metadata.decode()?;
+    Ok(filter.iter().all(|(name, wanted)| same_value(metadata.get(name).unwrap_or(&Value::Null), wanted)))
+}

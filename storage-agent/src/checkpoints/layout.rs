@@ -1,0 +1,177 @@
+//! Where things are in a thread's partition.
+//!
+//! | sort key | item |
+//! |---|---|
+//! | `c:{ns}:{id}` | a checkpoint: parent, type and metadata in the attributes; versions and payload in the body |
+//! | `i:{id}{ns}` | the same order over all namespaces |
+//! | `w:{ns}:{id}:{task}:{index}` | a write |
+//! | `v:{ns}:{channel}:{version}` | a channel's value |
+//! | `k:{hash}`, `m:{hash}` | a chunk of payloads; a node of the tree that lists them |
+//! | `h:{ns}:{channel}` | a hint: hashes that a channel's next value is likely to share |
+//! | `l:{ns}` | the greatest checkpoint id of a namespace, and how many there are |
+//! | `e`, `e:{number}:{nonce}` | the epoch that may write: its number and nonce, and what its writers depend on |
+//!
+//! The id ends its key unescaped, so that keys order as ids do.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use storage_core::{Error, Item, Json, Partition, Result, sort_key, sort_key_segments};
+
+use super::types::Version;
+use crate::shared::THREADS;
+
+/// The item that says which epoch may write.
+pub(super) const CLAIM: &str = "e";
+
+/// A namespace of a thread.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) partition: Partition,
+    pub(super) ns: String,
+}
+
+impl Place {
+    pub(super) fn new(thread_id: &str, ns: &str) -> Result<Self> {
+        Ok(Self { partition: thread(thread_id)?, ns: ns.to_owned() })
+    }
+
+    pub(super) fn checkpoints(&self) -> String {
+        format!("{}:", sort_key(&["c", &self.ns]))
+    }
+
+    pub(super) fn checkpoint(&self, id: &str) -> String {
+        format!("{}{id}", self.checkpoints())
+    }
+
+    pub(super) fn writes(&self, id: &str) -> String {
+        format!("{}:", sort_key(&["w", &self.ns, id]))
+    }
+
+    pub(super) fn write(&self, id: &str, task_id: &str, index: i64) -> String {
+        sort_key(&["w", &self.ns, id, task_id, &index.to_string()])
+    }
+
+    pub(super) fn value(&self, channel: &str, version: &Version) -> String {
+        sort_key(&["v", &self.ns, channel, &version.segment()])
+    }
+
+    /// The hint of a channel; without one, that of the checkpoints themselves.
+    pub(super) fn hint(&self, channel: Option<&str>) -> String {
+        match channel {
+            Some(channel) => sort_key(&["h", &self.ns, channel]),
+            None => sort_key(&["h", &self.ns]),
+        }
+    }
+
+    pub(super) fn head(&self) -> String {
+        sort_key(&["l", &self.ns])
+    }
+}
+
+pub(super) fn thread(thread_id: &str) -> Result<Partition> {
+    Partition::new(THREADS, &[thread_id])
+}
+
+pub(super) fn thread_id(partition: &Partition) -> String {
+    partition.segments().into_iter().next().unwrap_or_default()
+}
+
+/// The key of a checkpoint in the order over all namespaces. U+0001 ends the id, and is escaped within it, because no
+/// other character orders before it.
+pub(super) fn index(id: &str, ns: &str) -> String {
+    format!("i:{}\u{1}\u{1}{ns}", id.replace('\u{1}', "\u{1}\u{2}"))
+}
+
+/// The namespace and id of an [`index`] key.
+pub(super) fn index_parts(key: &str) -> Option<(String, String)> {
+    let (id, ns) = key.strip_prefix("i:")?.split_once("\u{1}\u{1}")?;
+    Some((ns.to_owned(), id.replace("\u{1}\u{2}", "\u{1}")))
+}
+
+/// The namespace and id of a checkpoint's key.
+pub(super) fn checkpoint_parts(key: &str) -> Option<(String, String)> {
+    let (ns, id) = key.strip_prefix("c:")?.split_once(':')?;
+    Some((sort_key_segments(ns).into_iter().next()?, id.to_owned()))
+}
+
+/// The namespace, checkpoint id, task id and index of a write's key.
+pub(super) fn write_parts(key: &str) -> Option<(String, String, String, i64)> {
+    let mut segments = sort_key_segments(key).into_iter().skip(1);
+    let (ns, id, task_id) = (segments.next()?, segments.next()?, segments.next()?);
+    Some((ns, id, task_id, segments.next()?.parse().ok()?))
+}
+
+pub(super) fn chunk(hash: u128) -> String {
+    format!("k:{hash:032x}")
+}
+
+pub(super) fn node(hash: u128) -> String {
+    format!("m:{hash:032x}")
+}
+
+pub(super) fn epoch(number: u64, nonce: u64) -> String {
+    format!("e:{number:020}:{nonce:016x}")
+}
+
+/// The attributes of a checkpoint.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct CheckpointAttributes {
+    #[serde(rename = "p", skip_serializing_if = "Option::is_none", default)]
+    pub(super) parent: Option<String>,
+    #[serde(rename = "t")]
+    pub(super) kind: String,
+    #[serde(rename = "m")]
+    pub(super) metadata: Json,
+}
+
+/// The attributes of a write.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct WriteAttributes {
+    #[serde(rename = "p", skip_serializing_if = "String::is_empty", default)]
+    pub(super) path: String,
+    #[serde(rename = "c")]
+    pub(super) channel: String,
+    #[serde(rename = "t")]
+    pub(super) kind: String,
+}
+
+/// The attributes of a namespace's head.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Head {
+    pub(super) id: String,
+    #[serde(rename = "n")]
+    pub(super) count: u64,
+}
+
+pub(super) fn decode<T: DeserializeOwned>(item: &Item) -> Result<T> {
+    item.attributes.decode().map_err(|_| corrupt(&item.sort))
+}
+
+pub(super) fn corrupt(sort: &str) -> Error {
+    Error::corrupt("the item is not what a checkpointer wrote").with_key(sort)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn keys_order_as_ids_do_and_come_apart_again(
+            ids in prop::collection::vec("[a:%|\u{1}\u{2}0]{1,4}", 2),
+            ns in prop::collection::vec("[a:%|\u{1}]{0,4}", 2),
+        ) {
+            let place = Place::new("t", &ns[0]).unwrap();
+            prop_assert_eq!(place.checkpoint(&ids[0]).cmp(&place.checkpoint(&ids[1])), ids[0].cmp(&ids[1]));
+            let pair = |at: usize| (ids[at].clone(), ns[at].clone());
+            prop_assert_eq!(index(&ids[0], &ns[0]).cmp(&index(&ids[1], &ns[1])), pair(0).cmp(&pair(1)));
+            let parts = Some((ns[0].clone(), ids[0].clone()));
+            prop_assert_eq!(&checkpoint_parts(&place.checkpoint(&ids[0])), &parts);
+            prop_assert_eq!(index_parts(&index(&ids[0], &ns[0])), parts);
+            let write = place.write(&ids[0], &ids[1], -3);
+            prop_assert!(write.starts_with(&place.writes(&ids[0])));
+            prop_assert_eq!(write_parts(&write), Some((ns[0].clone(), ids[0].clone(), ids[1].clone(), -3)));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Cutting payloads, which takes milliseconds per megabyte, before and apart from the commit.
+
+use storage_core::{Error, ErrorKind, Result};
+
+use super::{
+    layout::Place,
+    record::Prepared,
+    types::{
+        ERROR_CHANNEL, INTERRUPT_CHANNEL, NewCheckpoint, RESUME_CHANNEL, SCHEDULED_CHANNEL, TaskWrites,
+        check_id,
+    },
+};
+
+/// From so many bytes on, cutting would keep other tasks of the thread waiting.
+const BLOCKING_BYTES: usize = 256 * 1024;
+
+/// Works on so many bytes, on a thread for blocking work where they are many.
+pub(super) async fn off_thread<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    if bytes < BLOCKING_BYTES {
+        return Ok(work());
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Error::new(ErrorKind::Unavailable, "the program is shutting down"))
+}
+
+/// The payloads of a step, ready to be stored.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) checkpoint: Prepared,
+    channels: Vec<String>,
+    pub(super) values: Vec<Prepared>,
+    pub(super) tasks: Vec<TaskParts>,
+    /// Of all payloads.
+    pub(super) bytes: usize,
+}
+
+/// The writes of a task.
+#[derive(Debug)]
+pub(super) struct TaskParts {
+    pub(super) checkpoint_id: String,
+    pub(super) task_id: String,
+    pub(super) task_path: String,
+    pub(super) writes: Vec<WritePart>,
+}
+
+#[derive(Debug)]
+pub(super) struct WritePart {
+    pub(super) index: i64,
+    pub(super) channel: String,
+    pub(super) kind: String,
+    pub(super) prepared: Prepared,
+}
+
+impl Parts {
+    pub(super) async fn of(new: Option<&NewCheckpoint>, writes: &[TaskWrites]) -> Result<Self> {
+        writes.iter().try_for_each(|writes| check_id(&writes.checkpoint_id))?;
+        let written = writes.iter().flat_map(|task| &task.writes).map(|(_, payload)| payload);
+        let values = new.iter().flat_map(|new| &new.new_values).filter_map(|value| value.value.as_ref());
+        let payloads = new.iter().map(|new| &new.checkpoint).chain(values).chain(written);
+        let bytes: usize = payloads.filter_map(|payload| payload.bytes.as_ref()).map(bytes::Bytes::len).sum();
+        let (new, writes) = (new.cloned(), writes.to_vec());
+        off_thread(bytes, move || Self::cut(new.as_ref(), &writes, bytes)).await
+    }
+
+    fn cut(new: Option<&NewCheckpoint>, writes: &[TaskWrites], bytes: usize) -> Self {
+        let values = || new.iter().flat_map(|new| &new.new_values);
+        Self {
+            checkpoint: Prepared::of(new.map(|new| &new.checkpoint)),
+            channels: values().map(|value| value.channel.clone()).collect(),
+            values: values().map(|value| Prepared::of(value.value.as_ref())).collect(),
+            tasks: writes.iter().map(TaskParts::of).collect(),
+            bytes,
+        }
+    }
+
+    /// The checkpoint and the values, with their channels.
+    pub(super) fn payloads(&self) -> impl Iterator<Item = (Option<&str>, &Prepared)> {
+        let values = self.channels.iter().zip(&self.values);
+        let values = values.map(|(channel, prepared)| (Some(channel.as_str()), prepared));
+        [(None, &self.checkpoint)].into_iter().chain(values)
+    }
+
+    /// The sort keys of the hints that help to store them.
+    pub(super) fn hints(&self, place: &Place) -> impl Iterator<Item = String> {
+        let large = self.payloads().filter(|(_, prepared)| matches!(prepared, Prepared::Tree(_)));
+        large.map(|(channel, _)| place.hint(channel))
+    }
+}
+
+impl TaskParts {
+    fn of(task: &TaskWrites) -> Self {
+        let writes = task.writes.iter().enumerate().map(|(position, (channel, payload))| WritePart {
+            index: index(channel, position),
+            channel: channel.clone(),
+            kind: payload.kind.clone(),
+            prepared: Prepared::of(Some(payload)),
+        });
+        Self {
+            checkpoint_id: task.checkpoint_id.clone(),
+            task_id: task.task_id.clone(),
+            task_path: task.task_path.clone(),
+            writes: writes.collect(),
+        }
+    }
+}
+
+/// The special channels have indexes of their own, so that they never meet a regular write.
+fn index(channel: &str, position: usize) -> i64 {
+    match channel {
+        ERROR_CHANNEL => -1,
+        SCHEDULED_CHANNEL => -2,
+        INTERRUPT_CHANNEL => -3,
+        RESUME_CHANNEL => -4,
+        _ => i64::try_from(position).unwrap_or(i64::MAX),
+    }
+}

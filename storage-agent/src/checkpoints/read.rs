@@ -1,0 +1,211 @@
+//! How checkpoints come out.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use storage_core::{CollectionStore, Error, ErrorKind, Item, Order, Query, Result};
+
+use super::{
+    CheckpointerBackend,
+    blobs::load,
+    layout::{self, CheckpointAttributes, Place, WriteAttributes, corrupt},
+    record::Record,
+    types::{ChannelVersions, Checkpoint, CheckpointHeader, CheckpointKey, Payload, PendingWrite, Version},
+};
+
+/// How often a read is repeated that a pruning took something away from.
+pub(super) const TRIES: u32 = 8;
+const PAGE: usize = 1000;
+
+/// The body of a checkpoint: the length of the versions, the versions, and the record of the payload.
+pub(super) fn join_body(versions: &ChannelVersions, record: &[u8]) -> Result<Vec<u8>> {
+    let failed = |_| Error::invalid_input("the versions of the channels are no JSON");
+    let versions = serde_json::to_vec(versions).map_err(failed)?;
+    let length = u32::try_from(versions.len()).map_err(|_| Error::invalid_input("too many channels"))?;
+    Ok([length.to_be_bytes().as_slice(), &versions, record].concat())
+}
+
+pub(super) fn split_body(item: &Item) -> Result<(ChannelVersions, Record)> {
+    let parts = || {
+        let length = usize::try_from(u32::from_be_bytes(*item.body.first_chunk()?)).ok()?;
+        let end = length.checked_add(4)?;
+        let versions = serde_json::from_slice(item.body.get(4..end)?).ok()?;
+        Some((versions, item.body.slice(end..)))
+    };
+    let (versions, record) = parts().ok_or_else(|| corrupt(&item.sort))?;
+    Ok((versions, Record::decode(&item.sort, &record)?))
+}
+
+pub(super) fn header(thread_id: &str, item: &Item) -> Result<(CheckpointHeader, String)> {
+    let (checkpoint_ns, checkpoint_id) =
+        layout::checkpoint_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
+    let CheckpointAttributes { parent, kind, metadata } = layout::decode(item)?;
+    let key = CheckpointKey { thread_id: thread_id.to_owned(), checkpoint_ns, checkpoint_id };
+    Ok((CheckpointHeader { key, parent_id: parent, metadata, written_at: item.written_at }, kind))
+}
+
+impl CheckpointerBackend {
+    /// A checkpoint, or without an id the latest of the namespace: the one with the greatest id.
+    ///
+    /// # Errors
+    /// `Corrupt` naming an item that is damaged; else as the store.
+    pub async fn get(
+        &self,
+        thread_id: &str,
+        checkpoint_ns: &str,
+        checkpoint_id: Option<&str>,
+    ) -> Result<Option<Checkpoint>> {
+        let place = Place::new(thread_id, checkpoint_ns)?;
+        let store = self.store()?;
+        let mut tries = 1;
+        loop {
+            let Some(item) = found(store, &place, checkpoint_id).await? else { return Ok(None) };
+            match complete(store, &place, &item).await {
+                Ok(Some(checkpoint)) => return Ok(Some(checkpoint)),
+                Err(error) if error.kind() != ErrorKind::Corrupt || tries >= TRIES => return Err(error),
+                Ok(None) if tries >= TRIES => return Err(moved(&place)),
+                Ok(None) | Err(_) => tries += 1,
+            }
+        }
+    }
+}
+
+pub(super) fn moved(place: &Place) -> Error {
+    Error::new(ErrorKind::Conflict, "the checkpoint is rewritten all the time")
+        .with_key(place.partition.as_str())
+}
+
+/// The item of a checkpoint, or of the latest.
+pub(super) async fn found(
+    store: &dyn CollectionStore,
+    place: &Place,
+    id: Option<&str>,
+) -> Result<Option<Item>> {
+    if let Some(id) = id {
+        let found = store.items(&place.partition, &[&place.checkpoint(id)]).await?;
+        return Ok(found.into_iter().next().flatten());
+    }
+    let latest = Query::prefix(place.partition.clone(), &place.checkpoints(), 1).order(Order::Descending);
+    Ok(store.query(latest).await?.items.into_iter().next())
+}
+
+/// Adds what belongs to a checkpoint; `None` where it was pruned or rewritten meanwhile.
+async fn complete(store: &dyn CollectionStore, place: &Place, item: &Item) -> Result<Option<Checkpoint>> {
+    let thread_id = layout::thread_id(&place.partition);
+    let (header, kind) = header(&thread_id, item)?;
+    let (versions, record) = split_body(item)?;
+    let writes = write_items(store, place, &header.key.checkpoint_id).await?;
+    // The checkpoint is looked at again after the writes, together with its values: a pruning takes all of them at once.
+    let values = value_items(store, place, versions.iter(), Some(&item.sort)).await?;
+    if values.get(&item.sort).is_none_or(|again| again.version != item.version) {
+        return Ok(None);
+    }
+    let present = versions.iter().filter_map(|(channel, version)| {
+        Some((channel.clone(), values.get(&place.value(channel, version))?))
+    });
+    let loaded =
+        present.map(|(channel, item)| async move { Ok((channel, value(store, place, item).await?)) });
+    let (checkpoint, values, pending_writes) = futures::try_join!(
+        payload(store, place, kind, record),
+        try_join_all(loaded),
+        pending(store, place, &writes)
+    )?;
+    let channel_values = values.into_iter().filter_map(|(channel, value)| Some((channel, value?))).collect();
+    Ok(Some(Checkpoint { header, checkpoint, channel_versions: versions, channel_values, pending_writes }))
+}
+
+pub(super) async fn value_items<'a>(
+    store: &dyn CollectionStore,
+    place: &Place,
+    versions: impl Iterator<Item = (&'a String, &'a Version)>,
+    also: Option<&str>,
+) -> Result<HashMap<String, Item>> {
+    let mut sorts: Vec<String> = versions.map(|(channel, version)| place.value(channel, version)).collect();
+    sorts.extend(also.map(str::to_owned));
+    let keys: Vec<&str> = sorts.iter().map(String::as_str).collect();
+    let found = store.items(&place.partition, &keys).await?;
+    Ok(found.into_iter().flatten().map(|item| (item.sort.clone(), item)).collect())
+}
+
+/// The value of a channel; `None` where it is empty.
+pub(super) async fn value(
+    store: &dyn CollectionStore,
+    place: &Place,
+    item: &Item,
+) -> Result<Option<Payload>> {
+    let Some(kind) = layout::decode::<Option<String>>(item)? else { return Ok(None) };
+    let record = Record::decode(&item.sort, &item.body)?;
+    Ok(Some(payload(store, place, kind, record).await?))
+}
+
+async fn payload(
+    store: &dyn CollectionStore,
+    place: &Place,
+    kind: String,
+    record: Record,
+) -> Result<Payload> {
+    let bytes: Option<Bytes> = load(store, &place.partition, record).await?;
+    Ok(Payload { kind, bytes })
+}
+
+pub(super) async fn write_items(store: &dyn CollectionStore, place: &Place, id: &str) -> Result<Vec<Item>> {
+    all(store, Query::prefix(place.partition.clone(), &place.writes(id), PAGE)).await
+}
+
+/// Everything of a query, over all its pages.
+pub(super) async fn all(store: &dyn CollectionStore, query: Query) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    let mut next = Some(query);
+    while let Some(query) = next {
+        let mut page = store.query(query.clone()).await?;
+        next = query.after(&page);
+        items.append(&mut page.items);
+    }
+    Ok(items)
+}
+
+/// Writes in the order in which live execution applies them.
+pub(super) async fn pending(
+    store: &dyn CollectionStore,
+    place: &Place,
+    items: &[Item],
+) -> Result<Vec<PendingWrite>> {
+    let mut writes = try_join_all(items.iter().map(|item| pending_write(store, place, item))).await?;
+    writes.sort_by(|a, b| (&a.task_path, &a.task_id, a.index).cmp(&(&b.task_path, &b.task_id, b.index)));
+    Ok(writes)
+}
+
+async fn pending_write(store: &dyn CollectionStore, place: &Place, item: &Item) -> Result<PendingWrite> {
+    let (_, _, task_id, index) = layout::write_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
+    let WriteAttributes { path, channel, kind } = layout::decode(item)?;
+    let record = Record::decode(&item.sort, &item.body)?;
+    let value = payload(store, place, kind, record).await?;
+    Ok(PendingWrite { task_id, task_path: path, index, channel, value })
+}
+
+/// Checkpoints by id, for walks that mostly go from one to the next older one.
+pub(super) struct Ancestors<'a> {
+    pub(super) store: &'a dyn CollectionStore,
+    pub(super) place: &'a Place,
+    read: BTreeMap<String, Item>,
+}
+
+impl<'a> Ancestors<'a> {
+    pub(super) fn new(store: &'a dyn CollectionStore, place: &'a Place) -> Self {
+        Self { store, place, read: BTreeMap::new() }
+    }
+
+    /// Takes a checkpoint out.
+    pub(super) async fn take(&mut self, id: &str) -> Result<Option<Item>> {
+        let sort = self.place.checkpoint(id);
+        if let Some(item) = self.read.remove(&sort) {
+            return Ok(Some(item));
+        }
+        let to = Some(format!("{sort}\u{1}"));
+        let query = Query::range(self.place.partition.clone(), self.place.checkpoints(), to, 64);
+        let page = self.store.query(query.order(Order::Descending)).await?;
+        self.read = page.items.into_iter().map(|item| (item.sort.clone(), item)).collect();
+        Ok(self.read.remove(&sort))
+    }
+}

@@ -1,0 +1,233 @@
+//! What of a thread is no longer needed, and its removal.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use futures::{TryStreamExt, future::BoxFuture};
+use serde_json::Value;
+use storage_core::{CollectionStore, Commit, Partition, Precondition, Result};
+
+use super::{
+    CheckpointerBackend,
+    commit::{Failed, retried, unless_moved},
+    layout,
+    survey::{Known, Survey, checkpoints},
+    sweep::Plan,
+    types::{CheckpointKey, PruneReport, PruneStrategy, Retention},
+};
+use crate::shared::THREADS;
+
+/// Checkpoints by namespace and id.
+pub(super) type Keys = BTreeSet<(String, String)>;
+
+impl CheckpointerBackend {
+    /// Prunes threads: to what [`retain`](Self::retain) with `keep_last` 1 leaves, or to nothing. Says what went of each
+    /// thread, in their order.
+    ///
+    /// # Errors
+    /// As `retain`, at the first thread that fails; those before it are pruned.
+    pub async fn prune(&self, thread_ids: &[&str], strategy: PruneStrategy) -> Result<Vec<PruneReport>> {
+        let latest = Retention { keep_last: Some(1), max_age: None };
+        let mut reports = Vec::with_capacity(thread_ids.len());
+        for thread_id in thread_ids {
+            reports.push(match strategy {
+                PruneStrategy::KeepLatest => self.retain(thread_id, &latest, false).await?,
+                PruneStrategy::Delete => self.delete_reported(thread_id).await?,
+            });
+        }
+        Ok(reports)
+    }
+
+    async fn delete_reported(&self, thread_id: &str) -> Result<PruneReport> {
+        let partition = layout::thread(thread_id)?;
+        let store = self.store()?;
+        let Some(info) = store.partition(&partition).await? else { return Ok(PruneReport::default()) };
+        let survey = Survey::of(store, &partition).await?;
+        if !store.delete_partition(&partition).await? {
+            return Ok(PruneReport::default());
+        }
+        let key = |(ns, id): &(String, String)| CheckpointKey::new(thread_id, ns, id);
+        Ok(PruneReport {
+            checkpoints: survey.checkpoints.keys().map(key).collect(),
+            writes: survey.writes.values().map(|items| items.len() as u64).sum(),
+            values: survey.values.len() as u64,
+            bytes: info.bytes,
+        })
+    }
+
+    /// Removes the checkpoints that a policy does not keep, with their writes, and the values and chunks that only they
+    /// need. A dry run only says what would go.
+    ///
+    /// Besides what the policy keeps stay: the latest checkpoint of each namespace; one that nothing follows and that has
+    /// writes, since they wait to be taken up; and the ancestors that a kept one still needs to put together a delta
+    /// channel (named in its metadata's `counters_since_delta_snapshot`). The namespace of a subgraph's call goes with the
+    /// root checkpoint it was called from (its metadata's `parents`). Writes without a checkpoint stay: it may still come.
+    ///
+    /// A checkpoint goes together with its writes, in one atomic step. What takes more than 10,000 operations goes in
+    /// several steps; where it ends in between, the next call goes on.
+    ///
+    /// # Errors
+    /// `Conflict` when the thread is written to all the time: every commit to it in between means another try.
+    pub async fn retain(&self, thread_id: &str, policy: &Retention, dry_run: bool) -> Result<PruneReport> {
+        self.remove(thread_id, dry_run, |survey| self.outdated(survey, policy)).await
+    }
+
+    /// Deletes the checkpoints that runs made (by their metadata's `run_id`), in all threads, as [`retain`](Self::retain)
+    /// does: ancestors that other runs' checkpoints need to put together a delta channel stay. Looks at all threads.
+    ///
+    /// # Errors
+    /// As `retain`, at the first thread that fails.
+    pub async fn delete_for_runs(&self, run_ids: &[&str]) -> Result<Vec<PruneReport>> {
+        let mut reports = Vec::new();
+        if run_ids.is_empty() {
+            return Ok(reports);
+        }
+        let made = |known: &Known| {
+            known.metadata.get("run_id").and_then(Value::as_str).is_some_and(|run| run_ids.contains(&run))
+        };
+        let of_runs = |survey: &Survey| {
+            let of_runs = survey.checkpoints.iter().filter(|(_, known)| made(known));
+            of_runs.map(|(key, _)| key.clone()).collect::<Keys>()
+        };
+        let store = self.store()?;
+        let mut threads = store.partitions(THREADS, &[]);
+        while let Some(info) = threads.try_next().await? {
+            // Most threads have none of them, and are left as they are.
+            if checkpoints(store, &info.partition).await?.values().any(made) {
+                reports.push(self.remove(&layout::thread_id(&info.partition), false, of_runs).await?);
+            }
+        }
+        reports.retain(|report| !report.checkpoints.is_empty());
+        Ok(reports)
+    }
+
+    async fn remove(
+        &self,
+        thread_id: &str,
+        dry_run: bool,
+        unwanted: impl Fn(&Survey) -> Keys + Send + Sync,
+    ) -> Result<PruneReport> {
+        let partition = layout::thread(thread_id)?;
+        let (partition, unwanted) = (&partition, &unwanted);
+        let mut report = PruneReport::default();
+        loop {
+            let step = retried(|_| self.remove_some(partition, dry_run, unwanted)).await?;
+            report.add(step.report);
+            if !step.more {
+                tracing::debug!(
+                    thread_id,
+                    checkpoints = report.checkpoints.len(),
+                    bytes = report.bytes,
+                    "pruned"
+                );
+                return Ok(report);
+            }
+        }
+    }
+
+    /// Removes as much as one commit can.
+    async fn remove_some(
+        &self,
+        partition: &Partition,
+        dry_run: bool,
+        unwanted: &(impl Fn(&Survey) -> Keys + Send + Sync),
+    ) -> Result<Plan, Failed> {
+        let store = self.store()?;
+        let mut plan = Plan::new(!dry_run);
+        let Some(info) = store.partition(partition).await? else { return Ok(plan) };
+        if let Err(error) = fill(store, partition, unwanted, &mut plan).await {
+            return Err(unless_moved(store, &info, error).await?);
+        }
+        if !dry_run && !plan.operations.is_empty() {
+            let mut commit = Commit::new(partition.clone()).only_if(Precondition::Version(info.version));
+            commit.operations = std::mem::take(&mut plan.operations);
+            store.commit(commit).await?;
+        }
+        Ok(plan)
+    }
+
+    /// What a policy does not keep.
+    fn outdated(&self, survey: &Survey, policy: &Retention) -> Keys {
+        let oldest = policy.max_age.and_then(|age| self.config.clock.now().checked_sub(age));
+        let followed: HashSet<(&str, &str)> = survey
+            .checkpoints
+            .iter()
+            .filter_map(|((ns, _), known)| Some((ns.as_str(), known.parent.as_deref()?)))
+            .collect();
+        let mut doomed = Keys::new();
+        for (ns, ids) in survey.namespaces() {
+            for (age, id) in ids.into_iter().rev().enumerate() {
+                let key = (ns.to_owned(), id.to_owned());
+                let waits = survey.writes.contains_key(&key) && !followed.contains(&(ns, id));
+                let old = survey
+                    .checkpoints
+                    .get(&key)
+                    .zip(oldest)
+                    .is_some_and(|(known, oldest)| known.written_at < oldest);
+                let many = policy.keep_last.is_some_and(|most| age >= most);
+                if age > 0 && !waits && (many || old) {
+                    doomed.insert(key);
+                }
+            }
+        }
+        doomed.extend(ended_calls(survey, &doomed));
+        doomed
+    }
+}
+
+/// Boxed, since walks along ancestors make it large.
+fn fill<'a>(
+    store: &'a dyn CollectionStore,
+    partition: &'a Partition,
+    unwanted: &'a (impl Fn(&Survey) -> Keys + Send + Sync),
+    plan: &'a mut Plan,
+) -> BoxFuture<'a, Result<()>> {
+    Box::pin(async move {
+        let survey = Survey::of(store, partition).await?;
+        let mut doomed = unwanted(&survey);
+        spare_ancestors(store, &survey, &mut doomed).await?;
+        plan.fill(store, &survey, &doomed).await
+    })
+}
+
+/// The checkpoints of subgraph calls whose root checkpoint goes. A call's namespace has a `:` before its task; one that
+/// was called from a checkpoint that is not stored yet stays.
+fn ended_calls(survey: &Survey, doomed: &Keys) -> Keys {
+    let mut ended = Keys::new();
+    for (ns, ids) in survey.namespaces() {
+        let latest = ids.last().map(|id| (ns.to_owned(), (*id).to_owned()));
+        let known = latest.and_then(|key| survey.checkpoints.get(&key));
+        let root = known.and_then(|known| known.metadata.get("parents")?.get("")?.as_str());
+        if ns.contains(':') && root.is_some_and(|root| doomed.contains(&(String::new(), root.to_owned()))) {
+            ended.extend(ids.into_iter().map(|id| (ns.to_owned(), id.to_owned())));
+        }
+    }
+    ended
+}
+
+/// Takes out of `doomed` the ancestors that delta channels of what stays are put together from.
+async fn spare_ancestors(store: &dyn CollectionStore, survey: &Survey, doomed: &mut Keys) -> Result<()> {
+    if doomed.is_empty() {
+        return Ok(());
+    }
+    let kept: Vec<_> = survey.checkpoints.iter().filter(|(key, _)| !doomed.contains(*key)).collect();
+    let starts: Vec<_> = kept
+        .into_iter()
+        .filter_map(|(key, known)| Some((key.clone(), delta_channels(&known.metadata)?)))
+        .collect();
+    for ((ns, id), channels) in starts {
+        let mut open = survey.without_value(store, &ns, &id, channels).await?;
+        let mut parent = survey.parent(&ns, &id);
+        let mut seen = HashSet::new();
+        while let Some(id) = parent.filter(|id| !open.is_empty() && seen.insert(id.clone())) {
+            doomed.remove(&(ns.clone(), id.clone()));
+            open = survey.without_value(store, &ns, &id, open).await?;
+            parent = survey.parent(&ns, &id);
+        }
+    }
+    Ok(())
+}
+
+fn delta_channels(metadata: &BTreeMap<String, Value>) -> Option<Vec<String>> {
+    let counters = metadata.get("counters_since_delta_snapshot")?.as_object()?;
+    Some(counters.keys().cloned().collect())
+}

@@ -1,0 +1,139 @@
+//! A step: what a checkpoint and writes become in a thread's partition.
+
+use std::collections::{HashMap, HashSet};
+
+use storage_core::{Commit, Expire, Item, Json, Operation, Precondition, PutMode, Result};
+
+use super::{
+    blobs::{Staged, null},
+    chunks::{join_hashes, split_hashes},
+    layout::{self, CheckpointAttributes, Head, Place, WriteAttributes},
+    prepare::{Parts, TaskParts},
+    read::join_body,
+    record::{Packer, Prepared},
+    types::NewCheckpoint,
+};
+
+/// A checkpoint to store, its payloads cut.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) place: Place,
+    pub(super) new: NewCheckpoint,
+    pub(super) parts: Parts,
+}
+
+/// What a step finds.
+#[derive(Debug)]
+pub(super) struct Before {
+    pub(super) head: Option<(Head, u64)>,
+    /// Whether a checkpoint of its id is there.
+    pub(super) replaces: bool,
+    /// The hints of its payloads that are there, by their sort keys.
+    pub(super) hints: HashMap<String, Item>,
+    /// The sort key of the epoch that must still be there.
+    pub(super) epoch: Option<String>,
+}
+
+impl Step {
+    /// The pieces, and the commit that refers to them.
+    pub(super) fn commit(
+        &self,
+        before: Before,
+        level: Option<i32>,
+        expire: Expire,
+    ) -> Result<(Vec<Operation>, Commit)> {
+        let mut packer = Packer::new(level)?;
+        let mut staged = Staged::default();
+        let mut hints = Vec::new();
+        for (channel, prepared) in self.parts.payloads() {
+            let Prepared::Tree(cut) = prepared else { continue };
+            let hint = self.place.hint(channel);
+            staged.add(cut, &before.known(&hint), &mut packer)?;
+            hints.push(Operation::put(hint, null(), join_hashes(cut.edges().into_iter()), PutMode::Upsert));
+        }
+        let mut commit = Commit::new(self.place.partition.clone()).expire(expire);
+        commit.operations = stage_writes(&self.place, &self.parts.tasks, &mut staged, &mut packer)?;
+        commit.operations.extend(self.values(&mut packer)?);
+        commit.operations.extend(hints);
+        commit.operations.extend(self.checkpoint(&mut packer)?);
+        commit.operations.push(before.head_after(&self.place, &self.new.key.checkpoint_id)?);
+        commit.preconditions = staged.preconditions;
+        commit.preconditions.push(match &before.head {
+            Some((_, version)) => Precondition::ItemVersion(self.place.head(), *version),
+            None => Precondition::Absent(self.place.head()),
+        });
+        commit.preconditions.extend(before.epoch.map(Precondition::Present));
+        Ok((staged.operations, commit))
+    }
+
+    fn checkpoint(&self, packer: &mut Packer) -> Result<[Operation; 2]> {
+        let id = &self.new.key.checkpoint_id;
+        let attributes = CheckpointAttributes {
+            parent: self.new.parent_id.clone(),
+            kind: self.new.checkpoint.kind.clone(),
+            metadata: self.new.metadata.clone(),
+        };
+        let record = self.parts.checkpoint.record(packer)?;
+        let body = join_body(&self.new.channel_versions, &record)?;
+        let attributes = Json::from_serialize(&attributes)?;
+        Ok([
+            Operation::put(layout::index(id, &self.place.ns), null(), "", PutMode::Upsert),
+            Operation::put(self.place.checkpoint(id), attributes, body, PutMode::Upsert),
+        ])
+    }
+
+    fn values(&self, packer: &mut Packer) -> Result<Vec<Operation>> {
+        let stored = self.new.new_values.iter().zip(&self.parts.values).map(|(value, prepared)| {
+            let kind = Json::from_serialize(&value.value.as_ref().map(|payload| &payload.kind))?;
+            let sort = self.place.value(&value.channel, &value.version);
+            Ok(Operation::put(sort, kind, prepared.record(packer)?, PutMode::InsertIfAbsent))
+        });
+        stored.collect()
+    }
+}
+
+impl Before {
+    fn known(&self, hint: &str) -> HashSet<u128> {
+        let hashes = self.hints.get(hint).and_then(|item| split_hashes(&item.body));
+        hashes.unwrap_or_default().into_iter().collect()
+    }
+
+    /// Always written, so that of two steps that saw the same head one fails.
+    fn head_after(&self, place: &Place, id: &str) -> Result<Operation> {
+        let head = match &self.head {
+            Some((head, _)) => Head {
+                id: head.id.as_str().max(id).to_owned(),
+                count: head.count + u64::from(!self.replaces),
+            },
+            None => Head { id: id.to_owned(), count: 1 },
+        };
+        Ok(Operation::put(place.head(), Json::from_serialize(&head)?, "", PutMode::Upsert))
+    }
+}
+
+/// The records of writes; their pieces are staged.
+pub(super) fn stage_writes(
+    place: &Place,
+    tasks: &[TaskParts],
+    staged: &mut Staged,
+    packer: &mut Packer,
+) -> Result<Vec<Operation>> {
+    let mut operations = Vec::new();
+    for task in tasks {
+        for write in &task.writes {
+            if let Prepared::Tree(cut) = &write.prepared {
+                staged.add(cut, &HashSet::new(), packer)?;
+            }
+            let attributes = WriteAttributes {
+                path: task.task_path.clone(),
+                channel: write.channel.clone(),
+                kind: write.kind.clone(),
+            };
+            let sort = place.write(&task.checkpoint_id, &task.task_id, write.index);
+            let mode = if write.index < 0 { PutMode::Upsert } else { PutMode::InsertIfAbsent };
+            let record = write.prepared.record(packer)?;
+            operations.push(Operation::put(sort, Json::from_serialize(&attributes)?, record, mode));
+        }
+    }
+    Ok(operations)
+}

@@ -1,0 +1,104 @@
+//! What a thread holds, without bodies.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use serde_json::Value;
+use storage_core::{CollectionStore, Item, Partition, Query, Result};
+
+use super::{
+    layout::{self, CheckpointAttributes, Place, corrupt},
+    read::{all, found, split_body},
+};
+
+/// Namespace and checkpoint id.
+type Key = (String, String);
+
+/// A checkpoint, its values unread.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) parent: Option<String>,
+    pub(super) metadata: BTreeMap<String, Value>,
+    pub(super) written_at: SystemTime,
+    pub(super) item: Item,
+}
+
+/// The items of a thread.
+#[derive(Debug)]
+pub(super) struct Survey {
+    pub(super) partition: Partition,
+    pub(super) thread_id: String,
+    pub(super) checkpoints: BTreeMap<Key, Known>,
+    pub(super) writes: BTreeMap<Key, Vec<Item>>,
+    pub(super) values: BTreeMap<String, Item>,
+    pub(super) heads: Vec<Item>,
+}
+
+impl Survey {
+    pub(super) async fn of(store: &dyn CollectionStore, partition: &Partition) -> Result<Self> {
+        let listed = |prefix| all(store, Query::prefix(partition.clone(), prefix, 1000).without_bodies());
+        let checkpoints = checkpoints(store, partition).await?;
+        let mut writes = BTreeMap::<Key, Vec<Item>>::new();
+        for item in listed("w:").await? {
+            let (ns, id, ..) = layout::write_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
+            writes.entry((ns, id)).or_default().push(item);
+        }
+        let values = listed("v:").await?.into_iter().map(|item| (item.sort.clone(), item)).collect();
+        let heads = listed("l:").await?;
+        let thread_id = layout::thread_id(partition);
+        Ok(Self { partition: partition.clone(), thread_id, checkpoints, writes, values, heads })
+    }
+
+    /// The namespaces with their ids, the oldest first.
+    pub(super) fn namespaces(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut namespaces = BTreeMap::<&str, Vec<&str>>::new();
+        for (ns, id) in self.checkpoints.keys() {
+            namespaces.entry(ns).or_default().push(id);
+        }
+        namespaces
+    }
+
+    pub(super) fn parent(&self, ns: &str, id: &str) -> Option<String> {
+        let parent = self.checkpoints.get(&(ns.to_owned(), id.to_owned()))?.parent.clone()?;
+        self.checkpoints.contains_key(&(ns.to_owned(), parent.clone())).then_some(parent)
+    }
+
+    /// Those of the channels that have no value at a checkpoint.
+    pub(super) async fn without_value(
+        &self,
+        store: &dyn CollectionStore,
+        ns: &str,
+        id: &str,
+        channels: Vec<String>,
+    ) -> Result<Vec<String>> {
+        let place = Place::new(&self.thread_id, ns)?;
+        let Some(item) = found(store, &place, Some(id)).await? else {
+            return Err(corrupt(&place.checkpoint(id)));
+        };
+        let (versions, _) = split_body(&item)?;
+        let empty = |channel: &String| {
+            let stored =
+                versions.get(channel).and_then(|version| self.values.get(&place.value(channel, version)));
+            stored.is_none_or(|item| item.attributes.as_str() == "null")
+        };
+        Ok(channels.into_iter().filter(empty).collect())
+    }
+}
+
+/// The checkpoints of a thread.
+pub(super) async fn checkpoints(
+    store: &dyn CollectionStore,
+    partition: &Partition,
+) -> Result<BTreeMap<Key, Known>> {
+    let listed = all(store, Query::prefix(partition.clone(), "c:", 1000).without_bodies()).await?;
+    let keyed = listed.into_iter().map(|item| {
+        let key = layout::checkpoint_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
+        Ok((key, known(item)?))
+    });
+    keyed.collect()
+}
+
+fn known(item: Item) -> Result<Known> {
+    let CheckpointAttributes { parent, metadata, .. } = layout::decode(&item)?;
+    let metadata = metadata.decode()?;
+    Ok(Known { parent, metadata, written_at: item.written_at, item })
+}

@@ -1,0 +1,295 @@
+//! What goes in and what comes out.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use storage_core::{Error, Json, Result};
+
+/// The channel of a task's error; its write has the index −1.
+pub const ERROR_CHANNEL: &str = "__error__";
+/// The channel of a scheduled task; its write has the index −2.
+pub const SCHEDULED_CHANNEL: &str = "__scheduled__";
+/// The channel of an interrupt; its write has the index −3.
+pub const INTERRUPT_CHANNEL: &str = "__interrupt__";
+/// The channel of what an interrupted task goes on with; its write has the index −4.
+pub const RESUME_CHANNEL: &str = "__resume__";
+
+/// Where a checkpoint is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CheckpointKey {
+    /// The thread.
+    pub thread_id: String,
+    /// The namespace within it; empty for the root graph. May hold `:` and `|`.
+    pub checkpoint_ns: String,
+    /// The checkpoint. Of two ids the greater one, byte for byte, is the newer one.
+    pub checkpoint_id: String,
+}
+
+impl CheckpointKey {
+    /// A key of these three.
+    pub fn new(
+        thread_id: impl Into<String>,
+        checkpoint_ns: impl Into<String>,
+        checkpoint_id: impl Into<String>,
+    ) -> Self {
+        Self {
+            thread_id: thread_id.into(),
+            checkpoint_ns: checkpoint_ns.into(),
+            checkpoint_id: checkpoint_id.into(),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        check_id(&self.checkpoint_id)
+    }
+}
+
+pub(super) fn check_id(checkpoint_id: &str) -> Result<()> {
+    if checkpoint_id.is_empty() {
+        return Err(Error::invalid_input("a checkpoint needs an id"));
+    }
+    Ok(())
+}
+
+/// A serialised value: the serialiser's name for its type, and any bytes, or none at all.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// What the serialiser calls the type, such as `msgpack`.
+    pub kind: String,
+    /// The bytes; `None` is told apart from none.
+    pub bytes: Option<Bytes>,
+}
+
+impl Payload {
+    /// A payload of these bytes.
+    pub fn new(kind: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
+        Self { kind: kind.into(), bytes: Some(bytes.into()) }
+    }
+}
+
+/// Sizes alone: bytes never appear in logs.
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({}, {:?} bytes)", self.kind, self.bytes.as_ref().map(Bytes::len))
+    }
+}
+
+/// The version of a channel; its type is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Version {
+    /// An integer.
+    Int(i64),
+    /// A finite float.
+    Float(f64),
+    /// A text.
+    Text(String),
+}
+
+impl Version {
+    /// Told apart by type: 1, 1.0 and "1" are three versions.
+    pub(super) fn segment(&self) -> String {
+        match self {
+            Self::Int(number) => format!("i{number}"),
+            Self::Float(number) => format!("f{number:?}"),
+            Self::Text(text) => format!("t{text}"),
+        }
+    }
+}
+
+/// The versions of the channels at a checkpoint.
+pub type ChannelVersions = BTreeMap<String, Version>;
+
+/// A channel's value at a version; `None` where the channel is empty at that version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChannelValue {
+    /// The channel.
+    pub channel: String,
+    /// Its version.
+    pub version: Version,
+    /// Its value.
+    pub value: Option<Payload>,
+}
+
+/// A checkpoint to store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewCheckpoint {
+    /// Where.
+    pub key: CheckpointKey,
+    /// The checkpoint it follows.
+    pub parent_id: Option<String>,
+    /// The serialised checkpoint, without the values of its channels.
+    pub checkpoint: Payload,
+    /// Its metadata, an object of 48 KiB at most.
+    pub metadata: Json,
+    /// The versions of all its channels.
+    pub channel_versions: ChannelVersions,
+    /// The values of the channels that changed. A value is written once: one that is there for the version stays.
+    pub new_values: Vec<ChannelValue>,
+}
+
+/// The largest metadata, in bytes of JSON text: the rest of an item's attributes is for ids.
+pub const MAX_METADATA_BYTES: usize = 48 * 1024;
+
+impl NewCheckpoint {
+    pub(super) fn check(&self) -> Result<()> {
+        self.key.check()?;
+        if self.metadata.len() > MAX_METADATA_BYTES {
+            let message =
+                format!("metadata may have {MAX_METADATA_BYTES} bytes; this has {}", self.metadata.len());
+            return Err(Error::invalid_input(message).with_hint("large data belongs into a channel"));
+        }
+        if !self.metadata.as_str().trim_start().starts_with('{') {
+            return Err(Error::invalid_input("metadata is a JSON object"));
+        }
+        let values = self.new_values.iter().map(|value| &value.version);
+        let finite = |version: &Version| !matches!(version, Version::Float(number) if !number.is_finite());
+        if self.channel_versions.values().chain(values).all(finite) {
+            return Ok(());
+        }
+        Err(Error::invalid_input("a channel's version is a finite number or a text"))
+    }
+}
+
+/// What one task wrote while a checkpoint was the latest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskWrites {
+    /// The checkpoint the task ran on.
+    pub checkpoint_id: String,
+    /// The task.
+    pub task_id: String,
+    /// Where it is in the graph; may be empty.
+    pub task_path: String,
+    /// Channels and what was written to them. A write's index is its position, but −1 to −4 for the special channels.
+    pub writes: Vec<(String, Payload)>,
+}
+
+/// A write that is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingWrite {
+    /// The task.
+    pub task_id: String,
+    /// Where it is in the graph.
+    pub task_path: String,
+    /// Its index.
+    pub index: i64,
+    /// The channel.
+    pub channel: String,
+    /// What was written.
+    pub value: Payload,
+}
+
+/// What is known of a checkpoint without loading its values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckpointHeader {
+    /// Where it is.
+    pub key: CheckpointKey,
+    /// The checkpoint it follows, which may have been pruned.
+    pub parent_id: Option<String>,
+    /// Its metadata.
+    pub metadata: Json,
+    /// When it was written, by the store's clock.
+    pub written_at: SystemTime,
+}
+
+/// A checkpoint with all that belongs to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// Where it is, what it follows, its metadata.
+    pub header: CheckpointHeader,
+    /// The serialised checkpoint, without the values of its channels.
+    pub checkpoint: Payload,
+    /// The versions of its channels.
+    pub channel_versions: ChannelVersions,
+    /// The values of its channels that have one.
+    pub channel_values: BTreeMap<String, Payload>,
+    /// Its writes, ordered by task path, task id and index.
+    pub pending_writes: Vec<PendingWrite>,
+}
+
+/// Which checkpoints to list; by default all of them.
+#[derive(Debug, Clone, Default)]
+pub struct ListCheckpoints {
+    /// Of one thread.
+    pub thread_id: Option<String>,
+    /// Of one namespace.
+    pub checkpoint_ns: Option<String>,
+    /// Older than this checkpoint id.
+    pub before: Option<String>,
+    /// How many at most.
+    pub limit: Option<usize>,
+    /// Whose metadata has these members; null also matches a missing one.
+    pub filter: BTreeMap<String, Value>,
+}
+
+/// What an ancestor walk found of one channel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeltaHistory {
+    /// The writes on the path, the oldest first.
+    pub writes: Vec<PendingWrite>,
+    /// The value at the nearest ancestor that has one; `None` where the walk reached the root.
+    pub seed: Option<Payload>,
+}
+
+/// What is known of a thread without reading its checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThreadInfo {
+    /// The thread.
+    pub thread_id: String,
+    /// How many checkpoints it has, in all namespaces.
+    pub checkpoints: u64,
+    /// How many items it has in the store.
+    pub items: u64,
+    /// The bytes it has in the store: keys, attributes and bodies.
+    pub bytes: u64,
+    /// When it was written to last.
+    pub updated_at: SystemTime,
+    /// When it expires, where it does.
+    pub expires_at: Option<SystemTime>,
+}
+
+/// What stays of a thread.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// So many of the latest checkpoints of each namespace; 0 counts as 1.
+    pub keep_last: Option<usize>,
+    /// Those that are not older; the latest of each namespace stays, however old.
+    pub max_age: Option<Duration>,
+}
+
+/// What pruning a thread leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PruneStrategy {
+    /// The latest checkpoint of each namespace, and what it and unresolved writes need.
+    KeepLatest,
+    /// Nothing.
+    Delete,
+}
+
+/// What a pruning removed, or would remove.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PruneReport {
+    /// The checkpoints.
+    pub checkpoints: Vec<CheckpointKey>,
+    /// How many writes go with them.
+    pub writes: u64,
+    /// How many channel values go with them.
+    pub values: u64,
+    /// By how many bytes the thread shrinks in the store.
+    pub bytes: u64,
+}
+
+impl PruneReport {
+    pub(super) fn add(&mut self, more: Self) {
+        self.checkpoints.extend(more.checkpoints);
+        self.writes += more.writes;
+        self.values += more.values;
+        self.bytes += more.bytes;
+    }
+}

@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+
+mod agent;
+pub mod checkpoints;
+mod conversations;
+mod health;
+mod metrics;
+mod sessions;
+mod shared;
+mod tasks;
+mod time;
+mod totals;
+
+pub use agent::{AgentConfig, AgentMetrics, AgentStorage};
+pub use conversations::{
+    Content, ConversationLimits, ConversationPage, ConversationStore, Message, NewMessage,
+};
+pub use health::{AgentHealth, StoreProbe};
+pub use metrics::OperationMetrics;
+pub use sessions::{
+    ACTIVE, Cleanup, Metadata, NewSession, SESSION_TTL, Session, SessionCursor, SessionFilter,
+    SessionMetrics, SessionPage, SessionStore, SessionUpdate,
+};
+pub use tasks::{TASK_VERSIONS, TaskContext, TaskContextStore};
+pub use totals::Totals;

@@ -1,0 +1,195 @@
+//! Removing sessions that nobody uses, with what belongs to them.
+
+use std::{
+    collections::HashSet,
+    future::ready,
+    time::{Duration, SystemTime},
+};
+
+use futures::{StreamExt, TryStreamExt};
+use serde::Serialize;
+use storage_core::{ErrorKind, Expected, Partition, PartitionInfo, Record, Result};
+
+use super::{SessionFilter, SessionStore, key, list::decode, touch::interval};
+use crate::{
+    conversations,
+    shared::{CHECKPOINTS, Shared, THREADS},
+    tasks,
+};
+
+/// How many sessions are looked at at a time.
+const PARALLEL: usize = 16;
+
+/// What a cleanup removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Cleanup {
+    /// Sessions.
+    pub sessions: u64,
+    /// Conversations, of those sessions and of such as had expired already.
+    pub conversations: u64,
+    /// Task contexts, of those sessions and of such as had expired already.
+    pub tasks: u64,
+    /// Threads of checkpoints, of those sessions and of such as had expired already.
+    pub threads: u64,
+}
+
+impl SessionStore {
+    /// Removes the sessions that were not used for `max_idle`, whatever their status, and what belongs to them: the
+    /// conversation `conversation:{id}`, the task contexts `task:{id}:…`, and the checkpoints of the thread whose id is the
+    /// session's. Also removes what belongs to sessions that had a conversation or a task and have expired.
+    ///
+    /// A session is in use while it or anything that belongs to it is written to. The session goes first, and only if
+    /// nobody has changed it since it was read; then what belongs to it, each only if nobody has written to it since. So a
+    /// session that is used at the same time stays. Its document notes the use of a conversation or a task now and then
+    /// only: one that says nothing for twice that time (two minutes, or a fiftieth of a shorter expiry) is idle, none
+    /// before, however short `max_idle` is.
+    ///
+    /// A conversation or a task without a session counts as one whose session has expired, also where it never had one.
+    /// Threads that never had a session of their name have a retention of their own.
+    ///
+    /// After an error, what was removed stays removed; the call may be repeated.
+    ///
+    /// # Errors
+    /// `Unsupported` where the storage has no `compare_and_set`; else as [`SessionStore`] says.
+    pub async fn cleanup_expired_sessions(&self, max_idle: Duration) -> Result<Cleanup> {
+        self.shared.measured("cleanup_expired_sessions", self.cleanup(max_idle)).await
+    }
+
+    async fn cleanup(&self, max_idle: Duration) -> Result<Cleanup> {
+        let run = Run {
+            shared: &self.shared,
+            idle_since: self.cutoff(max_idle),
+            silent_since: self.cutoff(max_idle.max(2 * interval(self.ttl))),
+            working: self.working(self.cutoff(max_idle)).await?,
+        };
+        let idle = self.records(&SessionFilter::default())?.map(|record| run.remove_idle(record));
+        let mut removed = sum(idle.buffer_unordered(PARALLEL)).await?;
+        if let Some(collections) = self.shared.storage.collections() {
+            for kind in [conversations::KIND, tasks::KIND] {
+                let orphans = collections.partitions(kind, &[]).map(|info| run.remove_orphan(info));
+                removed = removed.plus(sum(orphans.buffer_unordered(PARALLEL)).await?);
+            }
+        }
+        tracing::info!(?removed, "removed idle sessions");
+        Ok(removed)
+    }
+
+    /// The sessions with tasks that were written to since: asked for once, because Redis looks at all keys to list some.
+    async fn working(&self, since: SystemTime) -> Result<HashSet<String>> {
+        let Some(collections) = self.shared.storage.collections() else { return Ok(HashSet::new()) };
+        let tasks = collections.partitions(tasks::KIND, &[]);
+        let written = tasks.try_filter(|info| ready(info.updated_at > since));
+        written.map_ok(|info| owner(&info)).try_collect().await
+    }
+}
+
+/// One cleanup.
+struct Run<'a> {
+    shared: &'a Shared,
+    /// What was last written to later is in use.
+    idle_since: SystemTime,
+    /// A session that was last written to later may be in use without saying so.
+    silent_since: SystemTime,
+    /// The sessions with tasks in use.
+    working: HashSet<String>,
+}
+
+impl Run<'_> {
+    async fn remove_idle(&self, record: Result<Record>) -> Result<Cleanup> {
+        let nothing = Cleanup::default();
+        let (record, session) = match record.and_then(|record| Ok((decode(&record)?, record))) {
+            Ok((session, record)) => (record, session),
+            // Another program's document is not ours to remove.
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(nothing),
+            Err(error) => return Err(error),
+        };
+        let id = record.key.strip_prefix(super::PREFIX).unwrap_or_default();
+        // Whoever writes after this finds a refresh due, so that the swap below misses. Twice, for clocks that differ.
+        if session.updated_at > self.silent_since {
+            return Ok(nothing);
+        }
+        let Some(belongings) = self.idle_belongings(id).await? else { return Ok(nothing) };
+        let Some(document) = record.value else { return Ok(nothing) };
+        let expected = Expected::Value(document);
+        if !self.shared.storage.compare_and_set(&record.key, expected, None, None).await? {
+            return Ok(nothing);
+        }
+        // Its tasks are orphans now.
+        Ok(Cleanup { sessions: 1, ..self.remove(belongings).await? })
+    }
+
+    async fn remove_orphan(&self, info: Result<PartitionInfo>) -> Result<Cleanup> {
+        let info = info?;
+        let id = owner(&info);
+        // A task of no session has no owner, and is nobody's orphan.
+        if info.updated_at > self.idle_since || id.is_empty() || self.is_there(&id).await? {
+            return Ok(Cleanup::default());
+        }
+        let Some(mut belongings) = self.idle_belongings(&id).await? else { return Ok(Cleanup::default()) };
+        if info.partition.kind() == tasks::KIND {
+            belongings.push(info);
+        }
+        self.remove(belongings).await
+    }
+
+    async fn is_there(&self, id: &str) -> Result<bool> {
+        match key(id) {
+            Ok(key) => self.shared.storage.exists(&key).await,
+            // Too long for a session, though not for a task.
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// The partitions that belong to a session, its tasks aside; `None` where one of all is in use.
+    async fn idle_belongings(&self, id: &str) -> Result<Option<Vec<PartitionInfo>>> {
+        let mut found = Vec::new();
+        let Some(collections) = self.shared.storage.collections() else { return Ok(Some(found)) };
+        if self.working.contains(id) {
+            return Ok(None);
+        }
+        for kind in [conversations::KIND, THREADS, CHECKPOINTS] {
+            // An id that is too long for a partition has none.
+            if let Ok(partition) = Partition::new(kind, &[id]) {
+                found.extend(collections.partition(&partition).await?);
+            }
+        }
+        // One that was emptied a moment ago is about to expire, and no sign of use.
+        found.retain(|info| info.items > 0 || info.expires_at.is_none());
+        Ok(found.iter().all(|info| info.updated_at <= self.idle_since).then_some(found))
+    }
+
+    async fn remove(&self, belongings: Vec<PartitionInfo>) -> Result<Cleanup> {
+        let mut removed = Cleanup::default();
+        for info in belongings {
+            let kind = info.partition.kind().to_owned();
+            let gone = u64::from(self.shared.delete_unchanged(info).await?);
+            match kind.as_str() {
+                conversations::KIND => removed.conversations += gone,
+                tasks::KIND => removed.tasks += gone,
+                _ => removed.threads += gone,
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// The session that a conversation or a task belongs to; empty for none.
+fn owner(info: &PartitionInfo) -> String {
+    info.partition.segments().into_iter().next().unwrap_or_default()
+}
+
+impl Cleanup {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            sessions: self.sessions + other.sessions,
+            conversations: self.conversations + other.conversations,
+            tasks: self.tasks + other.tasks,
+            threads: self.threads + other.threads,
+        }
+    }
+}
+
+async fn sum(parts: impl futures::Stream<Item = Result<Cleanup>>) -> Result<Cleanup> {
+    parts.try_fold(Cleanup::default(), async |sum, part| Ok(sum.plus(part))).await
+}

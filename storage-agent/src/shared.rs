@@ -1,0 +1,89 @@
+//! What every store of agent memory stands on.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use storage_core::{
+    Clock, CollectionStore, Commit, Error, ErrorKind, Expire, Operation, PartitionInfo, Precondition, Result,
+    StorageBackend, SystemClock,
+};
+
+use crate::metrics::Recorder;
+
+/// What the partition of each thread of a [`CheckpointerBackend`](crate::checkpoints::CheckpointerBackend) is named by.
+pub(crate) const THREADS: &str = "thread";
+/// What the partition of each thread of a [`CheckpointStore`](crate::checkpoints::CheckpointStore) is named by.
+pub(crate) const CHECKPOINTS: &str = "checkpoint";
+
+/// The storage, the clock and the counters; a clone shares them.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) storage: Arc<dyn StorageBackend>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) recorder: Arc<Recorder>,
+}
+
+impl Shared {
+    pub(crate) fn new(storage: Arc<dyn StorageBackend>) -> Self {
+        Self { storage, clock: Arc::new(SystemClock), recorder: Arc::default() }
+    }
+
+    /// The same, where the storage has partitions.
+    pub(crate) fn with_collections(storage: Arc<dyn StorageBackend>) -> Result<Self> {
+        let shared = Self::new(storage);
+        shared.collections()?;
+        Ok(shared)
+    }
+
+    pub(crate) fn collections(&self) -> Result<&dyn CollectionStore> {
+        self.storage.collections().ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, "the storage has no partitions of ordered items")
+                .at(self.storage.name(), "collections")
+                .with_hint("use a backend that has them, such as sqlite, postgres, redis, hybrid or memory")
+        })
+    }
+
+    /// Now, to the millisecond.
+    pub(crate) fn now(&self) -> SystemTime {
+        crate::time::whole(self.clock.now())
+    }
+
+    /// The time `ago`; the beginning of time where there is no such time.
+    pub(crate) fn past(&self, ago: Duration) -> SystemTime {
+        self.now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    /// Runs an operation, counts it, and names it in its error.
+    pub(crate) async fn measured<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let place = |error: Error| error.at(self.storage.name(), operation);
+        self.recorder.measured(operation, async { work.await.map_err(place) }).await
+    }
+
+    /// Deletes a partition unless somebody wrote to it since `info` was read; true where it went.
+    ///
+    /// It is emptied at once and expires right after: whoever writes to it in between says anew when it expires, and so
+    /// keeps it.
+    pub(crate) async fn delete_unchanged(&self, info: PartitionInfo) -> Result<bool> {
+        let commit = Commit::new(info.partition)
+            .only_if(Precondition::Version(info.version))
+            .with(Operation::DeleteRange { from: String::new(), to: None })
+            .expire(Expire::After(Duration::from_millis(1)));
+        match self.collections()?.commit(commit).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What a write says of its partition's expiry. Never "as it was": see [`Shared::delete_unchanged`].
+pub(crate) fn expire(ttl: Option<Duration>) -> Expire {
+    ttl.map_or(Expire::Never, Expire::After)
+}

@@ -1,0 +1,180 @@
+//! `storage sessions`, `storage history` and `storage threads`.
+
+use serde_json::{Value, json};
+use storage_agent::{
+    AgentStorage, Metadata, NewMessage, NewSession,
+    checkpoints::{CheckpointKey, NewCheckpoint, Payload},
+};
+use storage_core::Json;
+use storage_factory::{Settings, get_storage_backend};
+
+use crate::program::Place;
+
+/// Writes into the file that the program finds without settings.
+fn seed(place: &Place, work: impl AsyncFnOnce(&AgentStorage)) {
+    let url = format!("sqlite:///{}", place.path().join("ad_buyer.db").display());
+    let storage = get_storage_backend(&Settings::new().with("DATABASE_URL", url).unwrap()).unwrap();
+    let agent = AgentStorage::new(storage).unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        agent.initialize().await.unwrap();
+        work(&agent).await;
+        agent.close().await.unwrap();
+    });
+}
+
+fn seed_sessions(place: &Place, count: usize) {
+    seed(place, async |agent| {
+        let sessions =
+            (0..count).map(|n| NewSession::new(format!("s-{n}"), if n % 2 == 0 { "ada" } else { "bob" }));
+        agent.sessions().batch_create_sessions(sessions.collect()).await;
+    });
+}
+
+#[test]
+fn sessions_are_listed_as_a_table_and_as_json() {
+    let place = Place::new();
+    seed_sessions(&place, 4);
+    let table = place.done(&["sessions", "list"]);
+    let lines: Vec<_> = table.lines().collect();
+    assert!(lines[0].starts_with("SESSION  USER  STATUS  REQUESTS  ERRORS  USED"), "{table}");
+    assert!(lines[1].starts_with("s-0      ada   active  0         0       20"), "{table}");
+    assert_eq!(lines.len(), 5);
+    let bobs = place.run(&["sessions", "list", "--user", "bob", "--status", "active", "--json"]).json();
+    let ids: Vec<_> =
+        bobs["sessions"].as_array().unwrap().iter().map(|session| &session["session_id"]).collect();
+    assert_eq!((ids, &bobs["next"]), (vec![&json!("s-1"), &json!("s-3")], &Value::Null));
+    assert_eq!(place.done(&["sessions", "list", "--idle", "1h"]).lines().count(), 1);
+    let first = place.done(&["sessions", "list", "--limit", "3"]);
+    assert!(first.ends_with("\nmore: --after s-2\n"), "{first}");
+    assert!(place.done(&["sessions", "list", "--limit", "3", "--after", "s-2"]).contains("s-3"));
+    assert_eq!(place.run(&["sessions", "list", "--limit", "0"]).code, 2);
+}
+
+#[test]
+fn a_document_that_is_no_session_is_a_warning() {
+    let place = Place::new();
+    seed_sessions(&place, 1);
+    place.done(&["set", "session:odd", "{\"of\": \"another program\"}"]);
+    let done = place.run(&["sessions", "list"]);
+    assert_eq!((done.code, done.out.lines().count()), (0, 2));
+    assert!(done.err.starts_with("warning: ") && done.err.contains("session:odd"), "{}", done.err);
+}
+
+#[test]
+fn a_session_is_shown_and_ended() {
+    let place = Place::new();
+    seed_sessions(&place, 1);
+    let shown = place.done(&["sessions", "show", "s-0"]);
+    assert!(shown.contains("user        ada\nstatus      active\n"), "{shown}");
+    let ended = place.run(&["sessions", "end", "s-0", "--status", "failed", "--json"]).json();
+    assert_eq!((&ended["session_id"], &ended["status"]), (&json!("s-0"), &json!("failed")));
+    assert!(place.done(&["get", "session:s-0"]).contains("\"status\":\"failed\""));
+    for command in ["show", "end"] {
+        let done = place.run(&["sessions", command, "nobody"]);
+        let told = "error: not found: `session:nobody`\nhint: `storage sessions list` shows ";
+        assert!(done.code == 1 && done.err.starts_with(told), "{}", done.err);
+        let error = place.run(&["sessions", command, "nobody", "--json"]).error();
+        assert_eq!(error["kind"], json!("not_found"));
+    }
+}
+
+#[test]
+fn ending_a_session_does_not_change_when_it_expires() {
+    let place = Place::new();
+    seed_sessions(&place, 2);
+    let document = place.done(&["get", "session:s-0"]);
+    place.done(&["set", "session:s-0", &document]);
+    place.done(&["set", "session:s-1", &document.replace("s-0", "s-1"), "--ttl", "90m"]);
+    for id in ["s-0", "s-1"] {
+        place.done(&["sessions", "end", id]);
+    }
+    assert_eq!(place.run(&["ttl", "session:s-0", "--json"]).json()["expires_in"], Value::Null);
+    let left = place.run(&["ttl", "session:s-1", "--json"]).json()["expires_in"].as_f64().unwrap();
+    assert!((5_000.0..=5_400.0).contains(&left), "{left}");
+}
+
+#[test]
+fn the_history_is_the_latest_messages_in_their_order() {
+    let place = Place::new();
+    seed(&place, async |agent| {
+        let text = |n: usize| NewMessage::new("user", format!("message {n}\nwith a second line"));
+        agent.conversations().add_conversation_messages("s", (1..=60).map(text).collect()).await.unwrap();
+        let blocks = Json::parse(r#"[{"type": "text"}]"#).unwrap();
+        agent.conversations().add_conversation_message("s", "tool", blocks, Metadata::new()).await.unwrap();
+    });
+    let table = place.done(&["history", "s"]);
+    let lines: Vec<_> = table.lines().collect();
+    assert_eq!((lines.len(), lines[51]), (52, "more: --before 12"));
+    assert!(lines[0].starts_with("SEQ  TIME "), "{table}");
+    assert!(
+        lines[1].starts_with("12   20") && lines[1].ends_with(r"user  message 12\nwith a second line"),
+        "{table}"
+    );
+    assert!(
+        lines[50].starts_with("61   20") && lines[50].ends_with(r#"tool  [{"type": "text"}]"#),
+        "{table}"
+    );
+    let page = place.run(&["history", "s", "--before", "12", "--limit", "20", "--json"]).json();
+    let messages = page["messages"].as_array().unwrap();
+    assert_eq!((messages.len(), &page["more"]), (11, &json!(false)));
+    assert_eq!(messages[0]["content"], json!("message 1\nwith a second line"));
+    let done = place.run(&["history", "nobody"]);
+    assert!(done.code == 1 && done.err.starts_with("error: not found: `conversation:nobody`\nhint: "));
+    assert_eq!(place.run(&["history", "s", "--limit", "0"]).code, 2);
+}
+
+async fn steps(agent: &AgentStorage, thread: &str, count: usize) {
+    for n in 1..=count {
+        let step = NewCheckpoint {
+            key: CheckpointKey::new(thread, "", format!("{n:04}")),
+            parent_id: (n > 1).then(|| format!("{:04}", n - 1)),
+            checkpoint: Payload::new("json", vec![b'x'; 100]),
+            metadata: Json::parse(format!(r#"{{"step": {n}}}"#)).unwrap(),
+            channel_versions: [].into(),
+            new_values: vec![],
+        };
+        agent.checkpointer().put(&step).await.unwrap();
+    }
+}
+
+#[test]
+fn threads_are_listed_shown_and_pruned() {
+    let place = Place::new();
+    seed(&place, async |agent| {
+        steps(agent, "t:1", 20).await;
+        steps(agent, "t", 2).await;
+    });
+    let list = place.run(&["threads", "list", "--json"]).json();
+    let threads: Vec<_> =
+        list["threads"].as_array().unwrap().iter().map(|thread| &thread["thread"]).collect();
+    assert_eq!((threads, &list["threads"][1]["checkpoints"]), (vec![&json!("t"), &json!("t:1")], &json!(20)));
+    assert!(place.done(&["threads", "list"]).starts_with("THREAD  CHECKPOINTS  SIZE"));
+    let shown = place.done(&["threads", "show", "t:1", "--limit", "3"]);
+    assert!(shown.contains("checkpoints  20\n"), "{shown}");
+    let latest: Vec<_> = shown.lines().skip(7).collect();
+    assert!(latest.len() == 3 && latest[0].starts_with("0020"), "{shown}");
+    assert!(latest[0].contains("0019") && latest[0].ends_with(r#"{"step": 20}"#), "{shown}");
+
+    let dry = place.run(&["threads", "prune", "t:1", "t", "--keep", "5", "--dry-run", "--json"]).json();
+    assert_eq!(
+        (&dry["dry_run"], dry["threads"][0]["checkpoints"].as_array().unwrap().len()),
+        (&json!(true), 15)
+    );
+    assert_eq!(dry["threads"][1]["checkpoints"], json!([]));
+    assert!(dry["threads"][0]["bytes"].as_u64().unwrap() > 0);
+    assert_eq!(place.run(&["threads", "show", "t:1", "--json"]).json()["checkpoints"], json!(20));
+    let pruned = place.done(&["threads", "prune", "t:1", "--keep", "5"]);
+    assert!(pruned.starts_with("t:1: removed 15 checkpoints, "), "{pruned}");
+    assert_eq!(place.run(&["threads", "show", "t:1", "--json"]).json()["checkpoints"], json!(5));
+
+    for wrong in [&["threads", "show", "nothing"][..], &["threads", "prune", "t:1", "nothing", "--keep", "1"]]
+    {
+        let done = place.run(wrong);
+        let told = "error: not found: `thread:nothing`\nhint: `storage threads list` ";
+        assert!(done.code == 1 && done.err.starts_with(told), "{}", done.err);
+    }
+    assert_eq!(place.run(&["threads", "show", "t:1", "--json"]).json()["checkpoints"], json!(5));
+    for wrong in [&["threads", "prune", "t"][..], &["threads", "prune", "--keep", "1"], &["threads"]] {
+        assert_eq!(place.run(wrong).code, 2, "{wrong:?}");
+    }
+}

@@ -1,0 +1,81 @@
+//! Agent memory behaves the same on every store.
+
+mod cleanup;
+mod conversations;
+mod health;
+pub(crate) mod open;
+mod outages;
+mod processes;
+mod sessions;
+mod tasks;
+
+/// A module for each store, with a test in it for each case.
+macro_rules! on_stores {
+    ($($store:ident)* ; $cases:tt) => {
+        $(mod $store { on_store!($store $cases); })*
+    };
+}
+
+macro_rules! on_store {
+    ($store:ident { $($group:ident { $($case:ident)* })* }) => {
+        $(mod $group {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $case() {
+                let name = concat!(stringify!($store), "_", stringify!($case));
+                let storage = crate::agent::open::$store(name);
+                storage.connect().await.unwrap();
+                crate::agent::$group::$case(storage.clone()).await;
+                storage.disconnect().await.unwrap();
+            })*
+        })*
+    };
+}
+
+on_stores! {
+    memory sqlite redis redis_cluster postgres hybrid;
+    {
+        sessions {
+            created_once_and_read_back
+            no_update_of_64_tasks_is_lost
+            one_update_that_no_store_can_keep_fails_alone
+            an_update_keeps_what_it_does_not_name
+            listed_by_user_status_and_idle_time_page_by_page
+            a_batch_has_a_result_for_each
+            expire_unless_they_are_used
+            the_helpers_see_them
+            a_document_of_another_shape_is_corrupt_and_stays
+        }
+        conversations {
+            messages_come_back_as_they_went_in
+            the_latest_come_first_and_pages_go_both_ways
+            ten_thousand_messages_of_64_writers_are_all_there
+            the_bound_holds_while_64_writers_append
+            an_id_makes_a_message_repeatable
+            a_batch_is_all_or_nothing
+            bytes_and_age_are_bounded
+            a_summary_replaces_what_was_read_and_nothing_else
+            a_summary_while_others_write_is_one_step
+            a_fork_is_a_copy_of_its_own
+            a_message_with_as_much_metadata_as_there_may_be_is_copied
+            a_long_fork_while_others_write
+            deleted_and_begun_anew
+        }
+        tasks {
+            versions_are_numbered_and_bounded
+            one_of_many_wins_each_version
+            tasks_of_sessions_and_of_none_never_meet
+        }
+        cleanup {
+            idle_sessions_go_with_what_belongs_to_them
+            orphans_of_expired_sessions_go
+            a_session_in_use_is_never_removed
+            a_message_written_at_the_same_time_stays_or_is_counted
+        }
+        health {
+            every_store_is_probed_and_nothing_is_left
+            totals_are_those_of_the_store
+            totals_are_exact_after_concurrent_work_and_a_restart
+            operations_are_counted
+        }
+    }
+}
