@@ -84,14 +84,21 @@ impl<G: Group> Combiner<G> {
         Self { shared: Arc::new(Shared { group, config, room, state }) }
     }
 
+    /// A turn for a caller that runs its operation by itself, where the store is idle; `None` where it has to
+    /// [`submit`](Self::submit). Others wait until it is dropped.
+    #[must_use]
+    pub fn begin(&self) -> Option<Turn<G>> {
+        self.shared.begin()
+    }
+
     /// Runs one operation, alone where the store is idle, else with others. Ends within `limit`.
     ///
     /// # Errors
     /// What the group answers for it; `Timeout`, with nothing applied, where its turn did not come in time;
     /// [`Group::lost`] where its turn had come.
     pub async fn submit(&self, item: G::Item, limit: Duration) -> Result<G::Answer> {
-        if let Some(slot) = self.shared.begin() {
-            return slot.run_alone(item).await;
+        if let Some(turn) = self.begin() {
+            return turn.run_alone(item).await;
         }
         let mut place = Place { shared: &self.shared, queued: None };
         match tokio::time::timeout(limit, place.wait(item)).await {
@@ -107,8 +114,8 @@ impl<G: Group> Combiner<G> {
     /// # Errors
     /// What the group answers for it.
     pub async fn submit_unlimited(&self, item: G::Item) -> Result<G::Answer> {
-        match self.shared.begin() {
-            Some(slot) => slot.run_alone(item).await,
+        match self.begin() {
+            Some(turn) => turn.run_alone(item).await,
             None => Place { shared: &self.shared, queued: None }.wait(item).await,
         }
     }
@@ -151,10 +158,10 @@ impl<G: Group> Drop for Place<'_, G> {
     }
 }
 
-/// One of the groups that may be under way. Given back, it goes to whoever waits.
-struct Slot<G: Group>(Arc<Shared<G>>);
+/// One of the groups that may be under way. Dropped, it goes to whoever waits.
+pub struct Turn<G: Group>(Arc<Shared<G>>);
 
-impl<G: Group> Slot<G> {
+impl<G: Group> Turn<G> {
     async fn run_alone(self, item: G::Item) -> Result<G::Answer> {
         let answers = self.0.group.run(vec![item]).await;
         drop(self);
@@ -162,7 +169,7 @@ impl<G: Group> Slot<G> {
     }
 }
 
-impl<G: Group> Drop for Slot<G> {
+impl<G: Group> Drop for Turn<G> {
     fn drop(&mut self) {
         let shared = &self.0;
         let mut state = shared.lock();
@@ -197,6 +204,10 @@ impl<G: Group> Driver<G> {
                 // A caller that has gone away does not listen.
                 let _ = reply.send(answer);
             }
+            if shared.lock().queue.is_empty() {
+                // Those who were just answered come back together, not one by one.
+                tokio::task::yield_now().await;
+            }
         }
     }
 }
@@ -216,15 +227,14 @@ impl<G: Group> Shared<G> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A slot for a caller who finds the store idle.
-    fn begin(self: &Arc<Self>) -> Option<Slot<G>> {
+    fn begin(self: &Arc<Self>) -> Option<Turn<G>> {
         let mut state = self.lock();
         let idle = state.running < self.config.running && state.queue.is_empty();
         if !idle {
             return None;
         }
         state.running += 1;
-        Some(Slot(Arc::clone(self)))
+        Some(Turn(Arc::clone(self)))
     }
 
     fn enqueue(
@@ -287,6 +297,12 @@ fn unanswered() -> Error {
 
 fn timeout(limit: Duration) -> Error {
     Error::new(ErrorKind::Timeout, format!("its turn did not come within {limit:?}"))
+}
+
+impl<G: Group> fmt::Debug for Turn<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Turn")
+    }
 }
 
 impl<G: Group> fmt::Debug for Combiner<G> {

@@ -1,15 +1,10 @@
 //! Connecting, disconnecting, deadlines and the background sweep: what every backend does the same way.
 
-use std::{
-    fmt,
-    future::Future,
-    ops::Deref,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{fmt, future::Future, ops::Deref, sync::Arc, time::Duration};
 
-use tokio::sync::Mutex;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker, task_tracker::TaskTrackerToken};
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Mutex, oneshot};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -21,27 +16,26 @@ pub const DEFAULT_OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
 /// An operation [`enter`](Self::enter)s and keeps the [`Lease`] for as long as its work goes on, also where the caller
 /// has gone away; [`disconnect`](Self::disconnect) lets nobody in any more, waits for the leases and closes.
 pub struct Lifecycle<T> {
-    live: RwLock<Option<Live<T>>>,
-    /// Serializes connecting and disconnecting; operations never wait for it.
-    changing: Mutex<()>,
+    live: ArcSwapOption<Live<T>>,
+    /// Serializes connecting and disconnecting; operations never wait for it. What it holds ends with the last lease.
+    changing: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
+/// Every lease is a share of it, so that entering costs one atomic operation: thousands of callers do it at once.
 struct Live<T> {
     value: Arc<T>,
-    leases: TaskTracker,
+    /// Dropped with the last share, which ends the receiver.
+    _last: oneshot::Sender<()>,
 }
 
 /// A share of what a connected backend holds. `disconnect` waits for it.
-pub struct Lease<T> {
-    value: Arc<T>,
-    _token: TaskTrackerToken,
-}
+pub struct Lease<T>(Arc<Live<T>>);
 
 impl<T> Lifecycle<T> {
     /// Unconnected.
     #[must_use]
     pub fn new() -> Self {
-        Self { live: RwLock::new(None), changing: Mutex::new(()) }
+        Self { live: ArcSwapOption::empty(), changing: Mutex::new(None) }
     }
 
     /// Opens, unless it is open.
@@ -52,13 +46,14 @@ impl<T> Lifecycle<T> {
     where
         F: Future<Output = Result<T>> + Send,
     {
-        let _changing = self.changing.lock().await;
+        let mut changing = self.changing.lock().await;
         if self.enter().is_ok() {
             return Ok(());
         }
         let value = Arc::new(open.await?);
-        *self.live.write().unwrap_or_else(PoisonError::into_inner) =
-            Some(Live { value, leases: TaskTracker::new() });
+        let (last, ended) = oneshot::channel();
+        *changing = Some(ended);
+        self.live.store(Some(Arc::new(Live { value, _last: last })));
         Ok(())
     }
 
@@ -71,13 +66,15 @@ impl<T> Lifecycle<T> {
         C: FnOnce(Arc<T>) -> F + Send,
         F: Future<Output = Result<()>> + Send,
     {
-        let _changing = self.changing.lock().await;
-        let Some(live) = self.live.write().unwrap_or_else(PoisonError::into_inner).take() else {
-            return Ok(());
-        };
-        live.leases.close();
-        live.leases.wait().await;
-        close(live.value).await
+        let mut changing = self.changing.lock().await;
+        let Some(live) = self.live.swap(None) else { return Ok(()) };
+        let value = Arc::clone(&live.value);
+        drop(live);
+        if let Some(ended) = changing.take() {
+            // Nothing is ever sent: the sender goes with the last lease.
+            let _ = ended.await;
+        }
+        close(value).await
     }
 
     /// A share of the open value.
@@ -85,11 +82,10 @@ impl<T> Lifecycle<T> {
     /// # Errors
     /// `NotConnected` before `connect` and after `disconnect`.
     pub fn enter(&self) -> Result<Lease<T>> {
-        match &*self.live.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(live) => Ok(Lease { value: Arc::clone(&live.value), _token: live.leases.token() }),
-            None => Err(Error::new(ErrorKind::NotConnected, "the backend is not connected")
-                .with_hint("call connect first")),
-        }
+        self.live.load_full().map(Lease).ok_or_else(|| {
+            Error::new(ErrorKind::NotConnected, "the backend is not connected")
+                .with_hint("call connect first")
+        })
     }
 }
 
@@ -109,7 +105,7 @@ impl<T> Deref for Lease<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.value
+        &self.0.value
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) enum Access {
 }
 
 /// Why a request has no answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Failure {
     /// It surely never left.
     NotSent(Error),

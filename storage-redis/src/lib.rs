@@ -6,6 +6,7 @@ mod collections;
 mod config;
 mod connect;
 mod error;
+mod group;
 mod operations;
 mod pool;
 mod pub_sub;

@@ -2,15 +2,16 @@
 
 use std::{
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use bb8::{ErrorSink, ManageConnection, Pool, PooledConnection};
 use redis::Value;
-use storage_core::{Error, ErrorKind, Result};
+use storage_core::{Combiner, Error, ErrorKind, Result};
 use tokio::{
     sync::{Mutex, watch},
     time::{Instant, timeout_at},
@@ -20,6 +21,7 @@ use crate::{
     config::Address,
     connect::{Connector, Link, Request},
     error::{Failure, unexpected},
+    group::{Commands, together},
 };
 
 /// Only a caller's deadline ends the wait for a connection, never the pool's own.
@@ -29,10 +31,17 @@ const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 const CROWD: usize = 64;
 
 /// One server.
+pub(crate) struct Node {
+    lanes: Arc<Lanes>,
+    /// Single commands, which callers send together.
+    shared: Combiner<Commands>,
+}
+
+/// The connections to a server.
 ///
 /// The pool opens connections, limits their number and replaces broken ones; a lane keeps one checked out for all its
 /// callers, so that a call costs a clone of the connection and no checkout.
-pub(crate) struct Node {
+pub(crate) struct Lanes {
     address: Address,
     pool: Pool<Manager>,
     lanes: Vec<Lane>,
@@ -42,7 +51,7 @@ pub(crate) struct Node {
 
 #[derive(Default)]
 struct Lane {
-    held: RwLock<Option<PooledConnection<'static, Manager>>>,
+    held: ArcSwapOption<PooledConnection<'static, Manager>>,
     /// One caller at a time replaces a broken connection.
     refill: Mutex<()>,
 }
@@ -58,6 +67,32 @@ pub(crate) enum Load {
 impl Node {
     /// `connections` is at least 1. No I/O.
     pub(crate) fn new(address: Address, connector: Arc<Connector>, connections: u32) -> Self {
+        let lanes = Arc::new(Lanes::new(address, connector, connections));
+        Self { shared: Commands::queue(Arc::clone(&lanes)), lanes }
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.lanes.address
+    }
+
+    /// The answer, or why there is none. An error that the server answers is a [`Value::ServerError`].
+    pub(crate) async fn call(
+        &self,
+        request: Request<'_>,
+        load: Load,
+        deadline: Instant,
+    ) -> Result<Value, Failure> {
+        match (request, load) {
+            (Request::One(command), Load::Small) => {
+                together(&self.shared, &self.lanes, command, deadline).await
+            }
+            _ => Box::pin(self.lanes.call(request, load, deadline)).await,
+        }
+    }
+}
+
+impl Lanes {
+    fn new(address: Address, connector: Arc<Connector>, connections: u32) -> Self {
         let (sender, failures) = watch::channel(None);
         let manager = Manager { address: address.clone(), connector };
         let pool = Pool::builder()
@@ -72,11 +107,7 @@ impl Node {
         Self { address, pool, lanes, next: AtomicUsize::new(0), failures }
     }
 
-    pub(crate) fn address(&self) -> &Address {
-        &self.address
-    }
-
-    /// The answer, or why there is none. An error that the server answers is a [`Value::ServerError`].
+    /// As [`Node::call`], by itself.
     pub(crate) async fn call(
         &self,
         request: Request<'_>,
@@ -128,7 +159,7 @@ impl Node {
             return Ok(link);
         }
         // Given back, the pool finds it broken and may open another.
-        drop(lane.replace(None));
+        lane.held.store(None);
         let mut failures = self.failures.clone();
         failures.mark_unchanged();
         // The pool opens connections in the background and tells failures to its sink alone.
@@ -142,7 +173,7 @@ impl Node {
             return Err(failure.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no connection")));
         };
         let link = held.clone();
-        drop(lane.replace(Some(held)));
+        lane.held.store(Some(Arc::new(held)));
         tracing::debug!(server = %self.address, "opened a connection");
         Ok(link)
     }
@@ -150,20 +181,12 @@ impl Node {
 
 impl Lane {
     fn is_crowded(&self) -> bool {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.as_deref().is_some_and(|link| link.users() > CROWD)
+        self.held.load().as_deref().is_some_and(|held| held.users() > CROWD)
     }
 
     fn link(&self) -> Option<Link> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.as_deref().filter(|link| link.is_usable()).cloned()
-    }
-
-    fn replace(
-        &self,
-        held: Option<PooledConnection<'static, Manager>>,
-    ) -> Option<PooledConnection<'static, Manager>> {
-        std::mem::replace(&mut self.held.write().unwrap_or_else(PoisonError::into_inner), held)
+        let held = self.held.load();
+        held.as_deref().filter(|held| held.is_usable()).map(|held| Link::clone(held))
     }
 }
 

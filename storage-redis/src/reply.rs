@@ -59,3 +59,12 @@ pub(crate) fn text(answer: Value) -> Result<String> {
         _ => Err(unexpected()),
     }
 }
+
+/// About how many bytes an answer has.
+pub(crate) fn size(answer: &Value) -> usize {
+    match answer {
+        Value::BulkString(bytes) => bytes.len(),
+        Value::Array(elements) => elements.iter().map(size).sum(),
+        _ => 0,
+    }
+}

@@ -6,10 +6,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use futures::future::{join_all, select_ok};
 use redis::{Cmd, Pipeline, Value, cmd};
 use storage_core::{Error, ErrorKind, Result};
@@ -39,7 +40,7 @@ pub(crate) struct Router {
     connections: u32,
     seeds: Vec<Address>,
     cluster: bool,
-    map: RwLock<Arc<Map>>,
+    map: ArcSwap<Map>,
     /// Nodes that own nothing, or nothing yet.
     others: std::sync::Mutex<HashMap<Address, Arc<Node>>>,
     /// One caller at a time asks for the map; the others use what it finds.
@@ -80,7 +81,7 @@ impl Router {
             connections: config.connections,
             seeds,
             cluster: config.server.cluster,
-            map: RwLock::new(Arc::new(Map::of_one(Arc::new(node)))),
+            map: ArcSwap::from_pointee(Map::of_one(Arc::new(node))),
             others: std::sync::Mutex::default(),
             refreshing: Mutex::new(()),
         })
@@ -100,7 +101,7 @@ impl Router {
     }
 
     fn map(&self) -> Arc<Map> {
-        Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
+        self.map.load_full()
     }
 
     /// The slot of a key; 0 where there are none.
@@ -123,7 +124,7 @@ impl Router {
         // All at once: one that is down must not use up the time.
         let asked = addresses.into_iter().map(|address| Box::pin(self.slots_from(address, deadline)));
         let (map, _) = select_ok(asked).await?;
-        *self.map.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(map);
+        self.map.store(Arc::new(map));
         tracing::debug!("read the map of the cluster");
         Ok(())
     }
@@ -199,7 +200,7 @@ impl Router {
     }
 
     fn owner(&self, slot: u16) -> Result<Arc<Node>> {
-        self.map().owner(slot).map(Arc::clone).ok_or_else(|| {
+        self.map.load().owner(slot).map(Arc::clone).ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, "no node of the cluster serves the slot of the key")
         })
     }
@@ -342,7 +343,8 @@ fn groups(items: Vec<Item>) -> Vec<Group> {
     groups
 }
 
-fn size(command: &Cmd) -> usize {
+/// About how many bytes a command carries.
+pub(crate) fn size(command: &Cmd) -> usize {
     let size = |argument| if let redis::Arg::Simple(bytes) = argument { <[u8]>::len(bytes) } else { 0 };
     command.args_iter().map(size).sum()
 }

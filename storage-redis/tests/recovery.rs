@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures::{StreamExt, future::join_all};
-use storage_core::{Delivery, ErrorKind, HealthStatus, PubSub, StorageBackend};
+use storage_core::{Delivery, ErrorKind, HealthStatus, PubSub, StorageBackend, StorageExt};
 use storage_tests::{Redis, RedisCluster, RedisOptions};
 use support::{config, json, open, until};
 
@@ -63,15 +63,22 @@ async fn a_frozen_server_costs_no_more_than_the_deadline() {
             }
         }
     });
+    let mut may_be_applied = 0;
     for (number, kind) in join_all(calls).await.into_iter().enumerate() {
-        let expected = if number % 2 == 0 { ErrorKind::Timeout } else { ErrorKind::OutcomeUnknown };
-        assert_eq!(kind, expected);
+        match kind {
+            ErrorKind::OutcomeUnknown if number % 2 == 1 => may_be_applied += 1,
+            // A read, or a write whose turn did not come.
+            kind => assert_eq!(kind, ErrorKind::Timeout),
+        }
     }
+    assert!(may_be_applied > 0, "the first to come were sent");
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     let next = backend.increment("n", 1, None).await.unwrap_err();
     assert!(matches!(next.kind(), ErrorKind::Timeout | ErrorKind::Unavailable), "nothing was sent: {next}");
     server.resume();
     until("the server is used again", async || backend.get("n").await.is_ok()).await;
+    let sum: i64 = backend.get_as("n").await.unwrap().unwrap();
+    assert!(sum <= 1 + may_be_applied, "{sum}: a write was applied that was said not to be");
 }
 
 #[tokio::test(flavor = "multi_thread")]

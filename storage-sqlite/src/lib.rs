@@ -2,6 +2,7 @@
 
 mod backend;
 mod call;
+mod checkpoint;
 mod collections;
 mod config;
 mod error;
@@ -15,6 +16,7 @@ mod sql;
 mod store;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod write;
 
 pub use backend::SqliteBackend;

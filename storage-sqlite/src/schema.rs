@@ -12,7 +12,7 @@ use storage_core::Error;
 use tokio_rusqlite::rusqlite::{Connection, OpenFlags};
 
 use crate::{
-    SqliteConfig,
+    SqliteConfig, checkpoint,
     collections::schema::{bring_up_to_date, is_up_to_date},
     error::{Answer, from_io},
     sql::{EXPIRES_AT, GET_SMALL},
@@ -33,8 +33,6 @@ const STATEMENTS: usize = 64;
 /// Negative, since it is KiB and not pages. Keys come in any order: what is not cached is read from the file each time.
 const WRITER_CACHE_KIB: i32 = -16 * 1024;
 const INLINE_CACHE_KIB: i32 = -8 * 1024;
-/// How long the log may grow (16 MiB) before its pages are written back: a page that changed often is so written once.
-const CHECKPOINT_PAGES: u32 = 4_000;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +43,8 @@ pub(crate) enum Role {
     Reader,
     /// One that reads and never waits for a lock.
     Inline,
+    /// The one that makes checkpoints.
+    Checkpoint,
 }
 
 /// Opens a connection. Blocks, at most about as long as an operation may take.
@@ -73,12 +73,13 @@ fn try_open(config: &SqliteConfig, role: Role) -> Answer<Connection> {
     if let Some(publisher) = &config.publisher {
         publisher.prepare(&db)?;
     }
-    if role != Role::Writer {
+    if !matches!(role, Role::Writer | Role::Checkpoint) {
         db.pragma_update(None, "query_only", true)?;
     }
     match role {
         Role::Writer => set_up_writer(&db, config)?,
         Role::Reader => {}
+        Role::Checkpoint => db.pragma_update(None, "synchronous", config.synchronous.as_str())?,
         Role::Inline => {
             db.pragma_update(None, "cache_size", INLINE_CACHE_KIB)?;
             // The first statement reads the schema.
@@ -104,8 +105,9 @@ fn set_up_writer(db: &Connection, config: &SqliteConfig) -> Answer<()> {
     }
     db.pragma_update(None, "synchronous", config.synchronous.as_str())?;
     db.pragma_update(None, "cache_size", WRITER_CACHE_KIB)?;
+    // A publisher moves the log's pages by itself, once they are published.
     if config.publisher.is_none() {
-        db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        checkpoint::watch(db);
     }
     let encoding: String = db.pragma_query_value(None, "encoding", |row| row.get(0))?;
     if encoding != "UTF-8" {

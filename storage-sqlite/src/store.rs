@@ -7,11 +7,13 @@ use storage_core::{
     CombineConfig, Combiner, Error, ErrorKind, Lease, Lifecycle, Record, Result, Scan, spawn_sweeper,
     with_deadline,
 };
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     SqliteConfig,
     call::{Call, Caller},
+    checkpoint::Checkpoints,
     collections::sweep as sweep_partitions,
     error::Answer,
     inline::Inline,
@@ -20,6 +22,7 @@ use crate::{
     scan::{Cursor, Page, read_page},
     schema::{self, Role},
     sql::View,
+    turn,
     write::{Steps, Write, Writes},
 };
 
@@ -38,6 +41,7 @@ pub(crate) struct Connected {
     inline: Arc<Inline>,
     writer: Arc<Pool>,
     readers: Arc<Pool>,
+    checkpoints: Checkpoints,
     writes: Arc<Combiner<Writes>>,
     reads: Arc<Combiner<Reads>>,
     _sweeper: Option<AbortOnDropHandle<()>>,
@@ -56,7 +60,9 @@ impl Store {
             let open = async {
                 let writer = self.open_writer().await?;
                 let readers = Pool::open(Role::Reader, self.config.readers, &self.config).await?;
-                Ok(self.connected(writer, readers))
+                let log_due = Arc::new(Notify::new());
+                let checkpoints = Checkpoints::start(&self.config, &writer, Arc::clone(&log_due)).await?;
+                Ok(self.connected(writer, readers, checkpoints, log_due))
             };
             with_deadline(self.config.operation_timeout, ErrorKind::Timeout, open).await
         };
@@ -82,9 +88,15 @@ impl Store {
         with_deadline(self.config.operation_timeout, ErrorKind::Timeout, publisher.refresh()).await
     }
 
-    fn connected(self: &Arc<Self>, writer: Arc<Pool>, readers: Arc<Pool>) -> Connected {
+    fn connected(
+        self: &Arc<Self>,
+        writer: Arc<Pool>,
+        readers: Arc<Pool>,
+        checkpoints: Checkpoints,
+        log_due: Arc<Notify>,
+    ) -> Connected {
         let inline = Arc::new(Inline::new(&self.config));
-        let writes = Writes { writer: Arc::clone(&writer), config: Arc::clone(&self.config) };
+        let writes = Writes { writer: Arc::clone(&writer), config: Arc::clone(&self.config), log_due };
         let reads = Reads {
             readers: Arc::clone(&readers),
             inline: Arc::clone(&inline),
@@ -94,6 +106,7 @@ impl Store {
             inline,
             writer,
             readers,
+            checkpoints,
             writes: Arc::new(Combiner::new(writes, TOGETHER)),
             reads: Arc::new(Combiner::new(reads, CombineConfig { running: self.config.readers, ..TOGETHER })),
             _sweeper: self.sweeper(),
@@ -104,6 +117,7 @@ impl Store {
         let close = |connected: Arc<Connected>| async move {
             connected.inline.close();
             connected.readers.close().await;
+            connected.checkpoints.close().await;
             connected.writer.close().await;
             match &self.config.publisher {
                 Some(publisher) => publisher.close().await,
@@ -117,8 +131,7 @@ impl Store {
 
     /// Reads what is asked about one key: in the caller's own task where that is quick.
     pub(crate) async fn find(&self, asked: Asked, key: &str) -> Result<Found> {
-        // A task that reads and reads leaves room for others now and then.
-        tokio::task::coop::consume_budget().await;
+        turn::take().await;
         let lease = self.lifecycle.enter()?;
         self.refresh().await?;
         if let Some(found) = lease.inline.find(asked, key) {

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use storage_core::{Error, ErrorKind, Group, Lease, Result};
+use tokio::sync::Notify;
 use tokio_rusqlite::rusqlite::Connection;
 
 use crate::{
     Publisher, SqliteConfig,
     call::Call,
+    checkpoint,
     error::{Answer, Fault, commit_fault},
     pool::{Pool, lost},
     schema::busy_limit,
@@ -43,6 +45,8 @@ pub(crate) enum Steps {
 pub(crate) struct Writes {
     pub(crate) writer: Arc<Pool>,
     pub(crate) config: Arc<SqliteConfig>,
+    /// Told when the log is due for a checkpoint.
+    pub(crate) log_due: Arc<Notify>,
 }
 
 impl Group for Writes {
@@ -51,7 +55,7 @@ impl Group for Writes {
 
     async fn run(&self, writes: Vec<Write>) -> Vec<Result<i64>> {
         let writes: Arc<[Write]> = writes.into();
-        let visit = visit(Arc::clone(&self.writer), Arc::clone(&self.config), Arc::clone(&writes));
+        let visit = self.visit(Arc::clone(&writes));
         let Some(publisher) = &self.config.publisher else { return visit.await };
         let count = writes.len();
         // In a task of its own: what is committed is published also where nobody waits for it any more.
@@ -70,13 +74,25 @@ impl Group for Writes {
     }
 }
 
-async fn visit(writer: Arc<Pool>, config: Arc<SqliteConfig>, writes: Arc<[Write]>) -> Vec<Result<i64>> {
-    let count = writes.len();
-    // The leases live as long as the visit, also where nobody waits for it any more.
-    let visit = writer.borrow(Arc::clone(&writes), move |db| commit(db, &config, &writes));
-    match visit.await {
-        Ok(answers) => answers,
-        Err(fault) => vec![Err(fault.into()); count],
+impl Writes {
+    fn visit(&self, writes: Arc<[Write]>) -> impl Future<Output = Vec<Result<i64>>> + Send + 'static {
+        let (writer, config) = (Arc::clone(&self.writer), Arc::clone(&self.config));
+        let log_due = Arc::clone(&self.log_due);
+        async move {
+            let count = writes.len();
+            // The leases live as long as the visit, also where nobody waits for it any more.
+            let visit = writer.borrow(Arc::clone(&writes), move |db| {
+                let answers = commit(db, &config, &writes);
+                if checkpoint::is_due() {
+                    log_due.notify_one();
+                }
+                answers
+            });
+            match visit.await {
+                Ok(answers) => answers,
+                Err(fault) => vec![Err(fault.into()); count],
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
+mod bench;
 mod ci;
 mod install;
 mod servers;
@@ -36,6 +37,8 @@ enum Task {
     Servers,
     /// Check that files and functions keep the budgets of size, and that things are where they belong.
     Tidy,
+    /// Measure against peers and limits, on servers of their own.
+    Bench(Box<bench::Arguments>),
     /// Everything that continuous integration checks, in its order.
     Ci,
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Test { arguments } => test::run(&shell, &arguments),
         Task::Servers => servers::run(&shell),
         Task::Tidy => tidy::run(&shell),
+        Task::Bench(arguments) => bench::run(&shell, &arguments),
         Task::Ci => ci::run(&shell),
     };
     match outcome {

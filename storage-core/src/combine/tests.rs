@@ -73,7 +73,7 @@ async fn a_lone_caller_travels_alone_and_those_who_come_meanwhile_travel_togethe
     }
     let sizes: Vec<usize> = groups.lock().unwrap().iter().map(Vec::len).collect();
     assert_eq!(sizes, [1, 1, 49]);
-    assert_eq!(combiner.shared.lock().running, 0, "the slot is free again");
+    wait_until(|| combiner.shared.lock().running == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -94,7 +94,7 @@ async fn no_more_groups_run_than_may_and_every_caller_gets_its_own_answer() {
         caller.unwrap();
     }
     assert!(most.load(Ordering::SeqCst) <= 3);
-    assert_eq!(combiner.shared.lock().running, 0);
+    wait_until(|| combiner.shared.lock().running == 0).await;
 }
 
 #[tokio::test]
@@ -214,4 +214,25 @@ async fn callers_that_go_away_leave_nothing_in_the_queue() {
     gate.notify_one();
     first.await.unwrap().unwrap();
     assert_eq!(*groups.lock().unwrap(), [vec![1]]);
+}
+
+#[tokio::test]
+async fn whoever_has_a_turn_runs_by_itself_and_the_others_wait() {
+    let doubler = Doubler::default();
+    let groups = Arc::clone(&doubler.groups);
+    let combiner = Arc::new(Combiner::new(doubler, CONFIG));
+    let turn = combiner.begin().unwrap();
+    assert!(combiner.begin().is_none());
+    let queued = (0..4_u64).map(|item| {
+        let combiner = Arc::clone(&combiner);
+        tokio::spawn(async move { combiner.submit(item, LIMIT).await })
+    });
+    let queued: Vec<_> = queued.collect();
+    wait_until(|| waiting(&combiner) == 4).await;
+    assert!(groups.lock().unwrap().is_empty());
+    drop(turn);
+    for (item, answer) in join_all(queued).await.into_iter().enumerate() {
+        assert_eq!(answer.unwrap().unwrap(), item as u64 * 2);
+    }
+    assert_eq!(*groups.lock().unwrap(), [[0, 1, 2, 3]]);
 }

@@ -1,0 +1,57 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Benchmarks of agent storage against peers and limits. `cargo xtask bench` starts the servers and calls this.
+#[derive(Debug, Parser)]
+#[command(name = "storage-bench")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measures and reports.
+    Run(Box<Run>),
+    /// Does one job, read from the standard input, and writes what it measured.
+    #[command(hide = true)]
+    Worker,
+}
+
+/// What to measure and where to report it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Run {
+    /// Short measurements and fewer of them: under ten minutes for all stores.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Measure on SQLite, in files in this folder, which should be on a disk.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) sqlite: Option<PathBuf>,
+    /// Measure on this Postgres server; databases named bench_* are made and dropped.
+    #[arg(long, value_name = "URL")]
+    pub(crate) postgres: Option<String>,
+    /// Measure on this Redis server; EVERYTHING in it is removed.
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
+    /// The worker program with the contenders sqlx and opendal.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) peers: Option<PathBuf>,
+    /// A Python with the contenders' packages, and the script to run.
+    #[arg(long, num_args = 2, value_names = ["PYTHON", "SCRIPT"])]
+    pub(crate) python: Option<Vec<PathBuf>>,
+    /// Let the store grow up to 10 to this power of keys.
+    #[arg(long, value_name = "POWER", value_parser = clap::value_parser!(u32).range(4..=7))]
+    pub(crate) growth: Option<u32>,
+    /// Write one JSON object per line into this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write plots into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Write the report as Markdown into this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+}
