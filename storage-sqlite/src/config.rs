@@ -11,6 +11,8 @@ use storage_core::{
     Clock, DEFAULT_MAX_VALUE_BYTES, DEFAULT_OPERATION_TIMEOUT, Error, Result, SweepConfig, SystemClock,
 };
 
+use crate::Publisher;
+
 /// How many connections read unless a backend is set up otherwise.
 const DEFAULT_READERS: usize = 4;
 const HINT: &str =
@@ -46,6 +48,8 @@ pub struct SqliteConfig {
     pub sweep: Option<SweepConfig>,
     /// The clock that judges expiry.
     pub clock: Arc<dyn Clock>,
+    /// Who keeps the file elsewhere too; nobody by default. See [`Publisher`].
+    pub publisher: Option<Arc<dyn Publisher>>,
 }
 
 /// How much a commit waits for the disk.
@@ -79,6 +83,7 @@ impl SqliteConfig {
             max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
             sweep: Some(SweepConfig::default()),
             clock: Arc::new(SystemClock),
+            publisher: None,
         }
     }
 

@@ -8,6 +8,7 @@ mod config;
 mod error;
 mod inline;
 mod pool;
+mod publisher;
 mod read;
 mod scan;
 mod schema;
@@ -19,3 +20,4 @@ mod write;
 
 pub use backend::SqliteBackend;
 pub use config::{SqliteConfig, Synchronous};
+pub use publisher::{Publisher, Turn};

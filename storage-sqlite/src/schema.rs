@@ -13,7 +13,7 @@ use tokio_rusqlite::rusqlite::{Connection, OpenFlags};
 
 use crate::{
     SqliteConfig, checkpoint,
-    collections::schema::bring_up_to_date,
+    collections::schema::{bring_up_to_date, is_up_to_date},
     error::{Answer, from_io},
     sql::{EXPIRES_AT, GET_SMALL},
 };
@@ -70,6 +70,9 @@ fn try_open(config: &SqliteConfig, role: Role) -> Answer<Connection> {
     let db = Connection::open_with_flags(&config.path, flags)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     db.busy_timeout(busy_limit(config.busy_timeout.min(config.operation_timeout)))?;
+    if let Some(publisher) = &config.publisher {
+        publisher.prepare(&db)?;
+    }
     if !matches!(role, Role::Writer | Role::Checkpoint) {
         db.pragma_update(None, "query_only", true)?;
     }
@@ -89,6 +92,12 @@ fn try_open(config: &SqliteConfig, role: Role) -> Answer<Connection> {
     Ok(db)
 }
 
+/// Whether the file has all its tables, so that opening it to write writes nothing. Blocks.
+pub(crate) fn is_set_up(config: &SqliteConfig) -> Answer<bool> {
+    let db = open(config, Role::Reader)?;
+    Ok(db.query_row(HAS_SCHEMA, [], |row| row.get(0))? && is_up_to_date(&db)?)
+}
+
 fn set_up_writer(db: &Connection, config: &SqliteConfig) -> Answer<()> {
     let mode: String = db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
@@ -96,7 +105,10 @@ fn set_up_writer(db: &Connection, config: &SqliteConfig) -> Answer<()> {
     }
     db.pragma_update(None, "synchronous", config.synchronous.as_str())?;
     db.pragma_update(None, "cache_size", WRITER_CACHE_KIB)?;
-    checkpoint::watch(db);
+    // A publisher moves the log's pages by itself, once they are published.
+    if config.publisher.is_none() {
+        checkpoint::watch(db);
+    }
     let encoding: String = db.pragma_query_value(None, "encoding", |row| row.get(0))?;
     if encoding != "UTF-8" {
         return Err(Error::config(format!(

@@ -17,10 +17,10 @@ use crate::{
     collections::sweep as sweep_partitions,
     error::Answer,
     inline::Inline,
-    pool::Pool,
+    pool::{Pool, lost},
     read::{Asked, Found, Read, Reads},
     scan::{Cursor, Page, read_page},
-    schema::Role,
+    schema::{self, Role},
     sql::View,
     write::{Steps, Write, Writes},
 };
@@ -53,8 +53,11 @@ impl Store {
 
     pub(crate) async fn connect(self: &Arc<Self>) -> Result<()> {
         let open = async {
+            if let Some(publisher) = &self.config.publisher {
+                publisher.open().await?;
+            }
             let open = async {
-                let writer = Pool::open(Role::Writer, 1, &self.config).await?;
+                let writer = self.open_writer().await?;
                 let readers = Pool::open(Role::Reader, self.config.readers, &self.config).await?;
                 let log_due = Arc::new(Notify::new());
                 let checkpoints = Checkpoints::start(&self.config, &writer, Arc::clone(&log_due)).await?;
@@ -63,6 +66,25 @@ impl Store {
             with_deadline(self.config.operation_timeout, ErrorKind::Timeout, open).await
         };
         self.lifecycle.connect(open).await
+    }
+
+    /// Opens the writer. Making the tables is a write that has to be published.
+    async fn open_writer(&self) -> Result<Arc<Pool>> {
+        let turn = match &self.config.publisher {
+            Some(publisher) if !is_set_up(&self.config).await? => Some(publisher.begin().await?),
+            _ => None,
+        };
+        let writer = Pool::open(Role::Writer, 1, &self.config).await?;
+        if let Some(turn) = turn {
+            turn.finish().await?;
+        }
+        Ok(writer)
+    }
+
+    /// Lets the publisher bring the file up to date, if there is one.
+    async fn refresh(&self) -> Result<()> {
+        let Some(publisher) = &self.config.publisher else { return Ok(()) };
+        with_deadline(self.config.operation_timeout, ErrorKind::Timeout, publisher.refresh()).await
     }
 
     fn connected(
@@ -96,7 +118,10 @@ impl Store {
             connected.readers.close().await;
             connected.checkpoints.close().await;
             connected.writer.close().await;
-            Ok(())
+            match &self.config.publisher {
+                Some(publisher) => publisher.close().await,
+                None => Ok(()),
+            }
         };
         // The writes under way end within one operation's time, then closing has as much.
         let limit = self.config.operation_timeout.saturating_mul(2);
@@ -108,6 +133,7 @@ impl Store {
         // A task that reads and reads leaves room for others now and then.
         tokio::task::coop::consume_budget().await;
         let lease = self.lifecycle.enter()?;
+        self.refresh().await?;
         if let Some(found) = lease.inline.find(asked, key) {
             return Ok(found?);
         }
@@ -122,6 +148,7 @@ impl Store {
         F: Fn(&View<'_>) -> Answer<T> + Send + Sync + 'static,
     {
         let lease = self.lifecycle.enter()?;
+        self.refresh().await?;
         let caller = Caller(Call::new(self.config.operation_timeout));
         let work = Arc::new(work);
         let answer = async {
@@ -231,6 +258,12 @@ impl Store {
             }
         }))
     }
+}
+
+async fn is_set_up(config: &Arc<SqliteConfig>) -> Result<bool> {
+    let config = Arc::clone(config);
+    let asked = tokio::task::spawn_blocking(move || schema::is_set_up(&config)).await;
+    Ok(asked.unwrap_or_else(|_| Err(lost()))?)
 }
 
 /// The page that comes next.

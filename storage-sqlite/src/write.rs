@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use tokio_rusqlite::rusqlite::Connection;
 
 use crate::{
-    SqliteConfig,
+    Publisher, SqliteConfig,
     call::Call,
     checkpoint,
     error::{Answer, Fault, commit_fault},
@@ -55,20 +55,14 @@ impl Group for Writes {
 
     async fn run(&self, writes: Vec<Write>) -> Vec<Result<i64>> {
         let writes: Arc<[Write]> = writes.into();
+        let visit = self.visit(Arc::clone(&writes));
+        let Some(publisher) = &self.config.publisher else { return visit.await };
         let count = writes.len();
-        let (config, log_due) = (Arc::clone(&self.config), Arc::clone(&self.log_due));
-        // The leases live as long as the visit, also where nobody waits for it any more.
-        let visit = self.writer.borrow(Arc::clone(&writes), move |db| {
-            let answers = commit(db, &config, &writes);
-            if checkpoint::is_due() {
-                log_due.notify_one();
-            }
-            answers
-        });
-        match visit.await {
-            Ok(answers) => answers,
-            Err(fault) => vec![Err(fault.into()); count],
-        }
+        // In a task of its own: what is committed is published also where nobody waits for it any more.
+        let published = tokio::spawn(published(Arc::clone(publisher), visit, writes)).await;
+        published.unwrap_or_else(|_| {
+            vec![Err(Error::new(ErrorKind::OutcomeUnknown, "the publication was interrupted")); count]
+        })
     }
 
     fn weight(&self, write: &Write) -> usize {
@@ -77,6 +71,45 @@ impl Group for Writes {
 
     fn lost(&self) -> ErrorKind {
         ErrorKind::OutcomeUnknown
+    }
+}
+
+impl Writes {
+    fn visit(&self, writes: Arc<[Write]>) -> impl Future<Output = Vec<Result<i64>>> + Send + 'static {
+        let (writer, config) = (Arc::clone(&self.writer), Arc::clone(&self.config));
+        let log_due = Arc::clone(&self.log_due);
+        async move {
+            let count = writes.len();
+            // The leases live as long as the visit, also where nobody waits for it any more.
+            let visit = writer.borrow(Arc::clone(&writes), move |db| {
+                let answers = commit(db, &config, &writes);
+                if checkpoint::is_due() {
+                    log_due.notify_one();
+                }
+                answers
+            });
+            match visit.await {
+                Ok(answers) => answers,
+                Err(fault) => vec![Err(fault.into()); count],
+            }
+        }
+    }
+}
+
+/// Writes during a publisher's turn: no answer before what was committed is published.
+async fn published(
+    publisher: Arc<dyn Publisher>,
+    visit: impl Future<Output = Vec<Result<i64>>> + Send,
+    writes: Arc<[Write]>,
+) -> Vec<Result<i64>> {
+    let turn = match publisher.begin().await {
+        Ok(turn) => turn,
+        Err(error) => return vec![Err(error); writes.len()],
+    };
+    let answers = visit.await;
+    match turn.finish().await {
+        Ok(()) => answers,
+        Err(error) => answers.into_iter().map(|answer| answer.and(Err(error.clone()))).collect(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Real servers for tests.
 //!
-//! [`Redis`], [`RedisCluster`] and [`Postgres`] each start a private server on a free port of the loopback
+//! [`Redis`], [`RedisCluster`], [`Postgres`], [`Azurite`] and [`Moto`] each start a private server on a free port of the loopback
 //! interface, with its data in a temporary folder. A test may kill, stop, pause and restart it; dropping it
-//! stops it and removes its data. A server never outlives the program that started it, however that ends.
+//! stops it and removes its data. A server never outlives the program that started it, however that ends. A
+//! [`Proxy`] before an HTTP server loses, breaks and delays requests and answers.
 //!
 //! Tests that only need *some* server take the shared ones, whose addresses `cargo xtask test` puts into
 //! [`variable`]s:
@@ -17,6 +18,8 @@
 //! | `STORAGE_TEST_POSTGRES_URL` | Postgres, whose text order is a natural language's, not the bytes' |
 //! | `STORAGE_TEST_POSTGRES_TLS_URL` | Postgres that refuses connections without TLS |
 //! | `STORAGE_TEST_POSTGRES_TLS_CA` | path of the certificate authority (PEM) that signed its certificate |
+//! | `STORAGE_TEST_AZURITE_URL` | Azure Blob Storage (Azurite): the URL of its account |
+//! | `STORAGE_TEST_S3_URL` | S3 (moto) with a bucket `storage`; it takes any credentials |
 //!
 //! # Example
 //!
@@ -36,11 +39,15 @@ mod environment;
 mod error;
 pub mod processes;
 pub mod programs;
+mod proxy;
 pub mod servers;
 
 pub use environment::variable;
 pub use error::{Error, Result};
+pub use proxy::{Fault, Proxy, Seen};
+pub use servers::azurite::Azurite;
 pub use servers::certificates::Certificates;
+pub use servers::moto::Moto;
 pub use servers::postgres::{Postgres, PostgresOptions};
 pub use servers::redis::{AclUser, Redis, RedisCluster, RedisOptions};
 pub use servers::shared::SharedServers;

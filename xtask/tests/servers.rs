@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use storage_tests::processes::{id, signal};
 
-const VARIABLES: usize = 8;
+const VARIABLES: usize = 10;
 
 /// Starts the servers; returns the program, and the `export` lines that it printed.
 fn start() -> (Child, Vec<String>) {
@@ -36,7 +36,7 @@ fn is_open(port: &u16) -> bool {
 fn end(how: Signal) -> ExitStatus {
     let (mut program, lines) = start();
     let ports = ports(&lines);
-    assert_eq!(ports.len(), 7, "{lines:?}");
+    assert_eq!(ports.len(), 9, "{lines:?}");
     assert!(ports.iter().all(is_open));
     signal(id(&program), how);
     let status = program.wait().unwrap();

@@ -49,7 +49,7 @@ const SET_VERSION: &str = "INSERT OR REPLACE INTO storage_meta (name, version) V
 /// Makes or changes the tables where they are not of this version. Whoever comes second finds it done.
 pub(crate) fn bring_up_to_date(db: &Connection) -> Answer<()> {
     // Most connects find all of it, and need no lock then.
-    if version(db)? == STEPS.len() {
+    if is_up_to_date(db)? {
         return Ok(());
     }
     let change = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
@@ -67,6 +67,11 @@ pub(crate) fn bring_up_to_date(db: &Connection) -> Answer<()> {
     change.commit()?;
     tracing::info!(from = found, to = STEPS.len(), "the tables of collections were brought up to date");
     Ok(())
+}
+
+/// Whether the tables are of this version.
+pub(crate) fn is_up_to_date(db: &Connection) -> Answer<bool> {
+    Ok(version(db)? == STEPS.len())
 }
 
 fn version(db: &Connection) -> Answer<usize> {

@@ -1,11 +1,14 @@
 //! The servers: each a child process with a port, a folder, and a way to end and to come back.
 
+pub mod azurite;
 pub mod certificates;
+pub mod moto;
 pub mod postgres;
 pub mod redis;
 pub mod shared;
 
 mod account;
+pub(crate) mod http;
 mod ports;
 mod process;
 #[cfg(test)]

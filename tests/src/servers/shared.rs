@@ -2,6 +2,8 @@
 
 use std::thread;
 
+use super::azurite::Azurite;
+use super::moto::Moto;
 use super::postgres::{Postgres, PostgresOptions};
 use super::redis::{AclUser, Redis, RedisCluster, RedisOptions};
 use crate::{Error, Result};
@@ -16,6 +18,8 @@ pub struct SharedServers {
     redis_cluster: RedisCluster,
     postgres: Postgres,
     postgres_tls: Postgres,
+    azurite: Azurite,
+    moto: Moto,
 }
 
 impl SharedServers {
@@ -32,12 +36,16 @@ impl SharedServers {
             let postgres = scope.spawn(|| Postgres::start(&PostgresOptions::default()));
             let postgres_tls =
                 scope.spawn(|| Postgres::start(&PostgresOptions { tls: true, ..PostgresOptions::default() }));
+            let azurite = scope.spawn(Azurite::start);
+            let moto = scope.spawn(Moto::start);
             Ok(SharedServers {
                 redis: join(redis)?,
                 redis_tls: join(redis_tls)?,
                 redis_cluster: join(redis_cluster)?,
                 postgres: join(postgres)?,
                 postgres_tls: join(postgres_tls)?,
+                azurite: join(azurite)?,
+                moto: join(moto)?,
             })
         })
     }
@@ -55,6 +63,8 @@ impl SharedServers {
             ("STORAGE_TEST_POSTGRES_URL", self.postgres.url()),
             ("STORAGE_TEST_POSTGRES_TLS_URL", self.postgres_tls.url()),
             ("STORAGE_TEST_POSTGRES_TLS_CA", path(self.postgres_tls.ca())),
+            ("STORAGE_TEST_AZURITE_URL", self.azurite.url()),
+            ("STORAGE_TEST_S3_URL", self.moto.url()),
         ]
     }
 
@@ -69,6 +79,8 @@ impl SharedServers {
             ("Redis Cluster", cluster.join(", ")),
             ("Postgres", self.postgres.port().to_string()),
             ("Postgres, TLS", self.postgres_tls.port().to_string()),
+            ("Azurite", self.azurite.port().to_string()),
+            ("moto (S3)", self.moto.port().to_string()),
         ]
     }
 }

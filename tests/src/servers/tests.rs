@@ -4,7 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::{AclUser, Postgres, PostgresOptions, Redis, RedisCluster, RedisOptions};
+use super::http;
+use crate::{AclUser, Azurite, Moto, Postgres, PostgresOptions, Redis, RedisCluster, RedisOptions};
 
 /// Whether somebody answers a Redis `PING` on `port` within a second; `None` when nobody listens.
 fn answers(port: u16) -> Option<bool> {
@@ -105,6 +106,38 @@ fn postgres_orders_text_as_a_language_does() {
         postgres.sql("SELECT current_setting('server_version_num')::int / 10000").unwrap().parse().unwrap();
     let expected = if version >= 15 { "t" } else { "f" };
     assert_eq!(postgres.sql("SELECT 'a' < 'B'").unwrap(), expected);
+}
+
+#[test]
+fn azurite_ends_and_comes_back_on_its_port() {
+    let mut azurite = Azurite::start().unwrap();
+    let url = azurite.url();
+    azurite.kill().unwrap();
+    assert!(!http::answers(azurite.port()));
+    azurite.restart().unwrap();
+    assert!(http::answers(azurite.port()));
+    assert_eq!(azurite.url(), url);
+    azurite.stop().unwrap();
+    assert!(!http::answers(azurite.port()));
+}
+
+#[test]
+fn moto_keeps_objects_until_it_ends() {
+    let mut moto = Moto::start().unwrap();
+    http::tell(moto.port(), "PUT", "/storage/object", "content").unwrap();
+    assert!(http::ask(moto.port(), "GET", "/storage/object", "").unwrap().ends_with("content"));
+    moto.stop().unwrap();
+    moto.restart().unwrap();
+    assert!(http::tell(moto.port(), "GET", "/storage/object", "").is_err());
+}
+
+#[test]
+fn moto_checks_credentials_when_told_to() {
+    let moto = Moto::start().unwrap();
+    http::tell(moto.port(), "PUT", "/storage/object", "content").unwrap();
+    moto.check_credentials().unwrap();
+    let refused = http::tell(moto.port(), "PUT", "/storage/object", "content").unwrap_err();
+    assert!(refused.to_string().contains("403"), "{refused}");
 }
 
 #[test]

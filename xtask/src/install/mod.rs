@@ -1,5 +1,7 @@
 //! Installing what tests need on Debian and Ubuntu; elsewhere, saying what is missing.
 
+mod tools;
+
 use nix::unistd::geteuid;
 use storage_tests::programs;
 
@@ -9,17 +11,17 @@ use crate::shell::Shell;
 /// Installs the servers and the C compiler, which the bundled SQLite needs, as far as they are missing.
 pub(crate) fn servers_and_compiler(shell: &Shell) -> Result<()> {
     let packages = missing_packages();
-    if packages.is_empty() {
-        return Ok(());
+    if !packages.is_empty() {
+        if let Err(error) = install(shell, &packages) {
+            eprintln!("{} could not be installed: {error}", packages.join(", "));
+        }
+        // Says for each what to install by hand, if it is still missing.
+        programs::redis_server()?;
+        programs::postgres_folder()?;
+        programs::find("cc")
+            .ok_or("cc was not found: install a C compiler (Debian, Ubuntu: build-essential)")?;
     }
-    if let Err(error) = install(shell, &packages) {
-        eprintln!("{} could not be installed: {error}", packages.join(", "));
-    }
-    // Says for each what to install by hand, if it is still missing.
-    programs::redis_server()?;
-    programs::postgres_folder()?;
-    programs::find("cc").ok_or("cc was not found: install a C compiler (Debian, Ubuntu: build-essential)")?;
-    Ok(())
+    tools::install(shell)
 }
 
 fn missing_packages() -> Vec<&'static str> {

@@ -1,0 +1,105 @@
+//! Batches that wait together are one transaction and one publication.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use rusqlite::Connection;
+use storage_core::{ErrorKind, Group};
+
+use crate::{
+    error::{Error, Result},
+    shared::Shared,
+};
+
+pub(crate) type Work = Box<dyn FnOnce(&Connection) -> rusqlite::Result<Box<dyn Any + Send>> + Send>;
+type Answer = Result<Box<dyn Any + Send>>;
+
+/// The writer, as a group of those who wait for it.
+#[derive(Debug)]
+pub(crate) struct Batches(pub(crate) Arc<Shared>);
+
+impl Group for Batches {
+    type Item = Work;
+    type Answer = Answer;
+
+    async fn run(&self, works: Vec<Work>) -> Vec<storage_core::Result<Answer>> {
+        let (count, shared) = (works.len(), Arc::clone(&self.0));
+        // In a task of its own: what is committed is published also where nobody waits for it any more.
+        let written = tokio::spawn(async move { write(&shared, works).await }).await;
+        let answers = match written {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(error)) => vec_of(count, &error),
+            Err(_) => vec_of(count, &Error::Panicked),
+        };
+        answers.into_iter().map(Ok).collect()
+    }
+
+    fn weight(&self, _work: &Work) -> usize {
+        0
+    }
+
+    fn lost(&self) -> ErrorKind {
+        ErrorKind::OutcomeUnknown
+    }
+}
+
+fn vec_of(count: usize, error: &Error) -> Vec<Answer> {
+    (0..count).map(|_| Err(error.clone())).collect()
+}
+
+async fn write(shared: &Arc<Shared>, works: Vec<Work>) -> Result<Vec<Answer>> {
+    let turn = shared.turn().await;
+    let mut turn = shared.noted(turn)?;
+    turn.begin().await?;
+    let count = works.len();
+    let answers = shared.on_local(move |local| Ok(transact(&local.db, works))).await?;
+    let published = turn.finish().await;
+    Ok(match (answers, published) {
+        (Ok(answers), Ok(_)) => answers,
+        // Who failed by itself was rolled back, whatever became of the others.
+        (Ok(answers), Err(error)) => {
+            answers.into_iter().map(|answer| answer.and(Err(error.clone()))).collect()
+        }
+        (Err(error), _) => vec_of(count, &error),
+    })
+}
+
+/// Runs batches in one transaction, each in a savepoint of its own.
+fn transact(db: &Connection, works: Vec<Work>) -> Result<Vec<Answer>> {
+    db.execute_batch("BEGIN IMMEDIATE").map_err(Error::sqlite("begin a batch"))?;
+    let mut answers = Vec::with_capacity(works.len());
+    for work in works {
+        let answer = attempt(db, work);
+        if db.is_autocommit() {
+            let ended = "a batch, or a full disk, ended the transaction that others shared";
+            return Err(Error::Unsupported(ended.to_owned()));
+        }
+        answers.push(answer);
+    }
+    match db.execute_batch("COMMIT") {
+        Ok(()) => Ok(answers),
+        Err(error) => {
+            if !db.is_autocommit() {
+                db.execute_batch("ROLLBACK").map_err(Error::sqlite("roll a batch back"))?;
+            }
+            Err(Error::sqlite("commit a batch")(error))
+        }
+    }
+}
+
+fn attempt(db: &Connection, work: Work) -> Answer {
+    db.execute_batch("SAVEPOINT batch").map_err(Error::sqlite("begin a batch"))?;
+    let done = catch_unwind(AssertUnwindSafe(|| work(db)));
+    let (answer, end) = match done {
+        Ok(Ok(answer)) => (Ok(answer), "RELEASE batch"),
+        Ok(Err(error)) => (Err(Error::Batch(Arc::new(error))), "ROLLBACK TO batch; RELEASE batch"),
+        Err(_) => (Err(Error::Panicked), "ROLLBACK TO batch; RELEASE batch"),
+    };
+    if !db.is_autocommit() {
+        db.execute_batch(end).map_err(Error::sqlite("end a batch"))?;
+    }
+    answer
+}

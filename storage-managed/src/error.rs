@@ -1,0 +1,194 @@
+//! What can go wrong with a managed database.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use rusqlite::ErrorCode;
+use storage_core::ErrorKind;
+
+/// A `Result` whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of a managed database. `Clone`, since batches that shared a publication share its failure.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The home could not do it; nothing was published.
+    #[error("the home could not do it: {0}")]
+    Home(storage_core::Error),
+    /// A batch is committed here and whether the home has it is not known yet. It is published again, under the same id,
+    /// before anything else is written.
+    #[error("commit {commit} is not published yet; the next write or open publishes it first: {source}")]
+    Unpublished {
+        /// The commit's id.
+        commit: String,
+        /// Why it could not be published.
+        #[source]
+        source: storage_core::Error,
+    },
+    /// An earlier batch is still not published; this one was not begun.
+    #[error("nothing was written: commit {commit} has to be published first: {source}")]
+    Pending {
+        /// The earlier commit's id.
+        commit: String,
+        /// Why it could not be published.
+        #[source]
+        source: storage_core::Error,
+    },
+    /// Somebody else has published since, or something else wrote to the cache: a batch that is here is not in the home.
+    /// It is kept; what comes next is for people to decide.
+    #[error("what is here and what the home holds have diverged; the local database is kept in `{}`", path.display())]
+    Diverged {
+        /// The folder that holds database and write-ahead log.
+        path: PathBuf,
+    },
+    /// An object of the home, or of the cache, is not what was written.
+    #[error("`{object}` is corrupt: {problem}")]
+    Corrupt {
+        /// Its name.
+        object: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The home was deleted, or deleted and made anew: it is not the one that this cache is of.
+    #[error("the home holds another database than this cache (incarnation {known} is {})", found.as_deref().map_or_else(|| "gone".to_owned(), |found| format!("now {found}")))]
+    Recreated {
+        /// The incarnation that the cache is of.
+        known: String,
+        /// The one that was found, if any.
+        found: Option<String>,
+    },
+    /// The home is at an earlier generation than one that was seen before, as after restoring it from a backup.
+    #[error("the home went back from generation {known} to {found}")]
+    WentBack {
+        /// The generation that was seen.
+        known: u64,
+        /// The generation that was found.
+        found: u64,
+    },
+    /// Another process, or another store of this one, uses the cache folder.
+    #[error("the cache folder `{}` is in use by somebody else", path.display())]
+    CacheInUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Somebody else holds the right to write. Nothing was written.
+    #[error("somebody else held the right to write for {waited:?}")]
+    LeaseTaken {
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The batch failed by itself and was rolled back.
+    #[error("the batch failed and was rolled back{}", code(.0))]
+    Batch(Arc<rusqlite::Error>),
+    /// The batch panicked and was rolled back.
+    #[error("the batch panicked and was rolled back")]
+    Panicked,
+    /// SQLite could not do it on the cache.
+    #[error("SQLite could not {doing}{}", code(source))]
+    Sqlite {
+        /// What was tried.
+        doing: &'static str,
+        /// Its answer.
+        source: Arc<rusqlite::Error>,
+    },
+    /// The disk of the cache could not do it.
+    #[error("cannot {doing} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: Arc<io::Error>,
+    },
+    /// This release cannot do it.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+fn code(error: &rusqlite::Error) -> String {
+    error.sqlite_error().map_or_else(String::new, |cause| format!(" (SQLite code {})", cause.extended_code))
+}
+
+impl Error {
+    pub(crate) fn sqlite(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| Self::Sqlite { doing, source: Arc::new(source) }
+    }
+
+    pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { doing, path, source: Arc::new(source) }
+    }
+
+    pub(crate) fn corrupt(object: &str, problem: impl Into<String>) -> Self {
+        Self::Corrupt { object: object.to_owned(), problem: problem.into() }
+    }
+
+    /// What a caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Home(error) => match error.kind() {
+                // Said of an object that nobody refers to yet, or of a read.
+                ErrorKind::OutcomeUnknown => ErrorKind::Unavailable,
+                kind => kind,
+            },
+            Self::Unpublished { .. } => ErrorKind::OutcomeUnknown,
+            Self::Pending { .. } => ErrorKind::Unavailable,
+            Self::Diverged { .. } | Self::Recreated { .. } | Self::WentBack { .. } => ErrorKind::Conflict,
+            Self::Corrupt { .. } => ErrorKind::Corrupt,
+            Self::CacheInUse { .. } | Self::LeaseTaken { .. } => ErrorKind::Timeout,
+            Self::Batch(error) => of_batch(error),
+            Self::Panicked => ErrorKind::InvalidInput,
+            Self::Sqlite { source, .. } => match of_batch(source) {
+                ErrorKind::Timeout => ErrorKind::Timeout,
+                _ => ErrorKind::Unavailable,
+            },
+            Self::Io { .. } => ErrorKind::Unavailable,
+            Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::Closed => ErrorKind::NotConnected,
+        }
+    }
+}
+
+fn of_batch(error: &rusqlite::Error) -> ErrorKind {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::ConstraintViolation) => ErrorKind::Conflict,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OperationInterrupted) => {
+            ErrorKind::Timeout
+        }
+        Some(
+            ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::OutOfMemory,
+        ) => ErrorKind::Unavailable,
+        _ => ErrorKind::InvalidInput,
+    }
+}
+
+impl From<storage_core::Error> for Error {
+    fn from(error: storage_core::Error) -> Self {
+        Self::Home(error)
+    }
+}
+
+impl From<Error> for storage_core::Error {
+    fn from(error: Error) -> Self {
+        let hint = match &error {
+            Error::Unpublished { .. } => "read before you write again",
+            Error::Diverged { .. } => "look at what is kept there, then open with `discard_after_rescue`",
+            Error::Recreated { .. } => "name another cache folder, or bring the home back",
+            Error::WentBack { .. } => "name another cache folder if the home was restored on purpose",
+            Error::CacheInUse { .. } => "give each process a cache folder of its own",
+            Error::LeaseTaken { .. } => "try again later",
+            _ => "",
+        };
+        let made = Self::new(error.kind(), error.to_string());
+        if hint.is_empty() { made } else { made.with_hint(hint) }
+    }
+}

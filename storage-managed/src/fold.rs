@@ -1,0 +1,150 @@
+//! Folding segments into a new base, and removing what nobody needs any more.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use crate::{
+    error::Result,
+    format::{Base, Head, MAX_FOLDS, base_name},
+    home::{Body, Put},
+    remote::Known,
+    shared::{Content, Shared},
+};
+
+/// Segments are worth a new base from this share of the base on.
+const SHARE: u64 = 4;
+
+impl Shared {
+    /// What follows a publication and nobody waits for.
+    pub(crate) async fn tidy(self: &Arc<Self>, content: &Content) {
+        self.write_back().await;
+        let Some((head, _)) = &content.known else { return };
+        let (segments, bytes) = head.on_top();
+        let large = bytes > (head.base_bytes() / SHARE).max(self.options.fold_bytes);
+        let fold = segments >= self.options.fold_segments || large;
+        if fold && !self.folding.swap(true, Ordering::AcqRel) {
+            let shared = Arc::clone(self);
+            tokio::spawn(async move {
+                let done = match shared.fold().await {
+                    Ok(_) => shared.clean().await,
+                    Err(error) => Err(error),
+                };
+                shared.folding.store(false, Ordering::Release);
+                if let Err(error) = done {
+                    tracing::warn!(%error, "folding or cleaning up failed; it will be tried again");
+                }
+            });
+        }
+    }
+
+    /// Makes the newest generation a base. True where one was made.
+    pub(crate) async fn fold(self: &Arc<Self>) -> Result<bool> {
+        let Some((base, body)) = self.copy_base().await? else { return Ok(false) };
+        self.remote.put(&base_name(base.generation, base.commit), &body).await?;
+        if let Body::File { path, .. } = body {
+            let _ = std::fs::remove_file(path);
+        }
+        let mut turn = self.turn().await?;
+        self.name_base(&mut turn.content, base).await
+    }
+
+    /// Copies the newest generation while nobody writes.
+    async fn copy_base(self: &Arc<Self>) -> Result<Option<(Base, Body)>> {
+        let turn = self.turn().await?;
+        let Some((head, _)) = &turn.content.known else { return Ok(None) };
+        if head.base.generation == head.generation {
+            return Ok(None);
+        }
+        let base = Base {
+            generation: head.generation,
+            commit: head.commit,
+            page_count: head.page_count,
+            checksum: head.checksum,
+        };
+        let length = u64::from(head.page_count) * u64::from(head.page_size);
+        let path: PathBuf = self.paths.temporary("fold");
+        let to = path.clone();
+        self.on_local(move |local| local.copy_to(&to, local.sums())).await?;
+        Ok(Some((base, Body::File { path, length })))
+    }
+
+    /// Lets the head name the base, unless it went on without it.
+    async fn name_base(&self, content: &mut Content, base: Base) -> Result<bool> {
+        let Some(known) = &content.known else { return Ok(false) };
+        let at_base = known.0.commit_at(base.generation).map(|(commit, _)| commit);
+        let ours = known.0.generation == base.generation || at_base == Some(base.commit);
+        let (Some(held), true, true) = (self.lease.held(), ours, known.0.base.generation < base.generation)
+        else {
+            return Ok(false);
+        };
+        let mut next = known.0.clone();
+        next.folds.push((base.generation, storage_core::epoch_millis(self.options.clock.now())));
+        if next.folds.len() > MAX_FOLDS {
+            // What it superseded then goes with the next one.
+            next.folds.remove(0);
+        }
+        next.base = base;
+        match self.remote.move_head(Some(known), &next, &held).await {
+            Ok(Put::Done(version)) => {
+                content.known = Some((next, version));
+                Ok(true)
+            }
+            // A writer's next head would be refused with an old version: read which one stands.
+            Ok(Put::Refused) | Err(_) => {
+                let found = self.remote.head().await?;
+                let taken = found.as_ref().is_some_and(|(head, _)| head.base == next.base);
+                if let Some(found) = found.filter(|(head, _)| head.commit == next.commit) {
+                    content.known = Some(found);
+                }
+                Ok(taken)
+            }
+        }
+    }
+
+    /// The generation up to which objects have been superseded long enough.
+    fn superseded(&self, head: &Head) -> u64 {
+        let now = storage_core::epoch_millis(self.options.clock.now());
+        let grace = u64::try_from(self.options.grace.as_millis()).unwrap_or(u64::MAX);
+        let old = head.folds.iter().filter(|(_, at)| at.saturating_add(grace) <= now);
+        old.map(|(generation, _)| *generation).max().unwrap_or(0)
+    }
+
+    /// Removes what was superseded long enough ago.
+    pub(crate) async fn clean(self: &Arc<Self>) -> Result<()> {
+        let (known, cleaned): (Option<Known>, u64) = {
+            let content = self.content.lock().await;
+            (content.known.clone(), content.cleaned)
+        };
+        let Some((head, _)) = known else { return Ok(()) };
+        let until = self.superseded(&head);
+        if until <= cleaned {
+            return Ok(());
+        }
+        for (prefix, before) in [("seg/", until), ("base/", until.saturating_sub(1))] {
+            let listed = self.remote.retry.run(|| self.remote.home.list(prefix)).await?;
+            let old = listed
+                .iter()
+                .filter(|object| generation_of(&object.name, prefix).is_some_and(|at| at <= before));
+            for object in old {
+                self.remote.retry.run(|| self.remote.home.delete(&object.name)).await?;
+            }
+        }
+        self.content.lock().await.cleaned = until;
+        Ok(())
+    }
+
+    /// Waits for folding that goes on in the background.
+    pub(crate) async fn folded(&self) {
+        while self.folding.load(Ordering::Acquire) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn generation_of(name: &str, prefix: &str) -> Option<u64> {
+    let (generation, _commit) = name.strip_prefix(prefix)?.split_once('-')?;
+    u64::from_str_radix(generation, 16).ok()
+}

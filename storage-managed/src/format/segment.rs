@@ -1,0 +1,171 @@
+//! `seg/…`: the pages that one commit changed.
+
+use std::io::{self, Read, Write};
+
+use serde::{Deserialize, Serialize};
+
+use super::{FORMAT, Hex, Id, Sums};
+use crate::error::{Error, Result};
+
+const MAGIC: &[u8; 8] = b"agentseg";
+const HASH_BYTES: usize = 32;
+/// Quick, and what does not compress stays as long as it is.
+const LEVEL: i32 = 3;
+
+/// What a segment says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SegmentHeader {
+    pub(crate) format: u32,
+    pub(crate) incarnation: Id,
+    pub(crate) generation: u64,
+    pub(crate) commit: Id,
+    pub(crate) parent: Id,
+    pub(crate) page_size: u32,
+    pub(crate) page_count: u32,
+    pub(crate) parent_checksum: Hex,
+    pub(crate) checksum: Hex,
+    /// How many pages it holds.
+    pub(crate) pages: u32,
+}
+
+/// A segment that is whole: its hash was right.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) header: SegmentHeader,
+    numbers: Vec<u32>,
+    name: String,
+    compressed: Vec<u8>,
+}
+
+impl SegmentHeader {
+    /// A segment of these pages, in ascending order.
+    pub(crate) fn encode(
+        &self,
+        numbers: &[u32],
+        mut read: impl FnMut(u32, &mut [u8]) -> io::Result<()>,
+    ) -> io::Result<Vec<u8>> {
+        let header = serde_json::to_vec(self)?;
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend(header);
+        bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        let mut encoder = zstd::Encoder::new(bytes, LEVEL)?;
+        let mut page = vec![0; self.page_size as usize];
+        for number in numbers {
+            read(*number, &mut page)?;
+            encoder.write_all(&page)?;
+        }
+        let mut bytes = encoder.finish()?;
+        bytes.extend(blake3::hash(&bytes).as_bytes());
+        Ok(bytes)
+    }
+}
+
+impl Segment {
+    /// Reads and checks a segment.
+    pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<Self> {
+        let corrupt = |problem: &str| Error::Corrupt { object: name.to_owned(), problem: problem.to_owned() };
+        let cut = || corrupt("it is cut short");
+        let (content, hash) = bytes.split_last_chunk::<HASH_BYTES>().ok_or_else(cut)?;
+        if blake3::hash(content) != *hash {
+            return Err(corrupt("its hash is wrong"));
+        }
+        let content = content.strip_prefix(MAGIC).ok_or_else(|| corrupt("it is no segment"))?;
+        let (length, content) = content.split_first_chunk().ok_or_else(cut)?;
+        let (header, content) =
+            content.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(cut)?;
+        let header: SegmentHeader =
+            serde_json::from_slice(header).map_err(|_| corrupt("its header cannot be read"))?;
+        if header.format != FORMAT {
+            return Err(Error::Unsupported(format!("`{name}` is of format {}", header.format)));
+        }
+        let (numbers, compressed) = content.split_at_checked(header.pages as usize * 4).ok_or_else(cut)?;
+        let numbers: Vec<u32> =
+            numbers.chunks_exact(4).filter_map(|n| n.first_chunk().map(|n| u32::from_le_bytes(*n))).collect();
+        if !numbers.is_sorted_by(|one, two| one < two)
+            || numbers.first() == Some(&0)
+            || numbers.last().is_some_and(|last| *last > header.page_count)
+        {
+            return Err(corrupt("its page numbers are not in order"));
+        }
+        Ok(Self { header, numbers, name: name.to_owned(), compressed: compressed.to_vec() })
+    }
+
+    /// Checks that it changes what is there.
+    pub(crate) fn follows(&self, incarnation: Id, parent: Id, checksum: Hex) -> Result<()> {
+        let header = &self.header;
+        if (header.incarnation, header.parent, header.parent_checksum) == (incarnation, parent, checksum) {
+            return Ok(());
+        }
+        Err(Error::corrupt(&self.name, "it does not follow on what is before it"))
+    }
+
+    /// Checks that its pages gave what it says.
+    pub(crate) fn gives(&self, sums: &Sums) -> Result<()> {
+        if sums.total() == self.header.checksum {
+            return Ok(());
+        }
+        Err(Error::corrupt(&self.name, "its pages are not what it says"))
+    }
+
+    /// Hands out its pages.
+    pub(crate) fn each(&self, mut page: impl FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
+        let corrupt = |_| Error::Corrupt {
+            object: self.name.clone(),
+            problem: "its pages cannot be unpacked".to_owned(),
+        };
+        let mut decoder = zstd::Decoder::new(self.compressed.as_slice()).map_err(corrupt)?;
+        let mut content = vec![0; self.header.page_size as usize];
+        for number in &self.numbers {
+            decoder.read_exact(&mut content).map_err(corrupt)?;
+            page(*number, &content)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_damaged_byte_is_noticed_and_named() {
+        let header = SegmentHeader {
+            format: FORMAT,
+            incarnation: Hex(1),
+            generation: 5,
+            commit: Hex(2),
+            parent: Hex(3),
+            page_size: 512,
+            page_count: 9,
+            parent_checksum: Hex(4),
+            checksum: Hex(5),
+            pages: 2,
+        };
+        let fill = |number: u32, page: &mut [u8]| {
+            page.fill(u8::try_from(number).unwrap());
+            Ok(())
+        };
+        let bytes = header.encode(&[4, 9], fill).unwrap();
+        let segment = Segment::decode("seg/5", &bytes).unwrap();
+        assert_eq!(segment.header, header);
+        let mut seen = Vec::new();
+        segment
+            .each(|number, page| {
+                seen.push((number, page[0], page.len()));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(seen, [(4, 4, 512), (9, 9, 512)]);
+        let refused = |bytes: &[u8]| {
+            let error = Segment::decode("seg/5", bytes).unwrap_err();
+            assert!(matches!(error, Error::Corrupt { object, .. } if object == "seg/5"));
+        };
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            refused(&damaged);
+            refused(&bytes[..at]);
+        }
+    }
+}

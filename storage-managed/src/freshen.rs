@@ -1,0 +1,215 @@
+//! Following the home: what others have published since is fetched and applied.
+
+use std::{sync::Arc, time::Instant};
+
+use futures::{TryStreamExt, pin_mut};
+
+use crate::{
+    cache::Published,
+    error::{Error, Result},
+    format::{HEAD, Head, Id, Segment},
+    local::Pages,
+    rebuild::{Chain, Fetched, fetch},
+    remote::{Known, Moved},
+    shared::{Content, Shared},
+    wal::Mark,
+};
+
+/// How often a head that names what is gone is read again.
+const REREADS: u32 = 5;
+
+impl Shared {
+    /// Brings the database up to date unless it was within the freshness interval. Returns its generation.
+    pub(crate) async fn ensure_fresh(self: &Arc<Self>) -> Result<u64> {
+        if self.is_fresh() {
+            return Ok(self.view().generation);
+        }
+        let mut content = Arc::clone(&self.content).lock_owned().await;
+        if let Some(path) = &content.diverged {
+            return Err(Error::Diverged { path: path.clone() });
+        }
+        // Another caller may have done it meanwhile.
+        if !self.is_fresh() && content.unsettled.is_none() {
+            let freshened = self.freshen(&mut content).await;
+            self.noted(freshened)?;
+        }
+        Ok(self.view().generation)
+    }
+
+    fn is_fresh(&self) -> bool {
+        let fresh_at = self.view().fresh_at;
+        self.lease.is_fresh() || fresh_at.is_some_and(|at| at.elapsed() < self.options.freshness)
+    }
+
+    /// Asks the home for the newest generation.
+    pub(crate) async fn freshen(self: &Arc<Self>, content: &mut Content) -> Result<()> {
+        let asked = Instant::now();
+        let moved = match &content.known {
+            Some((_, version)) => self.remote.head_if_changed(version).await?,
+            None => self.remote.head().await?.map_or(Moved::Gone, |known| Moved::To(Box::new(known))),
+        };
+        match moved {
+            Moved::No => {}
+            Moved::To(known) => self.follow(content, *known).await?,
+            Moved::Gone => self.check_gone().await?,
+        }
+        self.view().fresh_at = Some(asked);
+        Ok(())
+    }
+
+    /// A home without a head is new, or not the one it was.
+    pub(crate) async fn check_gone(self: &Arc<Self>) -> Result<()> {
+        match self.on_local(|local| Ok(local.state.incarnation)).await? {
+            Some(known) => Err(Error::Recreated { known: known.to_string(), found: None }),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings the database to a head that was found.
+    pub(crate) async fn follow(self: &Arc<Self>, content: &mut Content, mut known: Known) -> Result<()> {
+        let (incarnation, published) =
+            self.on_local(|local| Ok((local.state.incarnation, *local.published()))).await?;
+        for _ in 0..REREADS {
+            check_follows(&known.0, incarnation, &published)?;
+            if known.0.generation == published.generation {
+                content.known = Some(known);
+                return Ok(());
+            }
+            let Err(missing) = self.fetch_and_apply(&known.0, &published).await? else {
+                content.known = Some(known);
+                return Ok(());
+            };
+            // It was folded and cleaned up since, or it is lost.
+            match self.remote.head().await? {
+                Some(found) if found.1 != known.1 => known = found,
+                Some(_) => return Err(Error::corrupt(&missing, "the head names it and it is gone")),
+                None => return self.check_gone().await,
+            }
+        }
+        Err(Error::corrupt(HEAD, "what it names is gone each time"))
+    }
+
+    async fn fetch_and_apply(self: &Arc<Self>, head: &Head, published: &Published) -> Result<Fetched<()>> {
+        let to = Published {
+            generation: head.generation,
+            commit: Some(head.commit),
+            page_size: head.page_size,
+            page_count: head.page_count,
+            checksum: head.checksum,
+            mark: Mark::default(),
+        };
+        let (incarnation, from) = (head.incarnation, published.generation);
+        let Some(behind) = behind(head, published) else { return self.apply_whole(head, to).await };
+        let mut segments: Vec<Segment> = Vec::with_capacity(behind.len());
+        {
+            let fetched = fetch(&self.remote, behind);
+            pin_mut!(fetched);
+            let (mut parent, mut checksum) = (published.commit.unwrap_or_default(), published.checksum);
+            while let Some(segment) = fetched.try_next().await? {
+                let segment = match segment {
+                    Ok(segment) => segment,
+                    Err(missing) => return Ok(Err(missing)),
+                };
+                segment.follows(incarnation, parent, checksum)?;
+                (parent, checksum) = (segment.header.commit, segment.header.checksum);
+                segments.push(segment);
+            }
+        }
+        self.on_local(move |local| {
+            // A caller that went away may have left the same work behind.
+            if local.published().generation != from {
+                return Ok(());
+            }
+            let (pages, sums) = local.merge(&segments)?;
+            if sums.total() != to.checksum {
+                return Err(Error::corrupt(HEAD, "its segments do not give what it says"));
+            }
+            local.apply(&pages, sums, incarnation, to)
+        })
+        .await?;
+        self.write_back().await;
+        Ok(Ok(()))
+    }
+
+    /// Brings the database to what its base and segments give, whatever is here.
+    async fn apply_whole(self: &Arc<Self>, head: &Head, to: Published) -> Result<Fetched<()>> {
+        let (path, incarnation) = (self.paths.temporary("whole"), head.incarnation);
+        let (file, sums) = match Chain::of(head).build(&self.remote, &path).await? {
+            Ok(built) => built,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        if (sums.total(), sums.page_count()) != (to.checksum, to.page_count) {
+            return Err(Error::corrupt(HEAD, "its base and segments do not give what it says"));
+        }
+        self.on_local(move |local| local.apply(&Pages::File(file), sums, incarnation, to)).await?;
+        let _ = std::fs::remove_file(path);
+        self.write_back().await;
+        Ok(Ok(()))
+    }
+
+    /// Moves what is published to the main file now and then. Nothing depends on it.
+    pub(crate) async fn write_back(self: &Arc<Self>) {
+        let bytes = self.options.checkpoint_bytes;
+        if let Err(error) = self.on_local(move |local| local.checkpoint(bytes)).await {
+            tracing::warn!(%error, "the log of the cache could not be written back; it will be tried again");
+        }
+    }
+
+    /// Gives up what has diverged and was kept, and takes what the home holds. Open connections go on.
+    pub(crate) async fn adopt(self: &Arc<Self>) -> Result<u64> {
+        let mut content = Arc::clone(&self.content).lock_owned().await;
+        if content.diverged.is_none() {
+            return Ok(self.view().generation);
+        }
+        let known = self.remote.head().await?;
+        let Some((head, version)) = known else {
+            self.check_gone().await?;
+            return Err(Error::Unsupported("the home is empty: open the store anew".to_owned()));
+        };
+        self.on_local(|local| local.accept()).await?;
+        let to = Published {
+            generation: head.generation,
+            commit: Some(head.commit),
+            page_size: head.page_size,
+            page_count: head.page_count,
+            checksum: head.checksum,
+            mark: Mark::default(),
+        };
+        if let Err(missing) = self.apply_whole(&head, to).await? {
+            return Err(Error::corrupt(&missing, "the head names it and it is gone"));
+        }
+        (content.known, content.diverged, content.unsettled) = (Some((head, version)), None, None);
+        let mut view = self.view();
+        (view.diverged, view.dirty, view.fresh_at) = (None, false, Some(Instant::now()));
+        Ok(view.generation)
+    }
+}
+
+/// The segments from what is here to the head; `None` where the whole has to be fetched.
+fn behind(head: &Head, published: &Published) -> Option<Vec<(u64, Id)>> {
+    let here = published.commit?;
+    if published.generation < head.base.generation || head.page_size != published.page_size {
+        return None;
+    }
+    // The base's own commit may have left the list of the newest.
+    let known = match published.generation == head.base.generation {
+        true => head.base.commit,
+        false => head.commit_at(published.generation)?.0,
+    };
+    let behind = published.generation + 1..=head.generation;
+    let named = behind.map(|at| head.commit_at(at).map(|(commit, _)| (at, commit)));
+    if known == here { named.collect() } else { None }
+}
+
+/// Refuses a head that is of another database, or of an earlier state of this one.
+fn check_follows(head: &Head, incarnation: Option<Id>, published: &Published) -> Result<()> {
+    if let Some(known) = incarnation.filter(|known| *known != head.incarnation) {
+        let found = Some(head.incarnation.to_string());
+        return Err(Error::Recreated { known: known.to_string(), found });
+    }
+    let other = head.generation == published.generation && Some(head.commit) != published.commit;
+    if head.generation < published.generation || other {
+        return Err(Error::WentBack { known: published.generation, found: head.generation });
+    }
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! The files of a folder. Everything here blocks.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime},
+};
+
+use storage_core::{Error, ErrorKind, Result};
+use tempfile::NamedTempFile;
+
+use super::lock::Lock;
+use crate::home::Listed;
+
+/// Files that are being written. Names of objects have no leading dot.
+const DRAFTS: &str = ".tmp";
+/// Locked while an object is compared and replaced.
+const WRITE_LOCK: &str = ".write-lock";
+/// Locked by who has the right to write.
+const LEASE_LOCK: &str = ".lease";
+/// A draft of this age belongs to a process that has ended.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A whole file that nobody sees yet, removed unless it is put in place.
+pub(super) type Draft = NamedTempFile;
+
+/// A folder with objects.
+#[derive(Debug, Clone)]
+pub(super) struct Files {
+    root: PathBuf,
+}
+
+impl Files {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The content of `name`, one content even while it is replaced.
+    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some((mut file, length)) = self.open(name)? else { return Ok(None) };
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+        file.read_to_end(&mut bytes).map_err(|error| failed(&error))?;
+        Ok(Some(bytes))
+    }
+
+    /// The file of `name` and its length.
+    pub(super) fn open(&self, name: &str) -> Result<Option<(File, u64)>> {
+        let opened = File::open(self.root.join(name)).and_then(|file| Ok((file.metadata()?.len(), file)));
+        match opened {
+            Ok((length, file)) => Ok(Some((file, length))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    /// An empty draft, and a handle to fill it through.
+    pub(super) fn draft(&self) -> Result<(Draft, File)> {
+        let made = || {
+            let drafts = self.root.join(DRAFTS);
+            make_folder(&drafts)?;
+            let draft = tempfile::Builder::new().prefix("").tempfile_in(drafts)?;
+            let file = draft.as_file().try_clone()?;
+            Ok((draft, file))
+        };
+        made().map_err(|error| failed(&error))
+    }
+
+    /// Writes `name` unless it is there. `false`: it is.
+    pub(super) fn create(&self, name: &str, bytes: &[u8]) -> Result<bool> {
+        let draft = self.filled(bytes)?;
+        let path = self.place_for(name)?;
+        match draft.persist_noclobber(&path) {
+            Ok(_) => self.settle(&path).map(|()| true),
+            Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(refused) => Err(failed(&refused.error)),
+        }
+    }
+
+    /// Writes `name` if its content `is_expected`. `false`: it is not, or there is none.
+    pub(super) fn replace(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        is_expected: impl Fn(&[u8]) -> bool,
+        deadline: Instant,
+    ) -> Result<bool> {
+        let draft = self.filled(bytes)?;
+        let lock = Lock::take(&self.root.join(WRITE_LOCK), deadline).map_err(|error| failed(&error))?;
+        let Some(_lock) = lock else {
+            let message = "another process holds the folder's write lock";
+            return Err(Error::new(ErrorKind::Timeout, message));
+        };
+        if !self.read(name)?.is_some_and(|found| is_expected(&found)) {
+            return Ok(false);
+        }
+        self.move_in(draft, &self.root.join(name)).map(|()| true)
+    }
+
+    /// Puts a filled draft in place.
+    pub(super) fn put(&self, name: &str, draft: Draft) -> Result<()> {
+        draft.as_file().sync_all().map_err(|error| failed(&error))?;
+        let path = self.place_for(name)?;
+        self.move_in(draft, &path)
+    }
+
+    /// Removes `name`, if it is there.
+    pub(super) fn delete(&self, name: &str) -> Result<()> {
+        let path = self.root.join(name);
+        match fs::remove_file(&path) {
+            Ok(()) => self.settle(&path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    /// The objects whose names start with `prefix`, in their order.
+    pub(super) fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        let mut listed = Vec::new();
+        let now = self.now();
+        let mut folders =
+            vec![prefix.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"))];
+        while let Some(folder) = folders.pop() {
+            for (name, metadata) in entries(&self.root.join(&folder)).map_err(|error| failed(&error))? {
+                let name = format!("{folder}{name}");
+                if metadata.is_dir() {
+                    folders.push(format!("{name}/"));
+                } else if name.starts_with(prefix) {
+                    listed.push(Listed { name, length: metadata.len(), age: age(&metadata, now) });
+                }
+            }
+        }
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
+    }
+
+    /// The lease's lock, or `None` while somebody else has it. Notes `owner` in the file.
+    pub(super) fn take_lease(&self, owner: &str) -> Result<Option<Lock>> {
+        make_folder(&self.root).map_err(|error| failed(&error))?;
+        let taken = Lock::try_take(&self.root.join(LEASE_LOCK)).map_err(|error| failed(&error))?;
+        if let Some(lock) = &taken {
+            // For people alone: a full disk must not keep anybody from taking the lock.
+            let _ = lock.file().set_len(0).and_then(|()| lock.file().write_all(owner.as_bytes()));
+            self.remove_abandoned_drafts();
+        }
+        Ok(taken)
+    }
+
+    fn remove_abandoned_drafts(&self) {
+        let (drafts, now) = (self.root.join(DRAFTS), self.now());
+        for (name, metadata) in entries(&drafts).unwrap_or_default() {
+            if age(&metadata, now).is_some_and(|age| age > ABANDONED) {
+                let _ = fs::remove_file(drafts.join(name));
+            }
+        }
+    }
+
+    fn filled(&self, bytes: &[u8]) -> Result<Draft> {
+        let (draft, mut file) = self.draft()?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| failed(&error))?;
+        Ok(draft)
+    }
+
+    fn place_for(&self, name: &str) -> Result<PathBuf> {
+        let path = self.root.join(name);
+        make_folder(path.parent().unwrap_or(&self.root)).map_err(|error| failed(&error))?;
+        Ok(path)
+    }
+
+    fn move_in(&self, draft: Draft, path: &Path) -> Result<()> {
+        draft.persist(path).map_err(|refused| failed(&refused.error))?;
+        self.settle(path)
+    }
+
+    /// Makes the change of a name durable: in its folder, and the folders above it, which may be new.
+    fn settle(&self, path: &Path) -> Result<()> {
+        for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.root)) {
+            sync_folder(folder).map_err(|error| {
+                Error::new(ErrorKind::OutcomeUnknown, format!("the change may not be durable: {error}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The time now by the folder's own clock, which on a shared folder is not the machine's.
+    fn now(&self) -> Option<SystemTime> {
+        let (draft, mut file) = self.draft().ok()?;
+        file.write_all(b"now").ok()?;
+        draft.as_file().metadata().ok()?.modified().ok()
+    }
+}
+
+/// What a folder holds, but for what is the home's own; nothing where there is no folder.
+fn entries(folder: &Path) -> io::Result<Vec<(String, fs::Metadata)>> {
+    let found = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        found => found?,
+    };
+    let mut entries = Vec::new();
+    for entry in found {
+        let entry = entry?;
+        let name = entry.file_name().into_string().unwrap_or_default();
+        match entry.metadata() {
+            Ok(metadata) if !name.is_empty() && !name.starts_with('.') => entries.push((name, metadata)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(entries)
+}
+
+fn age(metadata: &fs::Metadata, now: Option<SystemTime>) -> Option<Duration> {
+    Some(now?.duration_since(metadata.modified().ok()?).unwrap_or_default())
+}
+
+/// Makes `folder` and those above it that are missing, durably.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.is_dir();
+    let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)?;
+    missing.iter().filter_map(|made| made.parent()).try_for_each(sync_folder)
+}
+
+/// Folders are synced through a handle of their own on Unix, and with their files elsewhere.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    File::open(folder)?.sync_all()
+}
+
+/// An error of the system where nothing was done.
+pub(super) fn failed(error: &io::Error) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::PermissionDenied => ErrorKind::Unauthorized,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, format!("the folder refused it: {error}"))
+}

@@ -1,0 +1,156 @@
+//! Where a database lives: a folder, or a container of blobs.
+//!
+//! A [`Home`] keeps objects by name. One of them, `head`, is replaced; all others are written once. What a home must be able to
+//! do for that is little, and [`probe`] proves it at open.
+
+#[cfg(feature = "azure")]
+mod azure;
+mod folder;
+#[cfg(any(feature = "azure", feature = "s3"))]
+mod http;
+mod names;
+#[cfg(any(feature = "azure", feature = "s3"))]
+mod pieces;
+mod probe;
+#[cfg(feature = "s3")]
+mod s3;
+mod url;
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use storage_core::{Error, Result};
+
+#[cfg(feature = "azure")]
+pub use azure::{AzureCredentials, AzureHome, AzureIdentity};
+pub use folder::FolderHome;
+pub use probe::probe;
+#[cfg(feature = "s3")]
+pub use s3::S3Home;
+pub use url::from_url;
+
+/// The one object that is replaced.
+#[cfg(feature = "azure")]
+const HEAD: &str = "head";
+
+/// What tells two contents of one name apart: an etag, or a hash of the content. Never a time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Version(pub String);
+
+/// An object's content and the version that it is of.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// The content.
+    pub bytes: Bytes,
+    /// Its version.
+    pub version: Version,
+}
+
+/// The answer to [`Home::get_if_changed`].
+#[derive(Debug, Clone)]
+pub enum Fresh {
+    /// It is still the known version; no content travelled.
+    Unchanged,
+    /// It is another one.
+    Changed(Object),
+    /// There is no object of this name.
+    Absent,
+}
+
+/// The answer to a conditional write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Put {
+    /// Written; the object is now of this version.
+    Done(Version),
+    /// Not written: the condition did not hold (an object is there, it is another one, or the lease is not ours).
+    Refused,
+}
+
+/// What to write: bytes in memory, or a file that may be larger than memory.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// In memory.
+    Bytes(Bytes),
+    /// A file of this length, read while it is sent.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: u64,
+    },
+}
+
+/// An object as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name, from the home's root.
+    pub name: String,
+    /// Its length in bytes.
+    pub length: u64,
+    /// How long ago it was written, by the home's clock; `None` where the home cannot tell.
+    pub age: Option<Duration>,
+}
+
+/// A home's exclusive right to write, held for a limited time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// What proves it to the home: a lease id, or the version of the lease's object.
+    pub proof: String,
+    /// How long it lasts unless renewed, from the moment that it was asked for.
+    pub term: Duration,
+}
+
+/// Where a database lives.
+///
+/// Every call is bounded by the home's own operation timeout and fails with the kinds of [`storage_core::ErrorKind`]:
+/// `Unavailable` or `Timeout` where nothing was done, `OutcomeUnknown` where a write may have been done. No message holds a
+/// credential.
+#[async_trait]
+pub trait Home: Send + Sync + fmt::Debug {
+    /// What to call it in messages, without credentials.
+    fn name(&self) -> String;
+
+    /// An object, or `None` where there is none.
+    async fn get(&self, name: &str) -> Result<Option<Object>>;
+
+    /// An object unless it is still the `known` version, in one request.
+    async fn get_if_changed(&self, name: &str, known: &Version) -> Result<Fresh>;
+
+    /// An object's content piece by piece, with its length in bytes, or `None` where there is none.
+    async fn read(&self, name: &str) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>>;
+
+    /// Writes `name` only where there is no such object. Of many who create at once, exactly one is `Done`.
+    async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put>;
+
+    /// Replaces `name` only where it is still the `expected` version, and where `held` is given and the home can tell, only
+    /// while that is held.
+    async fn replace(&self, name: &str, bytes: Bytes, expected: &Version, held: Option<&Held>)
+    -> Result<Put>;
+
+    /// Writes an object that nobody will change. Writing the same content again succeeds, so a doubtful answer is settled by
+    /// writing again. Readers see all of it or nothing. `sent` is told the bytes that have travelled, now and then.
+    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<()>;
+
+    /// Removes an object. Where there is none, that is success.
+    async fn delete(&self, name: &str) -> Result<()>;
+
+    /// All objects whose names start with `prefix`.
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>>;
+
+    /// Takes the right to write for about `term`, or `None` where somebody else holds it. `owner` names the taker for people.
+    async fn acquire(&self, owner: &str, term: Duration) -> Result<Option<Held>>;
+
+    /// Holds it for another term, or `None` where it is lost.
+    async fn renew(&self, held: &Held) -> Result<Option<Held>>;
+
+    /// Gives it back. Where it is not held any more, that is success.
+    async fn release(&self, held: &Held) -> Result<()>;
+}
+
+/// A file that had another length than was said of it.
+fn cut_short(found: u64, length: u64) -> Error {
+    Error::invalid_input(format!("the file had {found} of {length} bytes"))
+        .with_hint("nobody may change it while it is sent")
+}

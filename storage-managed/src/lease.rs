@@ -1,0 +1,144 @@
+//! The right to write: taken at the first write, renewed while there are more, given back after.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use storage_core::ErrorKind;
+
+use crate::{
+    error::{Error, Result},
+    home::{Held, Home},
+    options::{Options, is_passing},
+};
+
+/// What a store knows of its right to write. Judged by the monotonic clock.
+#[derive(Debug, Default)]
+pub(crate) struct Lease(Mutex<Option<Current>>);
+
+#[derive(Debug, Clone)]
+struct Current {
+    held: Held,
+    until: Instant,
+    since: Instant,
+    used: Instant,
+    /// The database here is the newest since it was taken: nobody else can have written.
+    fresh: bool,
+}
+
+impl Lease {
+    fn lock(&self) -> MutexGuard<'_, Option<Current>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to write, while it surely lasts.
+    pub(crate) fn held(&self) -> Option<Held> {
+        let current = self.lock();
+        current.as_ref().filter(|current| current.lasts()).map(|current| current.held.clone())
+    }
+
+    /// Whether what is here is the newest there is.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.lock().as_ref().is_some_and(|current| current.fresh && current.lasts())
+    }
+
+    pub(crate) fn set_fresh(&self, fresh: bool) {
+        if let Some(current) = &mut *self.lock() {
+            current.fresh = fresh;
+        }
+    }
+
+    pub(crate) fn touch(&self) {
+        if let Some(current) = &mut *self.lock() {
+            current.used = Instant::now();
+        }
+    }
+
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        self.lock().as_ref().map(|current| current.used.elapsed())
+    }
+
+    /// Whether it is time to renew it: a third of its term has passed.
+    pub(crate) fn due(&self, options: &Options) -> bool {
+        let renewed = self.lock().as_ref().map(|current| current.until.checked_sub(current.held.term));
+        renewed.flatten().is_none_or(|renewed| renewed.elapsed() >= options.lease_term / 4)
+    }
+
+    /// For how long it has been kept from others.
+    pub(crate) fn kept(&self) -> Option<Duration> {
+        self.lock().as_ref().map(|current| current.since.elapsed())
+    }
+
+    /// The home says that somebody else may have it.
+    pub(crate) fn lost(&self) {
+        *self.lock() = None;
+    }
+
+    /// Takes it unless it is held; true where it was taken now.
+    pub(crate) async fn ensure(&self, home: &dyn Home, options: &Options) -> Result<bool> {
+        if self.held().is_some() {
+            return Ok(false);
+        }
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let asked = Instant::now();
+            let answer = home.acquire(&options.owner, options.lease_term).await;
+            let failed = match answer {
+                Ok(Some(held)) => {
+                    let until = asked + held.term;
+                    *self.lock() = Some(Current { held, until, since: asked, used: asked, fresh: false });
+                    return Ok(true);
+                }
+                Ok(None) => Error::LeaseTaken { waited: options.lease_wait },
+                Err(error) if is_passing(error.kind()) => Error::Home(error),
+                Err(error) => return Err(Error::Home(error)),
+            };
+            if start.elapsed() >= options.lease_wait {
+                return Err(failed);
+            }
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+            pause = (pause * 2).min(Duration::from_millis(200));
+        }
+    }
+
+    /// Holds it for another term. False where it is gone.
+    pub(crate) async fn renew(&self, home: &dyn Home) -> bool {
+        let Some(before) = self.lock().clone() else { return false };
+        let asked = Instant::now();
+        match home.renew(&before.held).await {
+            Ok(Some(held)) => {
+                if let Some(current) = self.lock().as_mut().filter(|now| now.since == before.since) {
+                    current.until = asked + held.term;
+                    current.held = held;
+                }
+                true
+            }
+            Err(error) if error.kind() != ErrorKind::Unauthorized && before.lasts() => true,
+            Ok(None) | Err(_) => {
+                let mut current = self.lock();
+                if current.as_ref().is_some_and(|now| now.since == before.since) {
+                    *current = None;
+                }
+                false
+            }
+        }
+    }
+
+    pub(crate) async fn release(&self, home: &dyn Home) {
+        let current = self.lock().take();
+        if let Some(current) = current
+            && let Err(error) = home.release(&current.held).await
+        {
+            tracing::debug!(%error, "the right to write was not given back; it ends by itself");
+        }
+    }
+}
+
+impl Current {
+    /// A tenth is left for what is on its way.
+    fn lasts(&self) -> bool {
+        Instant::now() + self.held.term / 10 < self.until
+    }
+}

@@ -1,0 +1,32 @@
+#![doc = include_str!("../README.md")]
+
+mod backend;
+mod batch;
+mod cache;
+mod error;
+mod fold;
+mod format;
+mod freshen;
+pub mod home;
+mod lease;
+mod local;
+mod open;
+mod options;
+mod publish;
+mod rebuild;
+mod recover;
+mod remote;
+mod rescue;
+mod shared;
+mod store;
+mod wal;
+
+#[doc = include_str!("../PROTOCOL.md")]
+pub mod protocol {}
+
+pub use backend::Managed;
+pub use error::{Error, Result};
+pub use local::prepare;
+pub use options::{Options, RetryPolicy};
+pub use rescue::{Rescued, export, rescued};
+pub use store::{DatabaseStore, Status, Verified};

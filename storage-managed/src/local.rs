@@ -1,0 +1,385 @@
+//! The database in the cache: what was committed here and not published yet, and what comes from the home.
+//!
+//! Files that SQLite has open are opened once here and kept open as long as there are connections: closing any
+//! descriptor of them would drop the locks that SQLite holds in this process.
+
+use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt, path::Path, time::Duration};
+
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+
+use crate::{
+    cache::{Intent, Paths, Published, State, create_private, open_private},
+    error::{Error, Result},
+    format::{Id, Segment, SegmentHeader, Sums, page_sum},
+    wal::{self, Committed, Mark},
+};
+
+/// The two copies of the header of SQLite's index of the log.
+const INDEX_HEADER_BYTES: usize = 96;
+pub(crate) const DEFAULT_PAGE_SIZE: u32 = 4096;
+
+/// The open database of the cache.
+#[derive(Debug)]
+pub(crate) struct Local {
+    // Closed before the files are.
+    pub(crate) db: Connection,
+    pub(crate) files: Files,
+    pub(crate) paths: Paths,
+    pub(crate) state: State,
+    sums: Sums,
+    busy: Duration,
+    _lock: File,
+}
+
+/// The database's files, for reading and appending beside SQLite.
+#[derive(Debug)]
+pub(crate) struct Files {
+    pub(crate) database: File,
+    pub(crate) log: File,
+    index: File,
+}
+
+/// What was committed here behind what is published.
+#[derive(Debug)]
+pub(crate) struct Change {
+    committed: Committed,
+    sums: BTreeMap<u32, u128>,
+    page_count: u32,
+    pub(crate) after: Sums,
+}
+
+/// Where the pages of a later generation come from.
+#[derive(Debug)]
+pub(crate) enum Pages {
+    Memory(BTreeMap<u32, Vec<u8>>),
+    /// A whole database.
+    File(File),
+}
+
+/// Settings that every connection to the file needs: the log is this crate's to write back.
+pub fn prepare(db: &Connection) -> rusqlite::Result<()> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // What makes a batch last is the home: what a power failure takes from the log is fetched again.
+    db.pragma_update(None, "synchronous", "NORMAL")?;
+    db.pragma_update(None, "wal_autocheckpoint", 0)
+}
+
+/// Opens a connection.
+pub(crate) fn connect(path: &Path, busy: Duration) -> rusqlite::Result<Connection> {
+    let db = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    db.busy_timeout(busy)?;
+    prepare(&db)?;
+    Ok(db)
+}
+
+/// Makes an empty database; nobody has it open.
+pub(crate) fn create(paths: &Paths) -> Result<(State, Sums)> {
+    let temporary = paths.temporary("database");
+    let file = create_private(&temporary)?;
+    let made = (|| {
+        let db = Connection::open(&temporary)?;
+        db.pragma_update(None, "page_size", DEFAULT_PAGE_SIZE)?;
+        db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
+    })();
+    if made.map_err(Error::sqlite("create the cache"))? != "wal" {
+        return Err(Error::Unsupported(
+            "the file system of the cache folder takes no write-ahead log".to_owned(),
+        ));
+    }
+    let sums = sums_of(&file, DEFAULT_PAGE_SIZE).map_err(Error::io("read", &temporary))?;
+    let published = Published {
+        generation: 0,
+        commit: None,
+        page_size: DEFAULT_PAGE_SIZE,
+        page_count: sums.page_count(),
+        checksum: sums.total(),
+        mark: Mark::default(),
+    };
+    let state = State::new(None, published);
+    state.write(paths)?;
+    paths.put_in_place(&temporary)?;
+    Ok((state, sums))
+}
+
+/// The sums of the pages of a main file.
+pub(crate) fn sums_of(database: &File, page_size: u32) -> io::Result<Sums> {
+    let page_count = u32::try_from(database.metadata()?.len() / u64::from(page_size)).unwrap_or(u32::MAX);
+    let mut sums = Sums::new(page_size);
+    sums.resize(page_count);
+    let mut page = vec![0; page_size as usize];
+    for number in 1..=page_count {
+        database.read_exact_at(&mut page, page_offset(number, page_size))?;
+        sums.set(number, page_sum(number, &page));
+    }
+    Ok(sums)
+}
+
+pub(crate) fn page_offset(number: u32, page_size: u32) -> u64 {
+    u64::from(number.saturating_sub(1)) * u64::from(page_size)
+}
+
+/// Sets the sums of the pages that a log holds.
+pub(crate) fn overlay(sums: &mut Sums, log: &File, found: &Committed, page_size: u32) -> io::Result<()> {
+    if let Some(page_count) = found.page_count {
+        sums.resize(page_count);
+    }
+    let mut page = vec![0; page_size as usize];
+    for (number, frame) in found.frames.range(..=sums.page_count()) {
+        wal::read_page(log, *frame, &mut page)?;
+        sums.set(*number, page_sum(*number, &page));
+    }
+    Ok(())
+}
+
+impl Local {
+    /// Opens the database, whose pages up to the published mark have these sums.
+    pub(crate) fn open(paths: Paths, state: State, sums: Sums, busy: Duration, lock: File) -> Result<Self> {
+        let db = connect(&paths.database(), busy).map_err(Error::sqlite("open the cache"))?;
+        // Makes the log and its index, so that they can be opened here.
+        db.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(Error::sqlite("open the cache"))?;
+        let open = |path: &Path| open_private(path).map_err(Error::io("open", path));
+        let files = Files {
+            database: open(&paths.database())?,
+            log: open(&paths.log())?,
+            index: open(&paths.index())?,
+        };
+        Ok(Self { db, files, paths, state, sums, busy, _lock: lock })
+    }
+
+    pub(crate) fn published(&self) -> &Published {
+        &self.state.published
+    }
+
+    /// Writes down, durably, what is about to be done.
+    pub(crate) fn intend(&mut self, intent: Intent) -> Result<()> {
+        self.state.intent = Some(intent);
+        self.state.write(&self.paths)
+    }
+
+    /// Writes down what has been published meanwhile.
+    pub(crate) fn save(&mut self) -> Result<()> {
+        if self.change()?.is_none() {
+            self.state.intent = None;
+        }
+        self.state.write(&self.paths)
+    }
+
+    /// What was committed behind what is published; `None` for nothing.
+    pub(crate) fn change(&self) -> Result<Option<Change>> {
+        let published = self.published();
+        let path = self.paths.log();
+        let found =
+            wal::committed(&self.files.log, &published.mark, None).map_err(Error::io("read", &path))?;
+        let committed = found.ok_or_else(|| Error::corrupt("database.db-wal", "it was cut"))?;
+        let Some(page_count) = committed.page_count else { return Ok(None) };
+        let (mut after, mut sums) = (self.sums.clone(), BTreeMap::new());
+        overlay(&mut after, &self.files.log, &committed, published.page_size)
+            .map_err(Error::io("read", &path))?;
+        for number in committed.frames.keys() {
+            sums.extend(after.get(*number).map(|sum| (*number, sum)));
+        }
+        Ok(Some(Change { committed, sums, page_count, after }))
+    }
+
+    /// The segment of a change.
+    pub(crate) fn segment(
+        &self,
+        change: &Change,
+        incarnation: Id,
+        commit: Id,
+        parent: Id,
+    ) -> Result<Vec<u8>> {
+        let published = self.published();
+        // A page may have been written as it was.
+        let differs =
+            |(number, sum): (&u32, &u128)| (self.sums.get(*number) != Some(*sum)).then_some(*number);
+        let numbers: Vec<u32> = change.sums.iter().filter_map(differs).collect();
+        let header = SegmentHeader {
+            format: crate::format::FORMAT,
+            incarnation,
+            generation: published.generation + 1,
+            commit,
+            parent,
+            page_size: published.page_size,
+            page_count: change.page_count,
+            parent_checksum: published.checksum,
+            checksum: change.after.total(),
+            pages: u32::try_from(numbers.len()).unwrap_or(u32::MAX),
+        };
+        let frames = &change.committed.frames;
+        let read = |number: u32, page: &mut [u8]| {
+            let frame = frames.get(&number).ok_or(io::ErrorKind::NotFound)?;
+            wal::read_page(&self.files.log, *frame, page)
+        };
+        header.encode(&numbers, read).map_err(Error::io("read", self.paths.log()))
+    }
+
+    /// A change is in the home now. The record on disk may say so later: until then it names the intent, and the home
+    /// tells that it was published.
+    pub(crate) fn settle(&mut self, change: &Change, incarnation: Id, commit: Id) {
+        self.sums = change.after.clone();
+        self.state.incarnation = Some(incarnation);
+        self.state.published = Published {
+            generation: self.published().generation + 1,
+            commit: Some(commit),
+            page_count: change.page_count,
+            checksum: self.sums.total(),
+            mark: change.committed.end,
+            ..*self.published()
+        };
+    }
+
+    /// The pages of a chain of segments that leads from here to `to`, checked.
+    pub(crate) fn merge(&self, segments: &[Segment]) -> Result<(Pages, Sums)> {
+        let (mut pages, mut sums) = (BTreeMap::new(), self.sums.clone());
+        for segment in segments {
+            sums.resize(segment.header.page_count);
+            segment.each(|number, page| {
+                sums.set(number, page_sum(number, page));
+                pages.insert(number, page.to_vec());
+                Ok(())
+            })?;
+            segment.gives(&sums)?;
+        }
+        pages.split_off(&sums.page_count().saturating_add(1));
+        Ok((Pages::Memory(pages), sums))
+    }
+
+    /// Changes the database to a later generation in one transaction that open connections see, and open transactions
+    /// do not. `sums` are those of all its pages.
+    pub(crate) fn apply(&mut self, pages: &Pages, sums: Sums, incarnation: Id, to: Published) -> Result<()> {
+        let page_size = self.published().page_size;
+        if to.page_size != page_size {
+            return Err(Error::Unsupported(format!(
+                "the home has pages of {} bytes and the cache of {page_size}: open it anew with an empty cache folder",
+                to.page_size
+            )));
+        }
+        let mut numbers = Vec::new();
+        for number in 1..=sums.page_count() {
+            if self.sums.get(number) != sums.get(number) {
+                numbers.push(number);
+            }
+        }
+        // A transaction has one page at least.
+        if numbers.is_empty() {
+            numbers.push(1);
+        }
+        self.intend(Intent::Apply { incarnation, to })?;
+        let mark = self.append(pages, &numbers, sums.page_count())?;
+        self.sums = sums;
+        // The record on disk may say so later: it names the intent, and what is there is what was intended.
+        self.state = State::new(Some(incarnation), Published { mark, ..to });
+        Ok(())
+    }
+
+    fn append(&self, pages: &Pages, numbers: &[u32], page_count: u32) -> Result<Mark> {
+        let page_size = self.published().page_size;
+        let mut frames = numbers.iter().map(|number| {
+            let page = match pages {
+                Pages::Memory(pages) => match pages.get(number) {
+                    Some(page) => page.clone(),
+                    None if *number == 1 => self.page(1)?,
+                    // The page that holds SQLite's locks travels in no segment.
+                    None => vec![0; page_size as usize],
+                },
+                Pages::File(file) => {
+                    let mut page = vec![0; page_size as usize];
+                    file.read_exact_at(&mut page, page_offset(*number, page_size))?;
+                    page
+                }
+            };
+            Ok((*number, page))
+        });
+        self.db.execute_batch("BEGIN IMMEDIATE").map_err(Error::sqlite("lock the cache"))?;
+        let appended = (|| {
+            let found = wal::committed(&self.files.log, &self.published().mark, None)?;
+            let found = found.filter(|found| found.page_count.is_none());
+            let end = found.ok_or_else(|| io::Error::other("the log holds what is not published"))?.end;
+            let mark = wal::append(&self.files.log, &end, &mut frames, page_size, page_count)?;
+            // SQLite then reads the log again. Its snapshots stay: they are by the number of frames.
+            self.files.index.write_all_at(&[0; INDEX_HEADER_BYTES], 0)?;
+            Ok(mark)
+        })();
+        // Not a rollback, which would ask the index for what to undo.
+        let ended = self.db.execute_batch("COMMIT").map_err(Error::sqlite("unlock the cache"));
+        let mark = appended.map_err(Error::io("append to", self.paths.log()))?;
+        ended?;
+        let read = self.db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
+        read.map_err(Error::sqlite("read what came from the home"))?;
+        Ok(mark)
+    }
+
+    /// One page as it is now.
+    fn page(&self, number: u32) -> io::Result<Vec<u8>> {
+        let mut page = vec![0; self.published().page_size as usize];
+        let found = wal::committed(&self.files.log, &Mark::default(), None)?.unwrap_or_default();
+        self.read_page(&found, number, &mut page)?;
+        Ok(page)
+    }
+
+    fn read_page(&self, log: &Committed, number: u32, page: &mut [u8]) -> io::Result<()> {
+        if let Some(frame) = log.frames.get(&number) {
+            return wal::read_page(&self.files.log, *frame, page);
+        }
+        match self.files.database.read_exact_at(page, page_offset(number, self.published().page_size)) {
+            // The page that holds SQLite's locks is never written.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => page.fill(0),
+            read => read?,
+        }
+        Ok(())
+    }
+
+    /// Moves what is published from the log to the main file, where the log has grown beyond `bytes`. Readers in the way
+    /// put off a part of it.
+    pub(crate) fn checkpoint(&mut self, bytes: u64) -> Result<()> {
+        let length = self.files.log.metadata().map_err(Error::io("read", self.paths.log()))?.len();
+        if length <= bytes || self.change()?.is_some() {
+            return Ok(());
+        }
+        // The record must not name an intent any more whose pages stand in the main file.
+        self.state.intent = None;
+        self.state.write(&self.paths)?;
+        let doing = "write back the log";
+        self.db.busy_timeout(Duration::ZERO).map_err(Error::sqlite(doing))?;
+        let done = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        self.db.busy_timeout(self.busy).map_err(Error::sqlite(doing))?;
+        match done {
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(()),
+            done => done.map_err(Error::sqlite(doing)),
+        }
+    }
+
+    /// Copies the database as it is now to a file of its own, and checks that it is what the sums say.
+    pub(crate) fn copy_to(&self, path: &Path, sums: &Sums) -> Result<()> {
+        let file = create_private(path)?;
+        let log = wal::committed(&self.files.log, &Mark::default(), None);
+        let log = log.map_err(Error::io("read", self.paths.log()))?.unwrap_or_default();
+        let page_size = self.published().page_size;
+        let mut page = vec![0; page_size as usize];
+        for number in 1..=sums.page_count() {
+            self.read_page(&log, number, &mut page).map_err(Error::io("read", self.paths.database()))?;
+            if sums.get(number) != Some(page_sum(number, &page)) {
+                return Err(Error::corrupt("database.db", format!("page {number} is not what was written")));
+            }
+            file.write_all_at(&page, page_offset(number, page_size)).map_err(Error::io("write", path))?;
+        }
+        file.sync_all().map_err(Error::io("sync", path))
+    }
+
+    /// Takes what was committed here for what is there to be changed: it has diverged, was kept, and goes.
+    pub(crate) fn accept(&mut self) -> Result<()> {
+        if let Some(change) = self.change()? {
+            self.sums = change.after;
+            self.state.published.mark = change.committed.end;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn sums(&self) -> &Sums {
+        &self.sums
+    }
+}

@@ -1,0 +1,134 @@
+//! How a managed database behaves.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use storage_core::{Clock, ErrorKind, SystemClock};
+
+use crate::error::{Error, Result};
+
+/// The settings of a [`DatabaseStore`](crate::DatabaseStore).
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder of the local copy, for this store alone. It may be empty at each start; where it is not, only what changed
+    /// since is fetched.
+    pub cache: PathBuf,
+    /// How old what a reader sees may be: `ensure_fresh` asks the home at most once in this time. Zero: each time.
+    pub freshness: Duration,
+    /// What is tried again, and when.
+    pub retry: RetryPolicy,
+    /// For how long the right to write is taken; it is renewed at a third of it. Azure takes 15 to 60 s.
+    pub lease_term: Duration,
+    /// How long a writer waits for the right to write.
+    pub lease_wait: Duration,
+    /// When the right to write is given back while nobody writes.
+    pub lease_idle: Duration,
+    /// How long it is kept at most while others may wait for it.
+    pub lease_share: Duration,
+    /// Who takes the right to write, for people who wonder who has it.
+    pub owner: String,
+    /// How many reads run at once.
+    pub readers: usize,
+    /// How long SQLite waits for a lock of the cache.
+    pub busy_timeout: Duration,
+    /// How large the log of the cache grows before its pages move to the main file.
+    pub checkpoint_bytes: u64,
+    /// After so many segments they are folded into a new base.
+    pub fold_segments: usize,
+    /// Segments are folded once they pass a quarter of the base, and this: a small database is not worth it.
+    pub fold_bytes: u64,
+    /// How long objects that are not needed any more stay in the home, for readers that are about to fetch them.
+    pub grace: Duration,
+    /// How long to wait for somebody else who has the cache folder.
+    pub cache_wait: Duration,
+    /// Go on from the home where the local database has diverged. It was kept under `rescue/`.
+    pub discard_after_rescue: bool,
+    /// The clock by which superseded objects age.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Options {
+    /// The defaults, with a cache in this folder.
+    pub fn new(cache: impl Into<PathBuf>) -> Self {
+        Self {
+            cache: cache.into(),
+            freshness: Duration::from_secs(5),
+            retry: RetryPolicy::default(),
+            lease_term: Duration::from_secs(30),
+            lease_wait: Duration::from_secs(5),
+            lease_idle: Duration::from_secs(1),
+            lease_share: Duration::from_secs(2),
+            owner: format!("process {}", std::process::id()),
+            readers: 4,
+            busy_timeout: Duration::from_secs(5),
+            checkpoint_bytes: 4 * 1024 * 1024,
+            fold_segments: 64,
+            fold_bytes: 256 * 1024,
+            grace: Duration::from_secs(600),
+            cache_wait: Duration::from_secs(5),
+            discard_after_rescue: false,
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let zero = [
+            ("lease_term", self.lease_term.is_zero()),
+            ("readers", self.readers == 0),
+            ("fold_segments", self.fold_segments == 0),
+            ("retry.attempts", self.retry.attempts == 0),
+        ];
+        match zero.iter().find(|(_, zero)| *zero) {
+            Some((name, _)) => Err(Error::Unsupported(format!("`{name}` may not be zero"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How often what failed for now is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// How often something is tried in all.
+    pub attempts: u32,
+    /// The pause before the second try; it doubles from try to try, and is shortened by up to a half at random.
+    pub pause: Duration,
+    /// The longest pause.
+    pub cap: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// Five times, from 50 ms to 2 s.
+    fn default() -> Self {
+        Self { attempts: 5, pause: Duration::from_millis(50), cap: Duration::from_secs(2) }
+    }
+}
+
+impl RetryPolicy {
+    /// Waits before the next try, counted from 1.
+    pub(crate) async fn wait(&self, tried: u32) {
+        let longest = self.pause.saturating_mul(1 << (tried - 1).min(16)).min(self.cap);
+        tokio::time::sleep(longest.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+    }
+
+    /// Does something that may be done twice until it succeeds, fails for good or was tried often enough.
+    pub(crate) async fn run<T, F>(&self, mut work: impl FnMut() -> F) -> storage_core::Result<T>
+    where
+        F: Future<Output = storage_core::Result<T>>,
+    {
+        let mut tried = 1;
+        loop {
+            match work().await {
+                Err(error) if tried < self.attempts && is_passing(error.kind()) => {
+                    tracing::debug!(%error, tried, "the home is asked again");
+                    self.wait(tried).await;
+                    tried += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
+/// Whether it may be otherwise in a moment.
+pub(crate) fn is_passing(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::OutcomeUnknown)
+}

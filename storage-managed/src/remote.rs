@@ -1,0 +1,135 @@
+//! The home, asked again where it failed for now, and what travelled.
+
+use std::{
+    fs::File,
+    io::Write,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+
+use crate::{
+    cache::create_private,
+    error::{Error, Result},
+    format::{HEAD, Head, Segment},
+    home::{Body, Fresh, Held, Home, Put, Version},
+    options::RetryPolicy,
+};
+
+/// A head, and the version to replace.
+pub(crate) type Known = (Head, Version);
+
+/// Whether the head has moved.
+#[derive(Debug)]
+pub(crate) enum Moved {
+    No,
+    To(Box<Known>),
+    Gone,
+}
+
+#[derive(Debug)]
+pub(crate) struct Remote {
+    pub(crate) home: Arc<dyn Home>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) sent: AtomicU64,
+    pub(crate) received: AtomicU64,
+}
+
+impl Remote {
+    pub(crate) fn new(home: Arc<dyn Home>, retry: RetryPolicy) -> Self {
+        Self { home, retry, sent: AtomicU64::new(0), received: AtomicU64::new(0) }
+    }
+
+    fn count(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) async fn head(&self) -> Result<Option<Known>> {
+        let found = self.retry.run(|| self.home.get(HEAD)).await?;
+        found.map(|object| self.known(object)).transpose()
+    }
+
+    pub(crate) async fn head_if_changed(&self, known: &Version) -> Result<Moved> {
+        Ok(match self.retry.run(|| self.home.get_if_changed(HEAD, known)).await? {
+            Fresh::Unchanged => Moved::No,
+            Fresh::Changed(object) => Moved::To(Box::new(self.known(object)?)),
+            Fresh::Absent => Moved::Gone,
+        })
+    }
+
+    fn known(&self, object: crate::home::Object) -> Result<Known> {
+        self.count(object.bytes.len());
+        Ok((Head::decode(&object.bytes)?, object.version))
+    }
+
+    /// Replaces the head, once: whether it may be tried again the caller finds out by reading it.
+    pub(crate) async fn move_head(
+        &self,
+        known: Option<&Known>,
+        next: &Head,
+        held: &Held,
+    ) -> storage_core::Result<Put> {
+        let bytes = Bytes::from(next.encode());
+        self.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        match known {
+            Some((_, version)) => self.home.replace(HEAD, bytes, version, Some(held)).await,
+            None => self.home.create(HEAD, bytes, Some(held)).await,
+        }
+    }
+
+    /// Writes an object; may be done again.
+    pub(crate) async fn put(&self, name: &str, body: &Body) -> storage_core::Result<()> {
+        let length = match body {
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::File { length, .. } => *length,
+        };
+        let put = self.retry.run(|| async {
+            self.sent.fetch_add(length, Ordering::Relaxed);
+            self.home.put(name, body.clone(), &|_| {}).await
+        });
+        put.await
+    }
+
+    /// A segment, or `None` where there is none.
+    pub(crate) async fn segment(&self, name: &str) -> Result<Option<Segment>> {
+        let found = self.retry.run(|| self.home.get(name)).await?;
+        let Some(object) = found else { return Ok(None) };
+        self.count(object.bytes.len());
+        Segment::decode(name, &object.bytes).map(Some)
+    }
+
+    /// Copies an object to a file; `None` where there is none.
+    pub(crate) async fn download(&self, name: &str, path: &Path) -> Result<Option<File>> {
+        let mut file = create_private(path)?;
+        let copied = self.retry.run(|| self.copy(name, &file)).await?;
+        let Some((length, copied)) = copied else { return Ok(None) };
+        if copied? != length {
+            return Err(Error::corrupt(name, "it is cut short"));
+        }
+        file.flush().and_then(|()| file.sync_all()).map_err(Error::io("write", path))?;
+        Ok(Some(file))
+    }
+
+    async fn copy(&self, name: &str, mut file: &File) -> storage_core::Result<Option<(u64, Result<u64>)>> {
+        use std::io::{Seek, SeekFrom};
+        let Some((length, mut pieces)) = self.home.read(name).await? else { return Ok(None) };
+        let failed = |error| Err(Error::io("write", name)(error));
+        let mut copied = 0;
+        if let Err(error) = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)).map(drop)) {
+            return Ok(Some((length, failed(error))));
+        }
+        while let Some(piece) = pieces.try_next().await? {
+            self.count(piece.len());
+            copied += piece.len() as u64;
+            if let Err(error) = file.write_all(&piece) {
+                return Ok(Some((length, failed(error))));
+            }
+        }
+        Ok(Some((length, Ok(copied))))
+    }
+}

@@ -1,0 +1,71 @@
+//! Databases that were kept because they had diverged.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use rusqlite::Connection;
+
+use crate::{
+    cache::Paths,
+    error::{Error, Result},
+};
+
+/// A database that was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rescued {
+    /// The folder that holds it: `database.db`, and `database.db-wal` with what was committed last.
+    pub path: PathBuf,
+    /// When it was kept, where the file system tells.
+    pub kept_at: Option<SystemTime>,
+    /// Its size in bytes, the log included.
+    pub bytes: u64,
+}
+
+pub(crate) fn list(paths: &Paths) -> Result<Vec<Rescued>> {
+    rescued(&paths.folder)
+}
+
+/// The databases that were kept in a cache folder, the oldest first.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn rescued(cache: &Path) -> Result<Vec<Rescued>> {
+    let folder = Paths { folder: cache.to_owned() }.rescue();
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(Error::io("list", &folder))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(Error::io("list", &folder))?.path();
+        let length = |name: &str| fs::metadata(path.join(name)).map_or(0, |file| file.len());
+        let bytes = length("database.db") + length("database.db-wal");
+        let kept_at = fs::metadata(&path).and_then(|folder| folder.modified()).ok();
+        found.push(Rescued { path, kept_at, bytes });
+    }
+    found.sort_by_key(|rescued| rescued.kept_at);
+    Ok(found)
+}
+
+/// Writes a database that was kept to a new file without a log, for any tool to read. What was kept stays as it is.
+///
+/// # Errors
+/// [`Error::Sqlite`] and [`Error::Io`]; the file must not exist.
+pub fn export(rescued: &Path, to: &Path) -> Result<()> {
+    let folder = tempfile::tempdir_in(rescued).map_err(Error::io("create a folder in", rescued))?;
+    for name in ["database.db", "database.db-wal"] {
+        let from = rescued.join(name);
+        match fs::copy(&from, folder.path().join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            copied => drop(copied.map_err(Error::io("copy", from))?),
+        }
+    }
+    let db =
+        Connection::open(folder.path().join("database.db")).map_err(Error::sqlite("open what was kept"))?;
+    let written = db.execute("VACUUM INTO ?1", [to.to_string_lossy()]);
+    written.map(drop).map_err(Error::sqlite("write what was kept"))
+}

@@ -1,0 +1,224 @@
+//! What the parts of a store share, and who may change what.
+//!
+//! Writers take the turn, then the right to write from the home, then the content. Readers that freshen take the content
+//! alone, so that they do not wait for somebody else's right to write.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::OwnedMutexGuard;
+
+use crate::{
+    cache::{Intent, Paths},
+    error::{Error, Result},
+    format::Id,
+    lease::Lease,
+    local::Local,
+    options::Options,
+    remote::{Known, Remote},
+};
+
+type AsyncMutex<T> = tokio::sync::Mutex<T>;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) remote: Remote,
+    pub(crate) options: Options,
+    pub(crate) paths: Paths,
+    pub(crate) lease: Lease,
+    pub(crate) turn: Arc<AsyncMutex<()>>,
+    pub(crate) content: Arc<AsyncMutex<Content>>,
+    /// Used on threads that may block, by whoever has the content.
+    local: Arc<Mutex<Option<Local>>>,
+    pub(crate) view: Mutex<View>,
+    pub(crate) folding: AtomicBool,
+}
+
+/// What is known of the home.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    pub(crate) known: Option<Known>,
+    /// A batch that may be committed here and not be in the home.
+    pub(crate) unsettled: Option<Id>,
+    pub(crate) diverged: Option<PathBuf>,
+    /// Objects of earlier generations were removed up to this one.
+    pub(crate) cleaned: u64,
+}
+
+/// What can be told without waiting.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct View {
+    pub(crate) generation: u64,
+    pub(crate) commit: Option<Id>,
+    pub(crate) dirty: bool,
+    pub(crate) diverged: Option<PathBuf>,
+    pub(crate) fresh_at: Option<Instant>,
+    pub(crate) publications: u64,
+    pub(crate) last_error: Option<String>,
+}
+
+/// A writer's turn: nobody else writes, here or elsewhere, until it ends.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) content: OwnedMutexGuard<Content>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Shared {
+    pub(crate) fn new(remote: Remote, options: Options, local: Local, content: Content) -> Arc<Self> {
+        let view = View { diverged: content.diverged.clone(), ..View::default() };
+        let shared = Arc::new(Self {
+            remote,
+            paths: local.paths.clone(),
+            options,
+            lease: Lease::default(),
+            turn: Arc::default(),
+            content: Arc::new(AsyncMutex::new(content)),
+            local: Arc::new(Mutex::new(Some(local))),
+            view: Mutex::new(view),
+            folding: AtomicBool::new(false),
+        });
+        shared.show();
+        shared
+    }
+
+    pub(crate) fn view(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets everybody see the generation that is here.
+    fn show(&self) {
+        let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(local) = &*local {
+            let published = *local.published();
+            let mut view = self.view();
+            (view.generation, view.commit) = (published.generation, published.commit);
+        }
+    }
+
+    /// Works on the database, where blocking is allowed.
+    pub(crate) async fn on_local<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut Local) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let shared = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            let done = {
+                let mut local = shared.local.lock().unwrap_or_else(PoisonError::into_inner);
+                work(local.as_mut().ok_or(Error::Closed)?)
+            };
+            shared.show();
+            done
+        });
+        done.await.map_err(|_| Error::Panicked)?
+    }
+
+    /// Closes the database.
+    pub(crate) fn take_local(&self) -> Option<Local> {
+        self.local.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Waits for the turn and for the right to write, and brings the database up to date.
+    pub(crate) async fn turn(self: &Arc<Self>) -> Result<Turn> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        self.hold().await?;
+        let mut content = Arc::clone(&self.content).lock_owned().await;
+        if let Some(path) = &content.diverged {
+            return Err(Error::Diverged { path: path.clone() });
+        }
+        if let Some(commit) = content.unsettled {
+            self.publish(&mut content, commit).await.map_err(|error| match error {
+                Error::Unpublished { commit, source } => Error::Pending { commit, source },
+                error => error,
+            })?;
+        }
+        if !self.lease.is_fresh() {
+            self.freshen(&mut content).await?;
+            self.lease.set_fresh(true);
+        }
+        self.lease.touch();
+        Ok(Turn { shared: Arc::clone(self), content, _turn: turn })
+    }
+
+    /// Takes the right to write, unless it is held, and keeps it.
+    pub(crate) async fn hold(self: &Arc<Self>) -> Result<()> {
+        if self.lease.ensure(&*self.remote.home, &self.options).await? {
+            tokio::spawn(keep(Arc::downgrade(self)));
+        }
+        Ok(())
+    }
+
+    /// Keeps an error for the status.
+    pub(crate) fn noted<T>(&self, done: Result<T>) -> Result<T> {
+        if let Err(error) = &done {
+            self.view().last_error = Some(error.to_string());
+        }
+        done
+    }
+}
+
+impl Drop for Shared {
+    /// Gives the right to write back where somebody still can.
+    fn drop(&mut self) {
+        if let (Some(held), Ok(runtime)) = (self.lease.held(), tokio::runtime::Handle::try_current()) {
+            let home = Arc::clone(&self.remote.home);
+            runtime.spawn(async move { home.release(&held).await });
+        }
+    }
+}
+
+impl Turn {
+    /// Writes down that a batch comes; returns its id.
+    pub(crate) async fn begin(&mut self) -> Result<Id> {
+        let commit = Id::random();
+        self.shared.on_local(move |local| local.intend(Intent::Commit(commit))).await?;
+        self.content.unsettled = Some(commit);
+        Ok(commit)
+    }
+
+    /// Publishes what was committed since [`begin`](Self::begin), if anything was. Returns the generation.
+    pub(crate) async fn finish(mut self) -> Result<u64> {
+        let Some(commit) = self.content.unsettled else { return Ok(self.shared.view().generation) };
+        let shared = Arc::clone(&self.shared);
+        let published = shared.publish(&mut self.content, commit).await;
+        shared.noted(published)?;
+        shared.lease.touch();
+        let generation = shared.view().generation;
+        shared.tidy(&self.content).await;
+        if shared.lease.kept().is_some_and(|kept| kept >= shared.options.lease_share) {
+            // Whoever waits elsewhere has a chance before the next writer here.
+            shared.lease.release(&*shared.remote.home).await;
+            drop(self.content);
+            tokio::time::sleep(Duration::from_millis(20 + fastrand::u64(..20))).await;
+        }
+        Ok(generation)
+    }
+}
+
+/// Renews the right to write, and gives it back when nobody writes.
+async fn keep(shared: std::sync::Weak<Shared>) {
+    loop {
+        let Some(pause) = shared.upgrade().map(|shared| {
+            (shared.options.lease_term / 3).min(shared.options.lease_idle).max(Duration::from_millis(5))
+        }) else {
+            return;
+        };
+        tokio::time::sleep(pause).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let Some(idle) = shared.lease.idle() else { return };
+        if idle >= shared.options.lease_idle
+            && let Ok(_turn) = Arc::clone(&shared.turn).try_lock_owned()
+        {
+            shared.lease.release(&*shared.remote.home).await;
+            return;
+        }
+        if shared.lease.due(&shared.options) && !shared.lease.renew(&*shared.remote.home).await {
+            tracing::warn!(home = shared.remote.home.name(), "the right to write was lost");
+            return;
+        }
+    }
+}

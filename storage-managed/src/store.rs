@@ -1,0 +1,358 @@
+//! The store: what a program holds.
+
+use std::{
+    fmt,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::Connection;
+use storage_core::{CombineConfig, Combiner};
+use tokio::sync::Semaphore;
+
+use crate::{
+    batch::{Batches, Work},
+    cache::Paths,
+    error::{Error, Result},
+    home::Home,
+    local::connect,
+    open::open,
+    options::Options,
+    rebuild::Chain,
+    rescue::{Rescued, list},
+    shared::{Shared, Turn},
+};
+
+/// Batches of one publication.
+const TOGETHER: CombineConfig =
+    CombineConfig { running: 1, items: 1_024, bytes: usize::MAX, queue_bytes: 64 * 1024 * 1024 };
+
+/// A SQLite database that lives in a [`Home`], see the [crate documentation](crate). Cheap to clone; all clones are one
+/// store. Needs a tokio runtime with time.
+#[derive(Clone)]
+pub struct DatabaseStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    // Closed before the files of the cache are.
+    readers: Readers,
+    shared: Arc<Shared>,
+    batches: Combiner<Batches>,
+}
+
+/// Connections that only read.
+struct Readers {
+    idle: Mutex<Vec<Connection>>,
+    permits: Arc<Semaphore>,
+}
+
+/// What a store can say of itself without asking the home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// The home's name.
+    pub home: String,
+    /// The newest generation that is both here and in the home; 0 before the first.
+    pub generation: u64,
+    /// The commit that led to it.
+    pub commit: Option<String>,
+    /// A batch is committed here and not known to be published.
+    pub dirty: bool,
+    /// Where the local database was put that has diverged.
+    pub diverged: Option<PathBuf>,
+    /// How old the knowledge is that this is the newest generation; `None` before the home was asked.
+    pub lag: Option<Duration>,
+    /// How often this store has published.
+    pub publications: u64,
+    /// Bytes of objects sent to the home, tries that failed included.
+    pub bytes_sent: u64,
+    /// Bytes of objects received from it.
+    pub bytes_received: u64,
+    /// What went wrong last, if anything did.
+    pub last_error: Option<String>,
+}
+
+/// What [`DatabaseStore::verify`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// The generation that was rebuilt.
+    pub generation: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// How many objects it was rebuilt from.
+    pub objects: usize,
+}
+
+impl DatabaseStore {
+    /// Opens the database of a home, with a cache in [`Options::cache`]: checks the cache, fetches what is missing, and
+    /// publishes what a crash had left unpublished.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] where a batch is here that the home does not have and somebody else has published since, or where
+    /// something else wrote to the cache; [`Error::CacheInUse`]; [`Error::Recreated`] and [`Error::WentBack`] where the
+    /// home is not what this cache has seen; [`Error::Corrupt`]; [`Error::Pending`] or [`Error::Home`] where the home
+    /// cannot be asked now.
+    pub async fn open(home: Arc<dyn Home>, options: Options) -> Result<Self> {
+        options.check()?;
+        let readers = Readers { idle: Mutex::default(), permits: Arc::new(Semaphore::new(options.readers)) };
+        let shared = open(home, options).await?;
+        let batches = Combiner::new(Batches(Arc::clone(&shared)), TOGETHER);
+        Ok(Self { inner: Arc::new(Inner { readers, shared, batches }) })
+    }
+
+    /// Runs one batch in a transaction, and returns once it is in the home. Batches that wait together share the
+    /// transaction and the publication; one that fails or panics is rolled back alone. The batch runs on a thread of its
+    /// own, and must not end the transaction. What changes nothing publishes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Batch`] and [`Error::Panicked`] for a batch that failed by itself; [`Error::LeaseTaken`],
+    /// [`Error::Pending`] and [`Error::Home`] where nothing was written; [`Error::Unpublished`] where it is committed here
+    /// and not known to be in the home; [`Error::Diverged`].
+    pub async fn for_write<T, F>(&self, batch: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let work: Work = Box::new(|db| batch(db).map(|answer| Box::new(answer) as _));
+        let answer = self.inner.batches.submit_unlimited(work).await.map_err(Error::Home)??;
+        // It is what the batch has answered.
+        answer.downcast().map(|answer| *answer).map_err(|_| Error::Panicked)
+    }
+
+    /// Brings the database up to date, unless that was done within [`Options::freshness`]. Returns the generation, which
+    /// never goes backwards. Open connections see it without being opened again; a read transaction keeps its snapshot.
+    ///
+    /// # Errors
+    /// [`Error::Home`] where the home cannot be asked; [`Error::Corrupt`], [`Error::Recreated`], [`Error::WentBack`].
+    pub async fn ensure_fresh(&self) -> Result<u64> {
+        self.inner.shared.ensure_fresh().await
+    }
+
+    /// Reads from what is here, on a thread of its own; [`ensure_fresh`](Self::ensure_fresh) brings it up to date. For
+    /// several statements on one snapshot begin a transaction.
+    ///
+    /// # Errors
+    /// [`Error::Sqlite`] with what the closure answered.
+    pub async fn read<T, F>(&self, read: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let readers = &self.inner.readers;
+        let permit = Arc::clone(&readers.permits).acquire_owned().await.map_err(|_| Error::Closed)?;
+        let (inner, idle) = (Arc::clone(&self.inner), readers.pop());
+        let work = move || {
+            let db = idle.map_or_else(|| inner.reader(), Ok)?;
+            let answer = read(&db).map_err(Error::sqlite("read"));
+            if db.is_autocommit() {
+                inner.readers.lock().push(db);
+            }
+            drop(permit);
+            answer
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Panicked)?
+    }
+
+    /// Runs `VACUUM`, which no batch can, and publishes what it changed: usually most of the database.
+    ///
+    /// # Errors
+    /// As [`for_write`](Self::for_write).
+    pub async fn vacuum(&self) -> Result<()> {
+        let shared = Arc::clone(&self.inner.shared);
+        // In a task of its own: what is committed is published also where nobody waits for it any more.
+        let vacuumed = tokio::spawn(async move {
+            let mut turn = shared.turn().await?;
+            turn.begin().await?;
+            let done =
+                shared.on_local(|local| local.db.execute_batch("VACUUM").map_err(Error::sqlite("vacuum")));
+            let done = done.await;
+            turn.finish().await?;
+            done
+        });
+        vacuumed.await.map_err(|_| Error::Panicked)?
+    }
+
+    /// The file of the local copy. Whoever opens it has to apply [`prepare`](crate::prepare) to the connection, and writes
+    /// only within [`for_write`](Self::for_write).
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.inner.shared.paths.database()
+    }
+
+    /// What is known without asking the home.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        use std::sync::atomic::Ordering::Relaxed;
+        let shared = &self.inner.shared;
+        let view = shared.view().clone();
+        let lag = view.fresh_at.map(|at| at.elapsed());
+        Status {
+            home: shared.remote.home.name(),
+            generation: view.generation,
+            commit: view.commit.map(|commit| commit.to_string()),
+            dirty: view.dirty,
+            diverged: view.diverged,
+            lag: if shared.lease.is_fresh() { Some(Duration::ZERO) } else { lag },
+            publications: view.publications,
+            bytes_sent: shared.remote.sent.load(Relaxed),
+            bytes_received: shared.remote.received.load(Relaxed),
+            last_error: view.last_error,
+        }
+    }
+
+    /// The databases that were kept because they had diverged.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn rescued(&self) -> Result<Vec<Rescued>> {
+        list(&self.inner.shared.paths)
+    }
+
+    /// Goes on from the home after a divergence; what was here was kept. Returns the generation. Open connections see it.
+    ///
+    /// # Errors
+    /// As [`ensure_fresh`](Self::ensure_fresh).
+    pub async fn discard_diverged(&self) -> Result<u64> {
+        self.inner.shared.adopt().await
+    }
+
+    /// Folds the segments into a new base now, removes what was superseded longer than [`Options::grace`] ago, and waits for
+    /// both; true where there was anything to fold.
+    ///
+    /// # Errors
+    /// As [`for_write`](Self::for_write), and nothing was changed then.
+    pub async fn fold(&self) -> Result<bool> {
+        self.inner.shared.folded().await;
+        let folded = self.inner.shared.fold().await?;
+        self.inner.shared.clean().await?;
+        Ok(folded)
+    }
+
+    /// Rebuilds the newest generation from the home alone, in a folder of its own, and runs SQLite's integrity check.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] naming the object that is wrong.
+    pub async fn verify(&self) -> Result<Verified> {
+        let folder = tempfile::tempdir_in(&self.inner.shared.paths.folder)
+            .map_err(Error::io("create a folder in", &self.inner.shared.paths.folder))?;
+        self.rebuild(None, &folder.path().join("database.db")).await
+    }
+
+    /// Writes a generation to a new file, from the home alone, and checks it as [`verify`](Self::verify) does. Earlier
+    /// generations are there as long as their objects are: until they were folded, and [`Options::grace`] after.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a generation that is not there, and for a file that is; [`Error::Corrupt`].
+    pub async fn restore(&self, generation: u64, to: &Path) -> Result<Verified> {
+        if std::fs::exists(to).map_err(Error::io("look for", to))? {
+            return Err(Error::Unsupported(format!("`{}` exists already", to.display())));
+        }
+        self.rebuild(Some(generation), to).await
+    }
+
+    async fn rebuild(&self, generation: Option<u64>, to: &Path) -> Result<Verified> {
+        let remote = &self.inner.shared.remote;
+        for _ in 0..3 {
+            let Some((head, _)) = remote.head().await? else {
+                return Err(Error::Unsupported("nothing was published yet".to_owned()));
+            };
+            let generation = generation.unwrap_or(head.generation);
+            let Some(chain) = Chain::to(remote, &head, generation).await? else {
+                return Err(Error::Unsupported(format!("the home does not have generation {generation}")));
+            };
+            let Ok((file, sums)) = chain.build(remote, to).await? else { continue };
+            if generation == head.generation && sums.total() != head.checksum {
+                return Err(Error::corrupt("head", "its base and segments do not give what it says"));
+            }
+            let bytes = u64::from(sums.page_count()) * u64::from(chain.page_size);
+            check_integrity(file, to.to_owned()).await?;
+            return Ok(Verified { generation, bytes, objects: chain.objects() });
+        }
+        Err(Error::corrupt("head", "what it names is gone each time"))
+    }
+
+    /// Publishes what is not published yet, gives back the right to write, and closes the cache. Every later call is
+    /// [`Error::Closed`].
+    ///
+    /// # Errors
+    /// [`Error::Pending`] where a batch could not be published: the next open publishes it.
+    pub async fn close(&self) -> Result<()> {
+        let shared = &self.inner.shared;
+        let unsettled = shared.content.lock().await.unsettled;
+        let settled = match unsettled {
+            Some(_) => shared.turn().await.map(drop),
+            None => Ok(()),
+        };
+        shared.folded().await;
+        let _turn = shared.turn.lock().await;
+        let permits = &self.inner.readers.permits;
+        let all = u32::try_from(shared.options.readers).unwrap_or(u32::MAX);
+        // Whoever closes second finds it closed.
+        let _reading = permits.acquire_many(all).await;
+        permits.close();
+        let _content = shared.content.lock().await;
+        self.inner.readers.lock().clear();
+        if let Some(mut local) = shared.take_local() {
+            let saved = tokio::task::spawn_blocking(move || local.save()).await;
+            saved.map_err(|_| Error::Panicked)??;
+        }
+        shared.lease.release(&*shared.remote.home).await;
+        settled
+    }
+
+    pub(crate) async fn turn(&self) -> Result<Turn> {
+        self.inner.shared.turn().await
+    }
+}
+
+impl Inner {
+    fn reader(&self) -> Result<Connection> {
+        let options = &self.shared.options;
+        let open = || {
+            let db = connect(&self.shared.paths.database(), options.busy_timeout)?;
+            db.pragma_update(None, "query_only", true)?;
+            Ok(db)
+        };
+        open().map_err(Error::sqlite("open the cache"))
+    }
+}
+
+impl Readers {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pop(&self) -> Option<Connection> {
+        self.lock().pop()
+    }
+}
+
+impl fmt::Debug for DatabaseStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseStore").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+/// SQLite's own check of a file that nobody else has open.
+async fn check_integrity(file: File, path: PathBuf) -> Result<()> {
+    let check = move || {
+        drop(file);
+        let db = Connection::open(&path)?;
+        let answer: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+        Ok(answer == "ok")
+    };
+    let sound = tokio::task::spawn_blocking(check).await.map_err(|_| Error::Panicked)?;
+    match sound.map_err(Error::sqlite("check the rebuilt database"))? {
+        true => Ok(()),
+        false => Err(Error::corrupt("database", "SQLite's integrity check failed on what was rebuilt")),
+    }
+}
+
+/// The folder's paths.
+pub(crate) fn paths(options: &Options) -> Paths {
+    Paths { folder: options.cache.clone() }
+}

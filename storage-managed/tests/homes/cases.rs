@@ -1,0 +1,243 @@
+//! What every home does.
+
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, future::join_all, stream};
+use storage_core::ErrorKind;
+use storage_managed::home::{Body, Fresh, Home, Put, Version, probe};
+
+use crate::stores::Store;
+
+pub(crate) const TERM: Duration = Duration::from_secs(30);
+const HEAD: &str = "head";
+
+pub(crate) fn text(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+pub(crate) fn done(put: Put) -> Version {
+    match put {
+        Put::Done(version) => version,
+        Put::Refused => panic!("the write was refused"),
+    }
+}
+
+async fn content(home: &dyn Home, name: &str) -> Option<Bytes> {
+    home.get(name).await.unwrap().map(|object| object.bytes)
+}
+
+async fn put(home: &dyn Home, name: &str, content: &str) {
+    home.put(name, Body::Bytes(text(content)), &|_| {}).await.unwrap();
+}
+
+pub(crate) async fn the_probe_accepts_the_home_and_leaves_nothing(store: &Store) {
+    let home = store();
+    probe(&*home).await.unwrap();
+    assert_eq!(home.list("").await.unwrap(), []);
+}
+
+pub(crate) async fn absent_objects_are_absent(store: &Store) {
+    let home = store();
+    assert!(home.get(HEAD).await.unwrap().is_none());
+    assert!(home.read("seg/1").await.unwrap().is_none());
+    let known = Version("\"0x0\"".into());
+    assert!(matches!(home.get_if_changed(HEAD, &known).await.unwrap(), Fresh::Absent));
+    assert_eq!(home.replace(HEAD, text("new"), &known, None).await.unwrap(), Put::Refused);
+    assert!(home.get(HEAD).await.unwrap().is_none());
+    assert_eq!(home.list("").await.unwrap(), []);
+}
+
+pub(crate) async fn objects_are_read_as_they_were_written(store: &Store) {
+    let home = store();
+    let created = done(home.create(HEAD, text("first"), None).await.unwrap());
+    let object = home.get(HEAD).await.unwrap().unwrap();
+    assert_eq!((object.bytes, object.version), (text("first"), created.clone()));
+    let replaced = done(home.replace(HEAD, text("second"), &created, None).await.unwrap());
+    assert_ne!(created, replaced);
+    let object = home.get(HEAD).await.unwrap().unwrap();
+    assert_eq!((object.bytes, object.version), (text("second"), replaced));
+    put(&*home, "empty", "").await;
+    assert_eq!(content(&*home, "empty").await.unwrap(), "");
+    let (length, pieces) = home.read("empty").await.unwrap().unwrap();
+    assert_eq!((length, pieces.try_collect::<Vec<_>>().await.unwrap().concat()), (0, Vec::new()));
+}
+
+/// What became of 16 writers, each with a client of its own, who write at once.
+async fn race<F, W>(store: &Store, write: F) -> Vec<Put>
+where
+    F: Fn(Box<dyn Home>, Bytes) -> W,
+    W: Future<Output = storage_core::Result<Put>> + Send + 'static,
+{
+    let barrier = Arc::new(tokio::sync::Barrier::new(16));
+    let writers = (0..16).map(|writer| {
+        let (write, barrier) = (write(store(), text(&format!("writer {writer}"))), Arc::clone(&barrier));
+        tokio::spawn(async move {
+            barrier.wait().await;
+            write.await.unwrap()
+        })
+    });
+    join_all(writers.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).collect()
+}
+
+async fn assert_one_won(store: &Store, puts: &[Put]) {
+    let winners: Vec<usize> = (0..puts.len()).filter(|writer| puts[*writer] != Put::Refused).collect();
+    assert_eq!(winners.len(), 1, "{puts:?}");
+    let object = store().get(HEAD).await.unwrap().unwrap();
+    assert_eq!(object.bytes, format!("writer {}", winners[0]));
+    assert_eq!(puts[winners[0]], Put::Done(object.version));
+}
+
+pub(crate) async fn of_many_who_create_one_wins(store: &Store) {
+    let puts = race(store, |home, bytes| async move { home.create(HEAD, bytes, None).await }).await;
+    assert_one_won(store, &puts).await;
+}
+
+pub(crate) async fn of_many_who_replace_one_wins(store: &Store) {
+    let version = done(store().create(HEAD, text("first"), None).await.unwrap());
+    let puts = race(store, |home, bytes| {
+        let version = version.clone();
+        async move { home.replace(HEAD, bytes, &version, None).await }
+    });
+    assert_one_won(store, &puts.await).await;
+}
+
+pub(crate) async fn another_version_is_not_replaced(store: &Store) {
+    let home = store();
+    let first = done(home.create(HEAD, text("first"), None).await.unwrap());
+    assert_eq!(home.create(HEAD, text("again"), None).await.unwrap(), Put::Refused);
+    done(home.replace(HEAD, text("second"), &first, None).await.unwrap());
+    assert_eq!(home.replace(HEAD, text("stale"), &first, None).await.unwrap(), Put::Refused);
+    assert_eq!(content(&*home, HEAD).await.unwrap(), "second");
+}
+
+pub(crate) async fn an_unchanged_object_is_not_read_again(store: &Store) {
+    let home = store();
+    let first = done(home.create(HEAD, text("first"), None).await.unwrap());
+    assert!(matches!(home.get_if_changed(HEAD, &first).await.unwrap(), Fresh::Unchanged));
+    let second = done(home.replace(HEAD, text("second"), &first, None).await.unwrap());
+    let Fresh::Changed(object) = home.get_if_changed(HEAD, &first).await.unwrap() else {
+        panic!("it has changed")
+    };
+    assert_eq!((object.bytes, object.version), (text("second"), second));
+}
+
+pub(crate) async fn putting_again_succeeds(store: &Store) {
+    let home = store();
+    put(&*home, "seg/1", "pages").await;
+    put(&*home, "seg/1", "pages").await;
+    assert_eq!(content(&*home, "seg/1").await.unwrap(), "pages");
+    assert_eq!(home.list("seg/").await.unwrap().len(), 1);
+}
+
+pub(crate) async fn a_large_file_travels_both_ways(store: &Store) {
+    // Two whole pieces and a part of one.
+    let bytes: Vec<u8> = (0..17_u32 << 20).map(|at| (at % 251) as u8).collect();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes).unwrap();
+    let length = bytes.len() as u64;
+    let told = Mutex::new(Vec::new());
+    let home = store();
+    let body = Body::File { path: file.path().to_owned(), length };
+    home.put("base/1", body, &|sent| told.lock().unwrap().push(sent)).await.unwrap();
+    let told = told.into_inner().unwrap();
+    assert!(told.is_sorted() && told.last() == Some(&length), "{told:?}");
+    let (found, pieces) = home.read("base/1").await.unwrap().unwrap();
+    assert_eq!(found, length);
+    assert!(pieces.try_collect::<Vec<_>>().await.unwrap().concat() == bytes, "the content is another");
+}
+
+pub(crate) async fn a_file_that_is_too_short_is_not_put(store: &Store) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"half").unwrap();
+    let home = store();
+    let body = Body::File { path: file.path().to_owned(), length: 8 };
+    assert_eq!(home.put("base/1", body, &|_| {}).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(home.list("").await.unwrap(), []);
+}
+
+pub(crate) async fn deleting_what_is_not_there_succeeds(store: &Store) {
+    let home = store();
+    put(&*home, "seg/1", "pages").await;
+    for _ in 0..2 {
+        home.delete("seg/1").await.unwrap();
+    }
+    assert!(home.get("seg/1").await.unwrap().is_none());
+}
+
+pub(crate) async fn objects_are_listed_by_prefix(store: &Store) {
+    let home = store();
+    stream::iter(["head", "seg/10", "seg/11", "seg/2", "segment"])
+        .for_each_concurrent(None, |name| put(&*home, name, name))
+        .await;
+    let expected: [(&str, &[&str]); 5] = [
+        ("", &["head", "seg/10", "seg/11", "seg/2", "segment"]),
+        ("seg/", &["seg/10", "seg/11", "seg/2"]),
+        ("seg/1", &["seg/10", "seg/11"]),
+        ("seg", &["seg/10", "seg/11", "seg/2", "segment"]),
+        ("base/", &[]),
+    ];
+    for (prefix, names) in expected {
+        let listed = home.list(prefix).await.unwrap();
+        let mut found: Vec<&str> = listed.iter().map(|listed| listed.name.as_str()).collect();
+        found.sort_unstable();
+        assert_eq!(found, names, "{prefix}");
+        assert!(listed.iter().all(|listed| listed.length == listed.name.len() as u64), "{listed:?}");
+        assert!(listed.iter().all(|listed| listed.age.unwrap() < Duration::from_secs(60)), "{listed:?}");
+    }
+}
+
+pub(crate) async fn names_that_leave_the_home_are_refused(store: &Store) {
+    let home = store();
+    for name in ["../head", "/head", "seg/../../head", ".tmp", "", "a b", "a%2fb", "a?b"] {
+        let error = home.create(name, Bytes::new(), None).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}");
+        assert!(home.get(name).await.is_err(), "{name}");
+    }
+}
+
+pub(crate) async fn only_one_holds_the_lease(store: &Store) {
+    let homes: Vec<_> = (0..8).map(|_| store()).collect();
+    let taken = join_all(homes.iter().map(|home| home.acquire("somebody", TERM))).await;
+    let taken: Vec<_> = taken.into_iter().map(Result::unwrap).collect();
+    assert_eq!(taken.iter().flatten().count(), 1, "{taken:?}");
+    let holder = taken.iter().position(Option::is_some).unwrap();
+    assert_eq!(homes[holder].acquire("again", TERM).await.unwrap(), None);
+    assert!(homes[holder].get(HEAD).await.unwrap().is_none(), "a lease is no head");
+    homes[holder].release(taken[holder].as_ref().unwrap()).await.unwrap();
+    let next = &homes[(holder + 1) % 8];
+    let held = next.acquire("the next", TERM).await.unwrap().unwrap();
+    assert_eq!(next.renew(&held).await.unwrap().unwrap().proof, held.proof);
+}
+
+pub(crate) async fn a_lease_is_renewed_and_given_back(store: &Store) {
+    let (ours, theirs) = (store(), store());
+    let mut held = ours.acquire("ours", TERM).await.unwrap().unwrap();
+    for _ in 0..3 {
+        held = ours.renew(&held).await.unwrap().unwrap();
+        assert_eq!(theirs.acquire("theirs", TERM).await.unwrap(), None);
+    }
+    for _ in 0..2 {
+        ours.release(&held).await.unwrap();
+    }
+    assert_eq!(ours.renew(&held).await.unwrap(), None);
+    assert_eq!(ours.create(HEAD, text("late"), Some(&held)).await.unwrap(), Put::Refused);
+    let next = theirs.acquire("theirs", TERM).await.unwrap().unwrap();
+    done(theirs.create(HEAD, text("in time"), Some(&next)).await.unwrap());
+}
+
+pub(crate) async fn a_first_head_is_created_under_the_lease(store: &Store) {
+    let (ours, theirs) = (store(), store());
+    let held = ours.acquire("ours", TERM).await.unwrap().unwrap();
+    let first = done(ours.create(HEAD, text("first"), Some(&held)).await.unwrap());
+    assert_eq!(theirs.create(HEAD, text("theirs"), None).await.unwrap(), Put::Refused);
+    let second = done(ours.replace(HEAD, text("second"), &first, Some(&held)).await.unwrap());
+    assert_eq!(ours.replace(HEAD, text("stale"), &first, Some(&held)).await.unwrap(), Put::Refused);
+    ours.release(&held).await.unwrap();
+    assert_eq!(ours.replace(HEAD, text("late"), &second, Some(&held)).await.unwrap(), Put::Refused);
+    assert_eq!(content(&*ours, HEAD).await.unwrap(), "second");
+}

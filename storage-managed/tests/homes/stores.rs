@@ -1,0 +1,40 @@
+//! Homes of each kind, empty, and reached by as many clients as a case wants.
+
+use std::path::Path;
+
+use storage_managed::home::{FolderHome, Home};
+
+/// Makes one more client of one home, as another process would.
+pub(crate) type Store = Box<dyn Fn() -> Box<dyn Home> + Send + Sync>;
+
+pub(crate) fn folder() -> Store {
+    let folder = tempfile::tempdir().unwrap();
+    Box::new(move || Box::new(folder_home(folder.path())))
+}
+
+fn folder_home(folder: &Path) -> FolderHome {
+    FolderHome::new(folder.join("agent"))
+}
+
+/// A prefix that no other test has.
+#[cfg(any(feature = "azure", feature = "s3"))]
+pub(crate) fn prefix() -> String {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    format!("test/{}-{count}", std::process::id())
+}
+
+#[cfg(feature = "azure")]
+pub(crate) async fn azure() -> Store {
+    use crate::azure::{home, url};
+    let prefix = prefix();
+    home(&url(), &prefix).create_container().await.unwrap();
+    Box::new(move || Box::new(home(&url(), &prefix)))
+}
+
+#[cfg(feature = "s3")]
+pub(crate) fn s3() -> Store {
+    use crate::s3::{home, url};
+    let prefix = prefix();
+    Box::new(move || Box::new(home(&url(), &prefix)))
+}

@@ -1,0 +1,161 @@
+//! A home whose requests fail when they are told to: before they take effect, or after, when only the answer is lost.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use storage_core::{Error, ErrorKind, Result};
+use storage_managed::home::{Body, Fresh, Held, Home, Listed, Object, Put, Version};
+
+/// What happens to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It never arrives.
+    Before(ErrorKind),
+    /// It is done and its answer is lost.
+    After(ErrorKind),
+    /// The process dies before it, or after.
+    #[allow(dead_code, reason = "in the program that is killed")]
+    DieBefore,
+    #[allow(dead_code, reason = "in the program that is killed")]
+    DieAfter,
+}
+
+pub(crate) struct Faulty {
+    home: Arc<dyn Home>,
+    requests: AtomicU64,
+    /// The requests that fail, and how.
+    plan: Mutex<Option<(BTreeSet<u64>, Fault)>>,
+    pub(crate) log: Mutex<Vec<String>>,
+}
+
+impl Faulty {
+    pub(crate) fn new(home: Arc<dyn Home>) -> Arc<Self> {
+        Arc::new(Self { home, requests: AtomicU64::new(0), plan: Mutex::default(), log: Mutex::default() })
+    }
+
+    /// Counted from the next request on, these fail.
+    pub(crate) fn fail(&self, requests: impl IntoIterator<Item = u64>, fault: Fault) {
+        self.requests.store(0, SeqCst);
+        *self.plan.lock().unwrap() = Some((requests.into_iter().collect(), fault));
+    }
+
+    pub(crate) fn heal(&self) {
+        *self.plan.lock().unwrap() = None;
+    }
+
+    /// The requests since the last call, by method and object.
+    pub(crate) fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut *self.log.lock().unwrap())
+    }
+
+    async fn around<T>(&self, what: String, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.log.lock().unwrap().push(what);
+        let index = self.requests.fetch_add(1, SeqCst);
+        let plan = self.plan.lock().unwrap().clone();
+        let fault = plan.filter(|(requests, _)| requests.contains(&index)).map(|(_, fault)| fault);
+        match fault {
+            Some(Fault::Before(kind)) => Err(Error::new(kind, "the request was lost")),
+            Some(Fault::DieBefore) => die(),
+            fault => {
+                let done = work.await;
+                match fault {
+                    Some(Fault::After(kind)) => Err(Error::new(kind, "the answer was lost")),
+                    Some(Fault::DieAfter) => die(),
+                    _ => done,
+                }
+            }
+        }
+    }
+}
+
+/// As by SIGKILL: nothing is cleaned up.
+fn die() -> ! {
+    std::process::abort()
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Faulty")
+    }
+}
+
+#[async_trait]
+impl Home for Faulty {
+    fn name(&self) -> String {
+        self.home.name()
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<Object>> {
+        self.around(format!("get {name}"), self.home.get(name)).await
+    }
+
+    async fn get_if_changed(&self, name: &str, known: &Version) -> Result<Fresh> {
+        self.around(format!("get_if_changed {name}"), self.home.get_if_changed(name, known)).await
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
+        self.around(format!("read {name}"), self.home.read(name)).await
+    }
+
+    async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put> {
+        self.around(format!("create {name}"), self.home.create(name, bytes, held)).await
+    }
+
+    async fn replace(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        expected: &Version,
+        held: Option<&Held>,
+    ) -> Result<Put> {
+        self.around(format!("replace {name}"), self.home.replace(name, bytes, expected, held)).await
+    }
+
+    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<()> {
+        self.around(format!("put {name}"), self.home.put(name, body, sent)).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        self.around(format!("delete {name}"), self.home.delete(name)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        self.around(format!("list {prefix}"), self.home.list(prefix)).await
+    }
+
+    /// One whose answer is lost ends by itself, at once instead of after its term.
+    async fn acquire(&self, owner: &str, term: Duration) -> Result<Option<Held>> {
+        let taken = Mutex::new(None);
+        let acquire = async {
+            let held = self.home.acquire(owner, term).await;
+            *taken.lock().unwrap() = held.clone().ok().flatten();
+            held
+        };
+        let answer = self.around("acquire".to_owned(), acquire).await;
+        let taken = taken.into_inner().unwrap();
+        if let (Err(_), Some(held)) = (&answer, taken) {
+            self.home.release(&held).await?;
+        }
+        answer
+    }
+
+    async fn renew(&self, held: &Held) -> Result<Option<Held>> {
+        self.around("renew".to_owned(), self.home.renew(held)).await
+    }
+
+    async fn release(&self, held: &Held) -> Result<()> {
+        let answer = self.around("release".to_owned(), self.home.release(held)).await;
+        self.home.release(held).await?;
+        answer
+    }
+}
