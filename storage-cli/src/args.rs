@@ -36,7 +36,8 @@ pub(crate) struct Global {
     /// The kind of store: sqlite, redis, postgres, hybrid or memory.
     #[arg(long = "type", global = true, value_name = "TYPE")]
     pub(crate) storage_type: Option<String>,
-    /// The SQLite file or the Postgres server: sqlite:///file.db, postgresql://user:password@host/database.
+    /// The SQLite file or the Postgres server: sqlite:///file.db, postgresql://user:password@host/database; or a managed
+    /// database: sqlite+file:///folder/agent, sqlite+azblob://account/container/agent, sqlite+s3://bucket/agent.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) database_url: Option<String>,
     /// The Redis server: redis://host:6379/0, rediss:// (TLS), redis+unix:///path, redis-cluster://.
@@ -153,6 +154,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Threads,
     },
+    /// Look after a managed database: a SQLite file whose home is a folder, Azure Blob Storage or S3.
+    Managed {
+        /// The folder of the local copy; without it STORAGE_CACHE_DIR, or one below the user's cache folder.
+        #[arg(long, global = true, value_name = "DIR")]
+        cache: Option<PathBuf>,
+        #[command(subcommand)]
+        command: Managed,
+    },
     /// Play a buyer's and a seller's day on sample data; leaves nothing behind.
     Demo,
     /// Print a completion script.
@@ -228,6 +237,46 @@ pub(crate) enum Threads {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Managed {
+    /// Bring the local copy up to date, and show where it stands.
+    Status,
+    /// Fold what was published since the last base into a new one, and remove what nobody needs any more.
+    Fold,
+    /// Rebuild the newest generation from the home alone, and check it.
+    Verify,
+    /// Write a generation to a new SQLite file, from the home alone.
+    Restore {
+        /// The generation; without it the newest.
+        #[arg(long, value_name = "N")]
+        generation: Option<u64>,
+        /// The file; it must not exist.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Local databases that had diverged from their home, and were kept.
+    Rescue {
+        #[command(subcommand)]
+        command: Rescue,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Rescue {
+    /// List what was kept, the oldest first.
+    List,
+    /// Write what was kept to a new SQLite file.
+    Export {
+        /// Its name in the list; without it the newest.
+        name: Option<String>,
+        /// The file; it must not exist.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Go on from the home. What had diverged stays kept.
+    Resume,
 }
 
 fn duration(text: &str) -> Result<Duration, &'static str> {

@@ -88,6 +88,26 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<storage_managed::Error> for Failure {
+    fn from(error: storage_managed::Error) -> Self {
+        let hint = match &error {
+            storage_managed::Error::Diverged { .. } => Some(
+                "`storage managed rescue export` writes what is kept to a file, `storage managed rescue resume` goes on \
+                 from the home",
+            ),
+            storage_managed::Error::CacheInUse { .. } => {
+                Some("end the program that uses it, or name another folder with --cache")
+            }
+            _ => None,
+        };
+        let failure = Self::from(Error::from(error));
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
 /// What to do about an error that does not say it itself.
 fn usual_hint(kind: ErrorKind) -> Option<&'static str> {
     match kind {

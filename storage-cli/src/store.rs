@@ -1,6 +1,6 @@
 //! From options and environment to a connected store.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use storage_agent::AgentStorage;
 use storage_core::{DEFAULT_MAX_VALUE_BYTES, StorageBackend};
@@ -35,6 +35,14 @@ pub(crate) fn settings(global: &Global) -> Result<Settings> {
         }
     }
     Ok(settings)
+}
+
+/// The settings with another folder for the local copy of a managed database.
+pub(crate) fn with_cache(settings: Settings, cache: Option<&Path>) -> Result<Settings> {
+    match cache {
+        Some(cache) => Ok(settings.with("STORAGE_CACHE_DIR", cache.to_string_lossy())?),
+        None => Ok(settings),
+    }
 }
 
 /// Whether anything says which store to use.

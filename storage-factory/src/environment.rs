@@ -1,5 +1,7 @@
 //! The one place where the environment is read.
 
+#[cfg(feature = "managed")]
+use std::path::PathBuf;
 use std::{env, path::Path};
 
 use storage_core::{Error, Result};
@@ -12,6 +14,14 @@ pub(crate) fn variable(name: &str) -> Result<Option<String>> {
         Err(env::VarError::NotPresent) => Ok(None),
         Err(env::VarError::NotUnicode(_)) => Err(Error::config(format!("the variable {name} is not UTF-8"))),
     }
+}
+
+/// The user's folder for what can be had again; `None` for a user without a home.
+#[cfg(feature = "managed")]
+pub(crate) fn user_cache() -> Result<Option<PathBuf>> {
+    let named = variable("XDG_CACHE_HOME")?.map(PathBuf::from).filter(|path| path.is_absolute());
+    let usual = || env::home_dir().filter(|home| home.is_absolute()).map(|home| home.join(".cache"));
+    Ok(named.or_else(usual))
 }
 
 /// The variables of `.env` in the working directory; none where there is no such file.

@@ -2,13 +2,16 @@
 
 mod builtin;
 mod environment;
+mod managed;
 mod options;
 mod process;
 mod registry;
 mod resolve;
 mod settings;
 
+#[cfg(feature = "managed")]
+pub use managed::managed_database;
 pub use process::{close_storage, get_storage};
 pub use registry::register_backend;
 pub use resolve::{StorageType, get_storage_backend, storage_type};
-pub use settings::{SETTINGS, Setting, Settings};
+pub use settings::{CLOUD_VARIABLES, SETTINGS, Setting, Settings};

@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) postgres_schema: Option<String>,
     pub(crate) postgres_pooler: bool,
     pub(crate) ephemeral_prefixes: Vec<String>,
+    pub(crate) cache_dir: Option<PathBuf>,
+    pub(crate) freshness: Option<Duration>,
 }
 
 impl Options {
@@ -42,6 +44,8 @@ impl Options {
             postgres_schema: text("POSTGRES_SCHEMA"),
             postgres_pooler: flag(settings, "POSTGRES_POOLER")?,
             ephemeral_prefixes: list(settings, "STORAGE_EPHEMERAL_PREFIXES"),
+            cache_dir: settings.get("STORAGE_CACHE_DIR").map(PathBuf::from),
+            freshness: freshness(settings)?,
         })
     }
 }
@@ -71,6 +75,13 @@ fn sweep(settings: &Settings) -> Result<Option<SweepConfig>> {
         Some(text) if text.eq_ignore_ascii_case("off") => Ok(None),
         Some(text) => Ok(Some(SweepConfig { interval: duration(name, text)?, ..SweepConfig::default() })),
     }
+}
+
+/// Unlike the others it may be zero.
+fn freshness(settings: &Settings) -> Result<Option<Duration>> {
+    let name = "STORAGE_FRESHNESS";
+    let parsed = settings.get(name).map(humantime::parse_duration).transpose();
+    parsed.map_err(|_| malformed(name, "a duration with its unit, such as 0s, 500ms or 5s"))
 }
 
 fn duration(name: &str, text: &str) -> Result<Duration> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use storage_core::{Error, Result, StorageBackend};
 
 use crate::{
-    Settings, builtin,
+    Settings, builtin, managed,
     options::{DEFAULT_DATABASE_URL, Options},
     registry,
 };
@@ -16,7 +16,7 @@ use crate::{
 pub enum StorageType {
     /// The memory of this process.
     Memory,
-    /// One SQLite file.
+    /// One SQLite file, or a managed database.
     Sqlite,
     /// Redis or Redis Cluster.
     Redis,
@@ -46,7 +46,10 @@ pub fn get_storage_backend(settings: &Settings) -> Result<Arc<dyn StorageBackend
     let options = Options::parse(settings)?;
     match storage_type(settings)? {
         StorageType::Memory => Ok(builtin::memory(&options)),
-        StorageType::Sqlite => builtin::sqlite(sqlite_url(settings)?, &options),
+        StorageType::Sqlite => match sqlite_url(settings)? {
+            url if managed::is_managed(url) => managed::backend(url, settings, &options),
+            url => builtin::sqlite(url, &options),
+        },
         StorageType::Redis => builtin::redis(redis_url(settings)?, &options),
         StorageType::Postgres => builtin::postgres(postgres_url(settings)?, &options),
         StorageType::Hybrid => builtin::hybrid(postgres_url(settings)?, redis_url(settings)?, &options),
@@ -95,7 +98,7 @@ fn by_name(name: &str) -> Result<StorageType> {
 }
 
 /// The scheme of a URL, up to its `:`; a bare path has none.
-fn scheme(url: &str) -> Option<String> {
+pub(crate) fn scheme(url: &str) -> Option<String> {
     let (scheme, _) = url.split_once(':')?;
     let is_scheme =
         scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
@@ -127,7 +130,7 @@ fn contradiction(setting: &str, wants: &str, kind: &str) -> Error {
 fn sqlite_url(settings: &Settings) -> Result<&str> {
     let url = settings.get("DATABASE_URL").unwrap_or(DEFAULT_DATABASE_URL);
     match by_scheme("DATABASE_URL", url)? {
-        StorageType::Sqlite => Ok(url),
+        StorageType::Sqlite => Ok(managed::check_scheme(url)?),
         _ => Err(contradiction("DATABASE_URL", "sqlite", "SQLite")),
     }
 }

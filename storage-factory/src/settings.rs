@@ -17,8 +17,8 @@ pub struct Setting {
     pub meaning: &'static str,
 }
 
-/// Every setting.
-pub const SETTINGS: [Setting; 14] = [
+/// Every setting of our own.
+pub const SETTINGS: [Setting; 16] = [
     Setting {
         name: "STORAGE_TYPE",
         default: "redis if REDIS_URL is set, else by the scheme of DATABASE_URL",
@@ -27,7 +27,7 @@ pub const SETTINGS: [Setting; 14] = [
     Setting {
         name: "DATABASE_URL",
         default: "sqlite:///./ad_buyer.db",
-        meaning: "the SQLite file or the Postgres server: sqlite:///relative, sqlite:////absolute, postgresql://user:password@host/database",
+        meaning: "the SQLite file or the Postgres server: sqlite:///relative, sqlite:////absolute, postgresql://user:password@host/database; or the home of a managed SQLite database: sqlite+file:///folder/agent, sqlite+azblob://account/container/agent, sqlite+s3://bucket/agent",
     },
     Setting {
         name: "REDIS_URL",
@@ -69,6 +69,45 @@ pub const SETTINGS: [Setting; 14] = [
         default: "",
         meaning: "more key prefixes that hybrid keeps in Redis, such as draft:,quote:",
     },
+    Setting {
+        name: "STORAGE_CACHE_DIR",
+        default: "below the user's cache folder, named by the home",
+        meaning: "the folder of a managed database's local copy, for one process alone",
+    },
+    Setting {
+        name: "STORAGE_FRESHNESS",
+        default: "5s",
+        meaning: "how old what is read from a managed database may be; 0s asks the home each time",
+    },
+];
+
+/// The variables of the clouds' own that say where a managed database is and who asks; `storage_managed::home::from_url`
+/// says what they mean. Read, and set with [`Settings::with`], like our own.
+pub const CLOUD_VARIABLES: [&str; 24] = [
+    "AZURE_STORAGE_CONNECTION_STRING",
+    "AZURE_STORAGE_ACCOUNT",
+    "AZURE_STORAGE_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_STORAGE_BLOB_ENDPOINT",
+    "AZURE_TENANT_ID",
+    "AZURE_CLIENT_ID",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_ALLOW_HTTP",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
 ];
 
 /// Where a setting came from; later ones win.
@@ -114,9 +153,9 @@ impl Settings {
         for (name, text) in environment::dot_env()? {
             settings.note(Origin::DotEnv, &name, text);
         }
-        for setting in SETTINGS {
-            if let Some(text) = environment::variable(setting.name)? {
-                settings.note(Origin::Environment, setting.name, text);
+        for name in all() {
+            if let Some(text) = environment::variable(name)? {
+                settings.note(Origin::Environment, name, text);
             }
         }
         Ok(settings)
@@ -158,7 +197,11 @@ impl fmt::Debug for Settings {
 }
 
 fn known(name: &str) -> Option<&'static str> {
-    SETTINGS.iter().map(|setting| setting.name).find(|known| *known == name)
+    all().find(|known| *known == name)
+}
+
+fn all() -> impl Iterator<Item = &'static str> {
+    SETTINGS.into_iter().map(|setting| setting.name).chain(CLOUD_VARIABLES)
 }
 
 fn names() -> String {

@@ -6,6 +6,7 @@ mod export;
 mod history;
 mod import;
 mod keys;
+mod managed;
 mod sessions;
 mod status;
 mod threads;
@@ -47,6 +48,10 @@ pub(crate) async fn run(cli: Cli, out: &mut Output) -> Result<u8> {
             history::run(&session, limit, before, &settings()?, out).await
         }
         Command::Threads { command } => threads::run(command, &settings()?, out).await,
+        Command::Managed { cache, command } => {
+            let settings = store::with_cache(settings()?, cache.as_deref())?;
+            managed::run(command, &settings, out).await
+        }
         Command::Demo => demo::run(settings()?, out).await,
         Command::Completions { shell } => completions::run(shell, out),
     }

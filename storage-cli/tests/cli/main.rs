@@ -13,6 +13,7 @@ mod demo;
 mod entries;
 mod export_import;
 mod import_errors;
+mod managed;
 mod program;
 mod readme;
 mod settings;

@@ -24,6 +24,8 @@ fn the_type_by_name_and_by_url() {
         (vec![("DATABASE_URL", "postgres://h/d")], StorageType::Postgres),
         (vec![("DATABASE_URL", "SQLITE:///a.db")], StorageType::Sqlite),
         (vec![("DATABASE_URL", "./plain/path.db")], StorageType::Sqlite),
+        (vec![("DATABASE_URL", "sqlite+aiosqlite:///a.db")], StorageType::Sqlite),
+        (vec![("DATABASE_URL", "sqlite+s3://bucket/agent")], StorageType::Sqlite),
         (vec![("DATABASE_URL", "rediss://h:6380/1")], StorageType::Redis),
         (vec![("DATABASE_URL", "redis-cluster://a:1,b:2")], StorageType::Redis),
         (vec![("DATABASE_URL", "memory://")], StorageType::Memory),
@@ -52,6 +54,9 @@ fn what_is_wrong_is_said_with_what_to_do() {
         ),
         (vec![redis, postgres], "set STORAGE_TYPE to hybrid"),
         (vec![("DATABASE_URL", "mysql://u:hunter2@h/d")], "the scheme `mysql`"),
+        (vec![("DATABASE_URL", "sqlite+azure://hunter2/container/agent")], "the scheme `sqlite+azure`"),
+        (vec![("DATABASE_URL", "sqlite+files:///hunter2")], "sqlite+file, sqlite+azblob or sqlite+s3"),
+        (vec![("STORAGE_FRESHNESS", "5")], "STORAGE_FRESHNESS must be a duration"),
         (vec![("POSTGRES_POOL_MAX", "many")], "POSTGRES_POOL_MAX must be"),
         (vec![("POSTGRES_POOL_MAX", "0")], "POSTGRES_POOL_MAX must be a number from 1"),
         (vec![("POSTGRES_POOLER", "maybe")], "POSTGRES_POOLER must be true or false"),
@@ -85,4 +90,48 @@ fn an_unknown_setting_is_named_and_an_explicit_one_wins() {
 fn debug_of_settings_shows_no_secret() {
     let shown = format!("{:?}", settings(&[("REDIS_URL", "redis://:hunter2@h")]));
     assert!(shown.contains("REDIS_URL") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_managed_database_needs_its_feature_and_that_is_said() {
+    for (url, feature, here) in [
+        ("sqlite+file:///folder/agent", "managed", cfg!(feature = "managed")),
+        ("sqlite+azblob://account/container/agent", "managed-azure", cfg!(feature = "managed-azure")),
+        ("sqlite+s3://bucket/agent", "managed-s3", cfg!(feature = "managed-s3")),
+    ] {
+        let keys = [
+            ("AZURE_STORAGE_KEY", "aHVudGVyMg=="),
+            ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+            ("AWS_REGION", "x"),
+        ];
+        let pairs =
+            [&keys[..], &[("DATABASE_URL", url), ("AWS_ACCESS_KEY_ID", "id"), ("STORAGE_CACHE_DIR", "x")]];
+        match get_storage_backend(&settings(&pairs.concat())) {
+            Ok(backend) => assert!(here && backend.name() == "sqlite", "{url}"),
+            Err(error) => {
+                assert!(!here && error.to_string().contains(&format!("--features {feature}")), "{error}");
+                assert_eq!(error.kind(), ErrorKind::Config);
+            }
+        }
+    }
+}
+
+#[cfg(feature = "managed")]
+#[test]
+fn a_managed_database_has_a_cache_of_its_own() {
+    let database = |pairs: &[(&str, &str)]| crate::managed_database(&settings(pairs));
+    let cache = |url: &str| database(&[("DATABASE_URL", url)]).unwrap().1.cache;
+    assert!(cache("sqlite+file:///a/b").ends_with("agent-storage/folder%20%2Fa%2Fb"));
+    assert_ne!(cache("sqlite+file:///a/b"), cache("sqlite+file:///a%2Db"));
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(cache("SQLITE+FILE:///./x"), cache(&format!("sqlite+file://{}/x", here.display())));
+
+    let set = [("DATABASE_URL", "sqlite+file:///a"), ("STORAGE_CACHE_DIR", "c"), ("STORAGE_FRESHNESS", "0s")];
+    let (home, options) = database(&set).unwrap();
+    assert_eq!((home.name().as_str(), options.cache.to_str()), ("folder /a", Some("c")));
+    assert!(options.freshness.is_zero());
+    for url in ["sqlite:///a.db", "postgresql://u:hunter2@h/d", "sqlite+file:///", "sqlite+file://a/b"] {
+        let error = database(&[("DATABASE_URL", url)]).unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && !error.to_string().contains("hunter2"), "{error}");
+    }
 }

@@ -13,5 +13,6 @@ mod configured;
 mod documents;
 mod hybrid;
 mod interop;
+mod managed;
 mod outages;
 mod stores;

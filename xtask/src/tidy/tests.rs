@@ -127,12 +127,14 @@ fn tests_are_known_by_place_or_name() {
 }
 
 #[test]
-fn feature_gates_belong_to_the_factory() {
+fn feature_gates_belong_to_the_factory_and_to_the_homes() {
     let text = "#[cfg(test)]\nmod a {}\n#[cfg(any(unix, feature = \"redis\"))]\nmod b {}\n\
                 fn c() -> bool {\n    cfg!(feature = \"redis\")\n}\n";
     let violations = places::check(&member("storage-core", "storage-core/src/lib.rs", text));
     assert_eq!(violations.iter().map(|violation| violation.line).collect::<Vec<_>>(), [3, 6]);
-    assert!(places::check(&member("storage-factory", "storage-factory/src/lib.rs", text)).is_empty());
+    for gated in ["storage-factory", "storage-managed"] {
+        assert!(places::check(&member(gated, &format!("{gated}/src/lib.rs"), text)).is_empty());
+    }
 }
 
 #[test]

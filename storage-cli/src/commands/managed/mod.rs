@@ -1,0 +1,186 @@
+//! `storage managed`: what a managed database is asked and told beside its entries.
+
+mod rescue;
+mod watched;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use indicatif::{HumanBytes, ProgressBar};
+use serde_json::json;
+use storage_factory::{Settings, managed_database};
+use storage_managed::{DatabaseStore, Error, Options, Status, Verified, rescued};
+use tempfile::TempDir;
+
+use self::watched::{Watched, progress};
+use crate::{
+    args::Managed,
+    failure::{DONE, Failure, NO, Result},
+    output::{Output, humane, table},
+};
+
+/// How long an agent that is just ending may still have the cache.
+const CACHE_WAIT: Duration = Duration::from_millis(500);
+
+pub(super) async fn run(command: Managed, settings: &Settings, out: &mut Output) -> Result<u8> {
+    match command {
+        Managed::Status => status(settings, out).await,
+        Managed::Fold => fold(settings, out).await,
+        Managed::Verify => verify(settings, out).await,
+        Managed::Restore { generation, to } => restore(generation, &to, settings, out).await,
+        Managed::Rescue { command } => rescue::run(command, settings, out).await,
+    }
+}
+
+/// An open store, the bar of its transfers, and the cache that it has where an agent uses the usual one.
+struct Opened {
+    store: DatabaseStore,
+    options: Options,
+    bar: ProgressBar,
+    own_cache: Option<TempDir>,
+}
+
+async fn open(settings: &Settings, change: impl FnOnce(&mut Options)) -> Result<Opened> {
+    let (home, mut options) = managed_database(settings)?;
+    options.cache_wait = CACHE_WAIT;
+    change(&mut options);
+    let bar = progress();
+    let home = Arc::new(Watched::new(home, bar.clone()));
+    let (store, own_cache) = match DatabaseStore::open(home.clone(), options.clone()).await {
+        Err(Error::CacheInUse { .. }) if !options.discard_after_rescue => {
+            let own = tempfile::tempdir().map_err(|error| Failure::output(&error))?;
+            let elsewhere = Options { cache: own.path().to_owned(), ..options.clone() };
+            (DatabaseStore::open(home, elsewhere).await, Some(own))
+        }
+        opened => (opened, None),
+    };
+    Ok(Opened { store: store.inspect_err(|_| bar.finish_and_clear())?, options, bar, own_cache })
+}
+
+/// Opens, works, and closes in any case. Ctrl-C ends the work, which leaves the home whole.
+async fn with_database<T>(settings: &Settings, work: impl AsyncFnOnce(&Opened) -> Result<T>) -> Result<T> {
+    let interrupted = || Failure::interrupted("interrupted; the home is as whole as before");
+    let work = async {
+        let opened = open(settings, |_| {}).await?;
+        let answer = tokio::select! {
+            answer = work(&opened) => answer,
+            _ = tokio::signal::ctrl_c() => Err(interrupted()),
+        };
+        opened.bar.finish_and_clear();
+        let closed = opened.store.close().await;
+        let answer = answer?;
+        closed?;
+        Ok(answer)
+    };
+    work.await
+}
+
+async fn status(settings: &Settings, out: &mut Output) -> Result<u8> {
+    let (status, options, in_use) = with_database(settings, async |opened| {
+        opened.store.ensure_fresh().await?;
+        Ok((opened.store.status(), opened.options.clone(), opened.own_cache.is_some()))
+    })
+    .await?;
+    let kept = rescued(&options.cache)?.len();
+    let document = json!({
+        "home": status.home,
+        "cache": options.cache,
+        "cache_in_use": in_use,
+        "generation": status.generation,
+        "commit": status.commit,
+        "dirty": status.dirty,
+        "lag_ms": status.lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
+        "bytes_sent": status.bytes_sent,
+        "bytes_received": status.bytes_received,
+        "rescued": kept,
+        "last_error": status.last_error,
+    });
+    out.answer(&document, status_table(&status, &options, in_use, kept))?;
+    Ok(DONE)
+}
+
+fn status_table(status: &Status, options: &Options, in_use: bool, kept: usize) -> String {
+    let generation = match status.generation {
+        0 => "0, nothing is published yet".to_owned(),
+        generation => generation.to_string(),
+    };
+    let cache =
+        options.cache.display().to_string() + if in_use { " (in use by another process)" } else { "" };
+    let mut rows = vec![
+        ["home", &status.home].map(str::to_owned),
+        ["generation".to_owned(), generation],
+        ["commit".to_owned(), status.commit.clone().unwrap_or_else(|| "-".to_owned())],
+        ["unpublished", if status.dirty { "yes" } else { "no" }].map(str::to_owned),
+        ["lag".to_owned(), status.lag.map_or_else(|| "-".to_owned(), humane)],
+        ["sent".to_owned(), HumanBytes(status.bytes_sent).to_string()],
+        ["received".to_owned(), HumanBytes(status.bytes_received).to_string()],
+        ["cache".to_owned(), cache],
+        ["rescued".to_owned(), kept.to_string()],
+    ];
+    rows.extend(status.last_error.iter().map(|error| ["last error".to_owned(), error.clone()]));
+    table(&rows)
+}
+
+async fn fold(settings: &Settings, out: &mut Output) -> Result<u8> {
+    let (folded, status) =
+        with_database(settings, async |opened| Ok((opened.store.fold().await?, opened.store.status())))
+            .await?;
+    let document =
+        json!({"folded": folded, "generation": status.generation, "bytes_sent": status.bytes_sent});
+    let line = match folded {
+        true => {
+            format!("folded up to generation {}, {} sent", status.generation, HumanBytes(status.bytes_sent))
+        }
+        false => "nothing to fold".to_owned(),
+    };
+    out.answer(&document, line)?;
+    Ok(DONE)
+}
+
+/// What is not in the home is no failure of the home.
+fn absent(error: Error) -> Failure {
+    match error {
+        Error::Unsupported(message) => Failure::new(NO, "not_found", message).hint(
+            "`storage managed status` shows the newest generation; earlier ones go some time after folding",
+        ),
+        error => error.into(),
+    }
+}
+
+fn document(verified: &Verified) -> serde_json::Value {
+    json!({"generation": verified.generation, "bytes": verified.bytes, "objects": verified.objects})
+}
+
+fn described(verified: &Verified) -> String {
+    let objects = crate::output::counted(verified.objects as u64, "object", "objects");
+    format!("generation {}, {}, from {objects}", verified.generation, HumanBytes(verified.bytes))
+}
+
+async fn verify(settings: &Settings, out: &mut Output) -> Result<u8> {
+    let verified =
+        with_database(settings, async |opened| opened.store.verify().await.map_err(absent)).await?;
+    out.answer(&document(&verified), format_args!("sound: {}", described(&verified)))?;
+    Ok(DONE)
+}
+
+/// Writes the file whole or not at all.
+async fn restore(generation: Option<u64>, to: &Path, settings: &Settings, out: &mut Output) -> Result<u8> {
+    if to.exists() {
+        let message = format!("`{}` exists already", to.display());
+        return Err(Failure::input(message).hint("name a file that is not there"));
+    }
+    let beside = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = tempfile::tempdir_in(beside)
+        .map_err(|error| Failure::input(format!("`{}` cannot be written to: {error}", beside.display())))?;
+    let verified = with_database(settings, async |opened| {
+        let generation = generation.unwrap_or(opened.store.status().generation);
+        opened.store.restore(generation, &folder.path().join("restored.db")).await.map_err(absent)
+    })
+    .await?;
+    std::fs::rename(folder.path().join("restored.db"), to).map_err(|error| Failure::output(&error))?;
+    let mut document = document(&verified);
+    if let Some(document) = document.as_object_mut() {
+        document.insert("file".to_owned(), json!(to));
+    }
+    out.answer(&document, format_args!("restored {}: {}", to.display(), described(&verified)))?;
+    Ok(DONE)
+}

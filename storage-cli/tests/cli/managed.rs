@@ -1,0 +1,180 @@
+//! `storage managed`, on a database whose home is a folder.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+use crate::program::{Done, Place};
+
+const HOME: &str = "sqlite+file:///./home";
+
+/// A program whose user has a folder of their own.
+fn run(place: &Place, args: &[&str]) -> Done {
+    let user = place.path().join("user");
+    place.run_in(&[("DATABASE_URL", HOME), ("XDG_CACHE_HOME", user.to_str().unwrap())], args)
+}
+
+fn done(place: &Place, args: &[&str]) -> String {
+    let done = run(place, args);
+    assert_eq!((done.code, done.err.as_str()), (0, ""), "{args:?}: {}", done.out);
+    done.out
+}
+
+fn json_of(place: &Place, args: &[&str]) -> Value {
+    let done = run(place, &[args, &["--json"]].concat());
+    assert_eq!((done.code, done.err.as_str()), (0, ""), "{args:?}: {}", done.out);
+    done.json()
+}
+
+/// The one folder below the user's cache.
+fn cache(place: &Place) -> PathBuf {
+    let mut entries = std::fs::read_dir(place.path().join("user/agent-storage")).unwrap();
+    entries.next().unwrap().unwrap().path()
+}
+
+#[test]
+fn entries_travel_by_their_home_alone() {
+    let place = Place::new();
+    done(&place, &["set", "deal:1", "1"]);
+    assert_eq!(std::fs::metadata(cache(&place)).unwrap().permissions().mode() & 0o777, 0o700);
+    std::fs::remove_dir_all(place.path().join("user")).unwrap();
+    assert_eq!(done(&place, &["get", "deal:1"]), "1\n");
+}
+
+#[test]
+fn the_status_says_where_the_copy_stands() {
+    let place = Place::new();
+    let empty = json_of(&place, &["managed", "status"]);
+    assert_eq!((&empty["generation"], &empty["commit"]), (&json!(0), &json!(null)));
+    done(&place, &["set", "deal:1", "1"]);
+    let table = done(&place, &["managed", "status"]);
+    assert!(table.starts_with("home         folder ./home\ngeneration   "), "{table}");
+    let status = json_of(&place, &["managed", "status"]);
+    assert!(status["generation"].as_u64().unwrap() >= 2, "the tables and the entry: {status}");
+    assert_eq!(
+        (&status["dirty"], &status["rescued"], &status["cache_in_use"]),
+        (&json!(false), &json!(0), &json!(false))
+    );
+    let elsewhere = json_of(&place, &["managed", "status", "--cache", "elsewhere"]);
+    assert_eq!(elsewhere["commit"], status["commit"]);
+    assert!(place.path().join("elsewhere/database.db").exists());
+}
+
+#[test]
+fn a_cache_that_an_agent_uses_is_left_alone() {
+    let place = Place::new();
+    done(&place, &["set", "deal:1", "1"]);
+    let lock = std::fs::File::open(cache(&place).join("lock")).unwrap();
+    let _locked = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let status = json_of(&place, &["managed", "status"]);
+    assert_eq!(status["cache_in_use"], json!(true));
+    assert!(done(&place, &["managed", "verify"]).starts_with("sound: generation "));
+    let refused = run(&place, &["managed", "rescue", "resume"]);
+    assert_eq!(refused.code, 3);
+    assert!(refused.err.contains("in use") && refused.err.contains("--cache"), "{}", refused.err);
+}
+
+#[test]
+fn segments_are_folded_and_what_stands_in_the_home_is_verified() {
+    let place = Place::new();
+    let nothing = run(&place, &["managed", "verify"]);
+    assert_eq!((nothing.code, nothing.err.lines().count()), (1, 2), "{}", nothing.err);
+    for number in 0..3 {
+        done(&place, &["set", &format!("deal:{number}"), "1"]);
+    }
+    let verified = json_of(&place, &["managed", "verify"]);
+    assert!(verified["objects"].as_u64().unwrap() > 1 && verified["bytes"].as_u64().unwrap() > 0);
+    assert!(done(&place, &["managed", "fold"]).starts_with("folded up to generation "));
+    assert_eq!(json_of(&place, &["managed", "fold"])["folded"], json!(false));
+    assert_eq!(done(&place, &["managed", "fold"]), "nothing to fold\n");
+    assert_eq!(json_of(&place, &["managed", "verify"])["objects"], json!(1));
+    let base = newest(&place.path().join("home/base"));
+    let mut bytes = std::fs::read(&base).unwrap();
+    bytes[5000] ^= 1;
+    std::fs::write(&base, bytes).unwrap();
+    let corrupt = run(&place, &["managed", "verify"]);
+    assert_eq!(corrupt.code, 3);
+    assert!(corrupt.err.contains("`base/") && corrupt.err.contains("corrupt"), "{}", corrupt.err);
+}
+
+fn newest(folder: &Path) -> PathBuf {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
+}
+
+#[test]
+fn an_earlier_generation_is_restored_to_a_file_of_its_own() {
+    let place = Place::new();
+    done(&place, &["set", "deal:1", "1"]);
+    let first = json_of(&place, &["managed", "status"])["generation"].to_string();
+    done(&place, &["set", "deal:2", "2"]);
+    done(&place, &["managed", "restore", "--generation", &first, "--to", "first.db"]);
+    assert_eq!(place.done(&["--database-url", "sqlite:///first.db", "keys"]), "deal:1\n");
+    let restored = json_of(&place, &["managed", "restore", "--to", "newest.db"]);
+    assert_eq!(restored["file"], json!("newest.db"));
+    assert_eq!(place.done(&["--database-url", "sqlite:///newest.db", "keys"]), "deal:1\ndeal:2\n");
+
+    let again = run(&place, &["managed", "restore", "--to", "newest.db"]);
+    assert_eq!(again.code, 2, "{}", again.err);
+    let never = run(&place, &["managed", "restore", "--generation", "99", "--to", "never.db"]);
+    assert_eq!(never.code, 1, "{}", never.err);
+    assert!(never.err.contains("generation 99") && never.err.contains("hint: "), "{}", never.err);
+    assert!(!place.path().join("never.db").exists());
+    assert_eq!(run(&place, &["managed", "restore"]).code, 2, "no file is named");
+}
+
+#[test]
+fn what_has_diverged_is_listed_exported_and_left_behind() {
+    let place = Place::new();
+    done(&place, &["set", "deal:1", "1"]);
+    assert_eq!(json_of(&place, &["managed", "rescue", "list"]), json!({"rescued": []}));
+    let none = run(&place, &["managed", "rescue", "export", "--to", "kept.db"]);
+    assert_eq!(none.code, 1, "{}", none.err);
+    // What another program writes into the cache is in no home.
+    let foreign = rusqlite::Connection::open(cache(&place).join("database.db")).unwrap();
+    foreign.execute_batch("CREATE TABLE foreign_table (n)").unwrap();
+    drop(foreign);
+    let refused = run(&place, &["get", "deal:1"]);
+    assert_eq!(refused.code, 3, "{}", refused.err);
+    let refused = run(&place, &["managed", "status"]);
+    assert!(
+        refused.err.contains("rescue export") && refused.err.contains("rescue resume"),
+        "{}",
+        refused.err
+    );
+
+    let listed = json_of(&place, &["managed", "rescue", "list"])["rescued"][0].take();
+    assert!(done(&place, &["managed", "rescue", "list"]).starts_with("NAME"));
+    let exported = json_of(&place, &["managed", "rescue", "export", "--to", "kept.db"]);
+    assert_eq!(exported["name"], listed["name"]);
+    let kept = rusqlite::Connection::open(place.path().join("kept.db")).unwrap();
+    kept.query_row("SELECT count(*) FROM foreign_table", [], |_| Ok(())).unwrap();
+    assert_eq!(run(&place, &["managed", "rescue", "export", "--to", "kept.db"]).code, 2);
+
+    assert!(done(&place, &["managed", "rescue", "resume"]).starts_with("on generation "));
+    assert_eq!(done(&place, &["get", "deal:1"]), "1\n");
+    assert_eq!(json_of(&place, &["managed", "status"])["rescued"], json!(1));
+}
+
+#[test]
+fn a_wrong_home_is_told_with_what_to_do() {
+    let place = Place::new();
+    for (url, says) in [
+        ("sqlite:///a.db", "names no managed database"),
+        ("sqlite+file://", "names no folder"),
+        ("sqlite+folder:///a", "the scheme `sqlite+folder`"),
+        ("sqlite+s3://user:hunter2@bucket/agent", ""),
+    ] {
+        for command in [&["managed", "status"][..], &["managed", "rescue", "list"], &["get", "k"]] {
+            let done = place.run(&[command, &["--database-url", url]].concat());
+            if command[0] == "get" && url.starts_with("sqlite:") {
+                continue;
+            }
+            assert_eq!(done.code, 2, "{url}: {}", done.err);
+            assert!(done.err.contains(says) && done.err.contains("\nhint: "), "{url}: {}", done.err);
+            assert!(!done.err.contains("hunter2"), "{}", done.err);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Managed databases: a SQLite file whose home is named by the URL.
+
+use storage_core::{Error, Result};
+
+use crate::resolve::scheme;
+
+/// The schemes, the feature that each needs, and whether this build has it.
+const SCHEMES: [(&str, &str, bool); 3] = [
+    ("sqlite+file", "managed", cfg!(feature = "managed")),
+    ("sqlite+azblob", "managed-azure", cfg!(feature = "managed-azure")),
+    ("sqlite+s3", "managed-s3", cfg!(feature = "managed-s3")),
+];
+
+/// What Python programs call their drivers in URLs; they say nothing to us.
+const DRIVERS: [&str; 3] = ["sqlite", "sqlite+aiosqlite", "sqlite+pysqlite"];
+
+pub(crate) fn is_managed(url: &str) -> bool {
+    scheme(url).is_some_and(|scheme| SCHEMES.iter().any(|(known, ..)| *known == scheme))
+}
+
+/// Refuses a URL whose scheme is misspelt: it would be taken for the name of a local file.
+pub(crate) fn check_scheme(url: &str) -> Result<&str> {
+    match scheme(url).filter(|scheme| scheme.starts_with("sqlite")) {
+        Some(scheme) if !is_managed(url) && !DRIVERS.contains(&scheme.as_str()) => Err(Error::config(
+            format!("DATABASE_URL has the scheme `{scheme}`, which is no home of a database"),
+        )
+        .with_hint("sqlite for a local file; sqlite+file, sqlite+azblob or sqlite+s3 for a managed one")),
+        _ => Ok(url),
+    }
+}
+
+/// Refuses what this build lacks, with the feature to turn on.
+fn check_feature(url: &str) -> Result<()> {
+    let scheme = scheme(check_scheme(url)?);
+    match SCHEMES.iter().find(|(known, ..)| scheme.as_deref() == Some(*known)) {
+        Some((scheme, feature, false)) => {
+            let message = format!("{scheme}:// needs the feature `{feature}` of storage-factory");
+            Err(Error::config(message).with_hint(format!("build with --features {feature}")))
+        }
+        Some(_) => Ok(()),
+        None => Err(Error::config("DATABASE_URL names no managed database").with_hint(
+            "sqlite+file:///folder/agent, sqlite+azblob://account/container/agent or sqlite+s3://bucket/agent",
+        )),
+    }
+}
+
+#[cfg(feature = "managed")]
+pub(crate) use built::backend;
+#[cfg(feature = "managed")]
+pub use built::managed_database;
+
+#[cfg(not(feature = "managed"))]
+pub(crate) fn backend(
+    url: &str,
+    _settings: &crate::Settings,
+    _options: &crate::options::Options,
+) -> Result<std::sync::Arc<dyn storage_core::StorageBackend>> {
+    check_feature(url)?;
+    Err(Error::config("storage-factory was built without the feature `managed`"))
+}
+
+#[cfg(feature = "managed")]
+mod built {
+    use std::{
+        path::{Path, PathBuf},
+        sync::Arc,
+    };
+
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+    use storage_core::{Error, Result, StorageBackend};
+    use storage_managed::{
+        Managed, Options as ManagedOptions,
+        home::{Home, from_url},
+    };
+    use storage_sqlite::SqliteBackend;
+
+    use crate::{Settings, environment, options::Options};
+
+    /// What a file's name shows as it is.
+    const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
+    const LONGEST_NAME: usize = 200;
+
+    /// The home of the managed database that `DATABASE_URL` names, and how it is used, for what the backend alone cannot do:
+    /// to fold, verify or restore it. Does no I/O.
+    ///
+    /// # Errors
+    /// `Config` where the URL names no managed database, where a setting or a variable of the cloud cannot be used, or naming
+    /// the Cargo feature that this build lacks.
+    pub fn managed_database(settings: &Settings) -> Result<(Arc<dyn Home>, ManagedOptions)> {
+        let url = settings.get("DATABASE_URL").unwrap_or_default();
+        open(url, settings, &Options::parse(settings)?)
+    }
+
+    pub(crate) fn backend(
+        url: &str,
+        settings: &Settings,
+        options: &Options,
+    ) -> Result<Arc<dyn StorageBackend>> {
+        let (home, managed) = open(url, settings, options)?;
+        let mut config = Managed::new(home, managed).config();
+        config.operation_timeout = options.operation_timeout;
+        config.max_value_bytes = options.max_value_bytes;
+        config.sweep = options.sweep;
+        Ok(Arc::new(SqliteBackend::new(config)?))
+    }
+
+    fn open(url: &str, settings: &Settings, options: &Options) -> Result<(Arc<dyn Home>, ManagedOptions)> {
+        super::check_feature(url)?;
+        let (scheme, rest) = url.split_once(':').unwrap_or_default();
+        let url = format!("{}:{rest}", scheme.to_ascii_lowercase());
+        let home: Arc<dyn Home> = from_url(&url, &|name| settings.get(name).map(str::to_owned))?.into();
+        let cache = match &options.cache_dir {
+            Some(folder) => folder.clone(),
+            None => default_cache(&home.name())?,
+        };
+        let mut managed = ManagedOptions::new(cache);
+        managed.freshness = options.freshness.unwrap_or(managed.freshness);
+        // Whoever waits for the right to write is told so, before the operation as a whole is given up.
+        managed.lease_wait = managed.lease_wait.min(options.operation_timeout / 2);
+        Ok((home, managed))
+    }
+
+    /// A folder of the user's own for each home.
+    fn default_cache(home: &str) -> Result<PathBuf> {
+        let unnamed = |why: &str| {
+            Error::config(format!("no folder for the local copy of the managed database: {why}"))
+                .with_hint("set STORAGE_CACHE_DIR to a folder for this process alone")
+        };
+        let user = environment::user_cache()?.ok_or_else(|| unnamed("this user has no home folder"))?;
+        let name = utf8_percent_encode(&absolute(home), PLAIN).to_string();
+        if name.len() > LONGEST_NAME {
+            return Err(unnamed("the home's name is too long for the name of a file"));
+        }
+        Ok(user.join("agent-storage").join(name))
+    }
+
+    /// The home's name, where it is relative to the working directory without that.
+    fn absolute(home: &str) -> String {
+        let path = home.strip_prefix("folder ").and_then(|path| std::path::absolute(Path::new(path)).ok());
+        path.map_or_else(|| home.to_owned(), |path| format!("folder {}", path.display()))
+    }
+}
