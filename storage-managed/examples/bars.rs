@@ -74,10 +74,9 @@ impl Bars<'_> {
             let what = format!("{changed} changed rows");
             self.measure(&writer, &what, change(&writer, rows, changed)).await;
             let behind = format!("freshen, {changed} rows behind");
-            self.measure(&reader, &behind, async { drop(reader.ensure_fresh().await.unwrap()) }).await;
+            self.measure(&reader, &behind, fresh(&reader)).await;
         }
-        self.measure(&reader, "freshen, up to date", async { drop(reader.ensure_fresh().await.unwrap()) })
-            .await;
+        self.measure(&reader, "freshen, up to date", fresh(&reader)).await;
         self.whole_file(&*home, &writer.path()).await;
         reader.close().await.unwrap();
         writer.close().await.unwrap();
@@ -122,6 +121,10 @@ impl Bars<'_> {
         let requests = self.proxy.map_or_else(|| "-".to_owned(), |proxy| proxy.seen().len().to_string());
         self.line("whole-file upload", length, 0, &requests, started.elapsed());
     }
+}
+
+async fn fresh(store: &DatabaseStore) {
+    store.ensure_fresh().await.unwrap();
 }
 
 async fn fill(store: &DatabaseStore, rows: u32) {
