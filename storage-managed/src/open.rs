@@ -32,13 +32,13 @@ pub(crate) async fn open(home: Arc<dyn Home>, options: Options) -> Result<Arc<Sh
     })
     .await?;
     let remote = Remote::new(home, options.retry);
-    let head = remote.head().await?;
+    let mut head = remote.head().await?;
     let (state, sums, unsettled) = match found {
-        Found::Nothing => fetch(&remote, &paths, head.as_ref(), None).await?,
-        Found::Torn(state) => fetch(&remote, &paths, head.as_ref(), state.incarnation).await?,
+        Found::Nothing => fetch(&remote, &paths, &mut head, None).await?,
+        Found::Torn(state) => fetch(&remote, &paths, &mut head, state.incarnation).await?,
         // An empty database, which another has overtaken.
         Found::Sound(state, _) if state.published.generation == 0 && head.is_some() => {
-            fetch(&remote, &paths, head.as_ref(), None).await?
+            fetch(&remote, &paths, &mut head, None).await?
         }
         Found::Sound(state, sums) => (state, sums, None),
         Found::Committed(state, sums, commit) => {
@@ -123,16 +123,17 @@ async fn refuse_foreign(paths: &Paths) -> Error {
     refuse(paths, state).await
 }
 
-/// A cache from the home alone, or an empty one where the home is empty.
+/// A cache from the home alone, or an empty one where the home is empty. Where the head has moved on meanwhile, `head` is
+/// the one that was fetched.
 async fn fetch(
     remote: &Remote,
     paths: &Paths,
-    head: Option<&Known>,
+    head: &mut Option<Known>,
     known: Option<Id>,
 ) -> Result<(State, Sums, Option<Id>)> {
     let folder = paths.clone();
     blocking(move || folder.clear()).await?;
-    let Some((head, _)) = head else {
+    let Some(head) = head else {
         if let Some(known) = known {
             return Err(Error::Recreated { known: known.to_string(), found: None });
         }
@@ -144,20 +145,30 @@ async fn fetch(
         })
         .await;
     };
-    if let Some(known) = known.filter(|known| *known != head.incarnation) {
-        let found = Some(head.incarnation.to_string());
-        return Err(Error::Recreated { known: known.to_string(), found });
-    }
-    let (state, sums) = download(remote, paths).await?;
+    let (state, sums) = download(remote, paths, head, known).await?;
     Ok((state, sums, None))
 }
 
 /// Builds the database beside and gives it its name once it is whole.
-async fn download(remote: &Remote, paths: &Paths) -> Result<(State, Sums)> {
+async fn download(
+    remote: &Remote,
+    paths: &Paths,
+    newest: &mut Known,
+    incarnation: Option<Id>,
+) -> Result<(State, Sums)> {
     let temporary = paths.temporary("database");
     for _ in 0..5 {
-        let Some((head, _)) = remote.head().await? else { break };
-        let Ok((_, sums)) = Chain::of(&head).build(remote, &temporary).await? else { continue };
+        let head = &newest.0;
+        if let Some(known) = incarnation.filter(|known| *known != head.incarnation) {
+            let found = Some(head.incarnation.to_string());
+            return Err(Error::Recreated { known: known.to_string(), found });
+        }
+        let Ok((_, sums)) = Chain::of(head).build(remote, &temporary).await? else {
+            // It was folded and cleaned up since, or it is lost.
+            let Some(found) = remote.head().await? else { break };
+            *newest = found;
+            continue;
+        };
         if (sums.total(), sums.page_count()) != (head.checksum, head.page_count) {
             return Err(Error::corrupt(HEAD, "its base and segments do not give what it says"));
         }

@@ -14,6 +14,21 @@ pub fn variable(name: &str) -> String {
     })
 }
 
+/// How often a test kills a process: what `STORAGE_TEST_KILLS` says, or `usual` where it is not set.
+///
+/// # Panics
+///
+/// When the variable is no number.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "tests learn here what was asked of them")]
+#[allow(clippy::panic, reason = "a misspelt number must not test less than was asked for")]
+pub fn kills(usual: usize) -> usize {
+    match std::env::var("STORAGE_TEST_KILLS") {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("STORAGE_TEST_KILLS is no number")),
+        Err(_) => usual,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::variable;

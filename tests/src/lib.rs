@@ -42,7 +42,7 @@ pub mod programs;
 mod proxy;
 pub mod servers;
 
-pub use environment::variable;
+pub use environment::{kills, variable};
 pub use error::{Error, Result};
 pub use proxy::{Fault, Proxy, Seen};
 pub use servers::azurite::Azurite;

@@ -1,0 +1,156 @@
+//! A home in a cloud of its own name, reached directly and through a proxy.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use storage_managed::{
+    DatabaseStore, Options, Result, RetryPolicy,
+    home::{AzureCredentials, AzureHome, Home, S3Home},
+};
+use storage_tests::{Proxy, variable};
+use tempfile::TempDir;
+
+/// The account that every Azurite has, and the key that Microsoft publishes for it.
+const ACCOUNT: &str = "devstoreaccount1";
+const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// How long a request may take.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(4);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cloud {
+    Azure,
+    S3,
+}
+
+impl Cloud {
+    fn port(self) -> u16 {
+        let url = match self {
+            Self::Azure => variable("STORAGE_TEST_AZURITE_URL"),
+            Self::S3 => variable("STORAGE_TEST_S3_URL"),
+        };
+        url.split([':', '/']).find_map(|part| part.parse().ok()).unwrap()
+    }
+
+    /// The shortest term of the right to write.
+    pub(crate) fn term(self) -> Duration {
+        match self {
+            Self::Azure => Duration::from_secs(15),
+            Self::S3 => Duration::from_millis(1_500),
+        }
+    }
+}
+
+/// An empty home, a proxy before it, and room for caches.
+pub(crate) struct Place {
+    pub(crate) cloud: Cloud,
+    pub(crate) proxy: Proxy,
+    prefix: String,
+    folder: TempDir,
+}
+
+impl Place {
+    pub(crate) async fn new(cloud: Cloud) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let prefix = format!("cloud/{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+        let (proxy, folder) = (Proxy::start(cloud.port()).unwrap(), tempfile::tempdir().unwrap());
+        let place = Self { cloud, proxy, prefix, folder };
+        if cloud == Cloud::Azure {
+            place.azure(cloud.port()).create_container().await.unwrap();
+        }
+        place
+    }
+
+    /// Another proxy before the same home.
+    pub(crate) fn beside(&self) -> Self {
+        let (proxy, folder) = (Proxy::start(self.cloud.port()).unwrap(), tempfile::tempdir().unwrap());
+        Self { cloud: self.cloud, proxy, prefix: self.prefix.clone(), folder }
+    }
+
+    fn azure(&self, port: u16) -> AzureHome {
+        let url = format!("http://127.0.0.1:{port}/{ACCOUNT}/cloud");
+        let credentials = AzureCredentials::SharedKey { account: ACCOUNT.into(), key: KEY.into() };
+        AzureHome::new(&url, &self.prefix, credentials).unwrap()
+    }
+
+    fn at(&self, port: u16, timeout: Duration) -> Arc<dyn Home> {
+        let variable = |name: &str| match name {
+            "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("key".to_owned()),
+            "AWS_REGION" => Some("us-east-1".to_owned()),
+            "AWS_ENDPOINT_URL" => Some(format!("http://127.0.0.1:{port}")),
+            _ => None,
+        };
+        match self.cloud {
+            Cloud::Azure => Arc::new(self.azure(port).with_timeout(timeout)),
+            Cloud::S3 => {
+                Arc::new(S3Home::new("storage", &self.prefix, &variable).unwrap().with_timeout(timeout))
+            }
+        }
+    }
+
+    /// A client of its own.
+    pub(crate) fn direct(&self) -> Arc<dyn Home> {
+        self.at(self.cloud.port(), TIMEOUT)
+    }
+
+    /// One whose requests the proxy sees.
+    pub(crate) fn watched(&self, timeout: Duration) -> Arc<dyn Home> {
+        self.at(self.proxy.port(), timeout)
+    }
+
+    /// Ends somebody else's right to write now: on S3 it has to run out.
+    pub(crate) async fn end_lease(&self) {
+        match self.cloud {
+            Cloud::Azure => self.azure(self.cloud.port()).break_lease().await.unwrap(),
+            Cloud::S3 => tokio::time::sleep(self.cloud.term()).await,
+        }
+    }
+
+    pub(crate) fn cache(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Settings that make a test quick.
+    pub(crate) fn options(&self, cache: &str) -> Options {
+        Options {
+            freshness: Duration::ZERO,
+            retry: RetryPolicy {
+                attempts: 3,
+                pause: Duration::from_millis(5),
+                cap: Duration::from_millis(20),
+            },
+            lease_term: self.cloud.term(),
+            lease_wait: Duration::from_millis(300),
+            lease_idle: Duration::from_millis(50),
+            cache_wait: Duration::from_secs(5),
+            ..Options::new(self.cache(cache))
+        }
+    }
+
+    /// For a store that keeps the right to write once it has it.
+    pub(crate) fn holding(&self, cache: &str) -> Options {
+        let long = Duration::from_secs(600);
+        Options {
+            lease_idle: long,
+            lease_share: long,
+            lease_term: Duration::from_secs(60),
+            ..self.options(cache)
+        }
+    }
+
+    /// For one that waits until whoever has the right to write has lost it.
+    pub(crate) fn patient(&self, cache: &str) -> Options {
+        Options { lease_wait: self.cloud.term() * 3, ..self.options(cache) }
+    }
+
+    /// A store on a direct client.
+    pub(crate) async fn open(&self, options: Options) -> Result<DatabaseStore> {
+        DatabaseStore::open(self.direct(), options).await
+    }
+}
