@@ -76,8 +76,8 @@ pub async fn compare_and_set_compares_values_not_spellings(subject: Subject) {
 /// `None` deletes; a time to live counts; without one an earlier expiry goes.
 pub async fn compare_and_set_deletes_and_expires(subject: Subject) {
     let backend = subject.connected().await;
-    let short = Some(Duration::from_millis(60));
-    assert!(backend.compare_and_set("deal:1", Expected::Absent, Some(numbered(1)), short).await.unwrap());
+    let (short, long) = (Some(Duration::from_millis(60)), Some(Duration::from_secs(60)));
+    assert!(backend.compare_and_set("deal:1", Expected::Absent, Some(numbered(1)), long).await.unwrap());
     let first = Expected::Value(numbered(1));
     assert!(backend.compare_and_set("deal:1", first, Some(numbered(2)), None).await.unwrap());
     assert_eq!(backend.ttl("deal:1").await.unwrap(), Some(Expiry::Never));
