@@ -1,12 +1,6 @@
 //! The connections to one server: a few that all calls share, each replaced when it breaks.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use bb8::{ErrorSink, ManageConnection, Pool, PooledConnection};
@@ -27,9 +21,6 @@ use crate::{
 /// Only a caller's deadline ends the wait for a connection, never the pool's own.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How many calls share a connection before others are used too.
-const CROWD: usize = 64;
-
 /// One server.
 pub(crate) struct Node {
     lanes: Arc<Lanes>,
@@ -45,7 +36,6 @@ pub(crate) struct Lanes {
     address: Address,
     pool: Pool<Manager>,
     lanes: Vec<Lane>,
-    next: AtomicUsize,
     failures: watch::Receiver<Option<Error>>,
 }
 
@@ -104,7 +94,7 @@ impl Lanes {
             .error_sink(Box::new(Failures(sender)))
             .build_unchecked(manager);
         let lanes = (0..connections).map(|_| Lane::default()).collect();
-        Self { address, pool, lanes, next: AtomicUsize::new(0), failures }
+        Self { address, pool, lanes, failures }
     }
 
     /// As [`Node::call`], by itself.
@@ -140,17 +130,13 @@ impl Lanes {
         })
     }
 
-    /// Few callers fare best on one connection, where they share system calls. Where many wait on it, for there are
-    /// many or a large answer is on its way, the next ones go elsewhere.
+    /// Of the connections for small requests the one with the least under way: behind a large answer on one the others go on.
     fn lane(&self, load: Load) -> Result<&Lane> {
         let (bulk, small) = self.lanes.split_last().ok_or_else(unexpected)?;
-        if load == Load::Bulk || small.is_empty() {
+        if load == Load::Bulk {
             return Ok(bulk);
         }
-        let quiet = small.iter().find(|lane| !lane.is_crowded());
-        quiet
-            .or_else(|| small.get(self.next.fetch_add(1, Ordering::Relaxed) % small.len()))
-            .ok_or_else(unexpected)
+        Ok(small.iter().min_by_key(|lane| lane.users()).unwrap_or(bulk))
     }
 
     async fn refilled(&self, lane: &Lane) -> Result<Link> {
@@ -180,8 +166,8 @@ impl Lanes {
 }
 
 impl Lane {
-    fn is_crowded(&self) -> bool {
-        self.held.load().as_deref().is_some_and(|held| held.users() > CROWD)
+    fn users(&self) -> usize {
+        self.held.load().as_deref().map_or(0, |held| held.users())
     }
 
     fn link(&self) -> Option<Link> {
