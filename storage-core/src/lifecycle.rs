@@ -101,6 +101,15 @@ impl<T> fmt::Debug for Lifecycle<T> {
     }
 }
 
+impl<T> Lease<T> {
+    /// How many leases there are, this one included: how many operations are under way.
+    #[must_use]
+    pub fn sharers(&self) -> usize {
+        // One share belongs to the life cycle, until `disconnect`.
+        Arc::strong_count(&self.0).saturating_sub(1)
+    }
+}
+
 impl<T> Deref for Lease<T> {
     type Target = T;
 

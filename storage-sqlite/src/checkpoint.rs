@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio_rusqlite::rusqlite::{self, Connection, hooks::Wal};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{SqliteConfig, error::Answer, pool::Pool, schema::Role};
+use crate::{SqliteConfig, error::Answer, hold::Hold, pool::Pool, schema::Role};
 
 /// How long the log may grow (64 MiB): a page that changed often is moved once.
 const PAGES: u32 = 16_000;
@@ -57,12 +57,14 @@ impl Checkpoints {
         config: &Arc<SqliteConfig>,
         writer: &Arc<Pool>,
         due: Arc<Notify>,
+        hold: Arc<Hold>,
     ) -> Answer<Self> {
         let connection = Pool::open(Role::Checkpoint, 1, config).await?;
         let (beside, writer) = (Arc::clone(&connection), Arc::clone(writer));
         let task = tokio::spawn(async move {
             loop {
                 due.notified().await;
+                let _rest = hold.rest();
                 if let Err(fault) = checkpoint(&beside, &writer).await {
                     let error = storage_core::Error::from(fault);
                     tracing::warn!(%error, "the log was not moved back into the file; it will be tried again");

@@ -14,11 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::Semaphore;
 use tokio_rusqlite::rusqlite::Connection;
 
 use crate::{
     SqliteConfig,
     error::{Answer, Fault},
+    hold::Hold,
     read::{Asked, Found},
     schema::{self, Role},
     sql::View,
@@ -29,10 +31,16 @@ const SLOW: Duration = Duration::from_millis(20);
 /// How long the readers' threads then take over.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// Callers between which the runtime chooses; further ones wait in line. It keeps what runs on a thread next in a queue
+/// of 256 and sees to the rest so rarely that one may wait for 65 ms while others read dozens of times.
+const TURNS: usize = 128;
+
 /// Connections that no thread owns.
 pub(crate) struct Inline {
     config: Arc<SqliteConfig>,
     connections: Mutex<Connections>,
+    turns: Semaphore,
+    hold: Arc<Hold>,
     start: Instant,
     /// Microseconds after `start`.
     paused_until: AtomicU64,
@@ -47,17 +55,30 @@ struct Connections {
 
 impl Inline {
     /// Without connections; they are opened as they are missed.
-    pub(crate) fn new(config: &Arc<SqliteConfig>) -> Self {
+    pub(crate) fn new(config: &Arc<SqliteConfig>, hold: Arc<Hold>) -> Self {
         Self {
             config: Arc::clone(config),
             connections: Mutex::default(),
+            turns: Semaphore::new(TURNS),
+            hold,
             start: Instant::now(),
             paused_until: AtomicU64::new(0),
         }
     }
 
-    /// Answers a read at once, or not at all: then a reader's thread has to.
-    pub(crate) fn find(&self, asked: Asked, key: &str) -> Option<Answer<Found>> {
+    /// Answers a read at once, or not at all: then a reader's thread has to. Where it is `crowded`, others have their turn
+    /// before the answer is returned.
+    pub(crate) async fn find(&self, asked: Asked, key: &str, crowded: bool) -> Option<Answer<Found>> {
+        let _turn = self.turns.acquire().await.ok()?;
+        let found = self.look(asked, key);
+        if crowded && found.is_some() {
+            tokio::task::yield_now().await;
+        }
+        found
+    }
+
+    /// [`find`](Self::find) without turns.
+    pub(crate) fn look(&self, asked: Asked, key: &str) -> Option<Answer<Found>> {
         let start = self.elapsed();
         if start < self.paused_until.load(Ordering::Relaxed) {
             return None;
@@ -72,6 +93,7 @@ impl Inline {
         match found {
             Ok(found) if !found.as_ref().is_err_and(Fault::loses_connection) => {
                 self.lock().idle.push(db);
+                self.hold.count();
                 match found {
                     Err(Fault::Driver(_)) => None,
                     found => Some(found),
@@ -93,20 +115,31 @@ impl Inline {
             }
             connections.open += 1;
         }
-        let opened = schema::open(&self.config, Role::Inline);
+        let opened = self.open();
         let mut connections = self.lock();
         match opened {
-            Ok(db) => connections.idle.push(db),
-            Err(fault) => {
-                connections.open -= 1;
-                let error = storage_core::Error::from(fault);
-                tracing::warn!(%error, "a connection could not be opened; reads go to the readers' threads");
-            }
+            Some(db) => connections.idle.push(db),
+            None => connections.open -= 1,
         }
+        drop(connections);
+        // A publisher needs the log to itself now and then.
+        if self.config.publisher.is_none() {
+            self.hold.open_with(|| self.open());
+        }
+    }
+
+    fn open(&self) -> Option<Connection> {
+        let opened = schema::open(&self.config, Role::Inline).map_err(storage_core::Error::from);
+        opened
+            .inspect_err(|error| {
+                tracing::warn!(%error, "a connection could not be opened; reads go to the readers' threads");
+            })
+            .ok()
     }
 
     /// Closes the connections. Nobody may be reading.
     pub(crate) fn close(&self) {
+        self.hold.close();
         *self.lock() = Connections::default();
     }
 

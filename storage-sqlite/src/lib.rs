@@ -6,6 +6,7 @@ mod checkpoint;
 mod collections;
 mod config;
 mod error;
+mod hold;
 mod inline;
 mod pool;
 mod publisher;

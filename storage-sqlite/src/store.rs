@@ -16,6 +16,7 @@ use crate::{
     checkpoint::Checkpoints,
     collections::sweep as sweep_partitions,
     error::Answer,
+    hold::Hold,
     inline::Inline,
     pool::{Pool, lost},
     read::{Asked, Found, Read, Reads},
@@ -60,8 +61,11 @@ impl Store {
                 let writer = self.open_writer().await?;
                 let readers = Pool::open(Role::Reader, self.config.readers, &self.config).await?;
                 let log_due = Arc::new(Notify::new());
-                let checkpoints = Checkpoints::start(&self.config, &writer, Arc::clone(&log_due)).await?;
-                Ok(self.connected(writer, readers, checkpoints, log_due))
+                let hold = Arc::new(Hold::default());
+                let checkpoints =
+                    Checkpoints::start(&self.config, &writer, Arc::clone(&log_due), Arc::clone(&hold))
+                        .await?;
+                Ok(self.connected(writer, readers, checkpoints, log_due, hold))
             };
             with_deadline(self.config.operation_timeout, ErrorKind::Timeout, open).await
         };
@@ -93,8 +97,9 @@ impl Store {
         readers: Arc<Pool>,
         checkpoints: Checkpoints,
         log_due: Arc<Notify>,
+        hold: Arc<Hold>,
     ) -> Connected {
-        let inline = Arc::new(Inline::new(&self.config));
+        let inline = Arc::new(Inline::new(&self.config, hold));
         let writes = Writes { writer: Arc::clone(&writer), config: Arc::clone(&self.config), log_due };
         let reads = Reads {
             readers: Arc::clone(&readers),
@@ -130,11 +135,12 @@ impl Store {
 
     /// Reads what is asked about one key: in the caller's own task where that is quick.
     pub(crate) async fn find(&self, asked: Asked, key: &str) -> Result<Found> {
-        // A task that reads and reads leaves room for others now and then.
-        tokio::task::coop::consume_budget().await;
         let lease = self.lifecycle.enter()?;
+        // A task that reads and reads leaves room for others now and then, and in a crowd after each read.
+        tokio::task::coop::consume_budget().await;
         self.refresh().await?;
-        if let Some(found) = lease.inline.find(asked, key) {
+        let crowded = lease.sharers() > self.config.readers;
+        if let Some(found) = lease.inline.find(asked, key, crowded).await {
             return Ok(found?);
         }
         let reads = Arc::clone(&lease.reads);

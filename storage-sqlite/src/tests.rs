@@ -171,12 +171,12 @@ async fn reads_are_done_at_once_where_a_connection_is_free_and_the_file_is_not_l
     let db = open(&config, Role::Writer).unwrap();
     let big = format!("\"{}\"", "x".repeat(70_000));
     db.execute("INSERT INTO kv_store VALUES ('deal:1', '1', NULL), ('deal:big', ?1, NULL)", [big]).unwrap();
-    let inline = Inline::new(&config);
-    assert!(inline.find(Asked::Value, "deal:1").is_none(), "no connection is open yet");
+    let inline = Inline::new(&config, Arc::default());
+    assert!(inline.look(Asked::Value, "deal:1").is_none(), "no connection is open yet");
     inline.grow();
     inline.grow();
     assert!(format!("{inline:?}").contains("open: 1"), "one is idle, so no second is needed");
-    let found = |key| inline.find(Asked::Value, key).map(Result::unwrap);
+    let found = |key| inline.look(Asked::Value, key).map(Result::unwrap);
     assert!(matches!(found("deal:1"), Some(Found::Value(Some(_)))));
     assert!(matches!(found("deal:2"), Some(Found::Value(None))));
     assert!(matches!(found("deal:big"), Some(Found::Large)));
@@ -188,10 +188,10 @@ async fn reads_are_done_at_once_where_a_connection_is_free_and_the_file_is_not_l
     inline.grow();
     db.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let start = Instant::now();
-    assert!(inline.find(Asked::Value, "deal:1").is_none(), "a reader's thread waits for the lock");
+    assert!(inline.look(Asked::Value, "deal:1").is_none(), "a reader's thread waits for the lock");
     assert!(start.elapsed() < config.busy_timeout);
     db.execute_batch("COMMIT").unwrap();
-    assert!(inline.find(Asked::Value, "deal:1").is_some());
+    assert!(inline.look(Asked::Value, "deal:1").is_some());
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn reads_that_wait_together_share_one_state_of_the_file() {
     db.execute_batch("INSERT INTO kv_store VALUES ('deal:1', '1', NULL), ('deal:bad', 'NaN', 1e300)")
         .unwrap();
     let readers = Pool::open(Role::Reader, 1, &config).await.unwrap();
-    let inline = Arc::new(Inline::new(&config));
+    let inline = Arc::new(Inline::new(&config, Arc::default()));
     let reads = Reads { readers: Arc::clone(&readers), inline: Arc::clone(&inline), config };
     let group = || {
         let asked = [
@@ -227,7 +227,7 @@ async fn reads_that_wait_together_share_one_state_of_the_file() {
     };
     check(&reads.run(group()).await);
     assert!(
-        inline.find(Asked::Value, "deal:1").is_some(),
+        inline.look(Asked::Value, "deal:1").is_some(),
         "the visit opened a connection for those who come next"
     );
     readers.end_threads().await;

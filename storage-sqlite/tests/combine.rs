@@ -9,7 +9,14 @@
 
 mod common;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use common::{Place, connected, json};
 use futures::{FutureExt, future::BoxFuture, future::join_all};
@@ -197,4 +204,28 @@ async fn a_task_that_reads_and_reads_leaves_room_for_others() {
     while stopped.try_recv().is_err() {
         assert!(backend.exists("deal:1").await.unwrap());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_crowd_of_readers_everybody_has_turns() {
+    const READERS: usize = 600;
+    const READS: usize = READERS * 64;
+    let place = Place::new();
+    let backend = Arc::new(place.connected().await);
+    backend.set("deal:1", json("1"), None).await.unwrap();
+    let all = Arc::new(AtomicUsize::new(0));
+    let reader = || {
+        let (backend, all) = (Arc::clone(&backend), Arc::clone(&all));
+        tokio::spawn(async move {
+            let mut reads = 0;
+            while all.fetch_add(1, Ordering::Relaxed) < READS {
+                backend.get("deal:1").await.unwrap().unwrap();
+                reads += 1;
+            }
+            reads
+        })
+    };
+    let reads = join_all((0..READERS).map(|_| reader()).collect::<Vec<_>>()).await;
+    let least = reads.into_iter().map(Result::unwrap).min().unwrap();
+    assert!(least >= 8, "of 64 reads on average, one task had {least}");
 }
