@@ -10,6 +10,7 @@ import os
 import random
 import sys
 import time
+import traceback
 
 KEY_BASE = 10_000_000
 NAMESPACE = "ad_buyer:"
@@ -234,7 +235,7 @@ class Load:
             return ordered[min(int(count * share), count - 1)] * 1e6 if ordered else 0.0
 
         return {
-            "ops_per_s": self.operations / (self.end - self.start),
+            "ops_per_s": self.operations / max(self.end - self.start, 1e-9),
             "p50_us": quantile(0.5),
             "p99_us": quantile(0.99),
             "p999_us": quantile(0.999),
@@ -269,9 +270,15 @@ async def work(job: dict) -> dict:
 
 async def main():
     job = json.loads(sys.stdin.readline())
-    print(json.dumps(await work(job)), flush=True)
+    status = 0
+    try:
+        print(json.dumps(await work(job)), flush=True)
+    except Exception:
+        traceback.print_exc()
+        status = 1
     # Not waiting for threads and connections that a contender left open.
-    os._exit(0)
+    sys.stderr.flush()
+    os._exit(status)
 
 
 asyncio.run(main())

@@ -28,7 +28,7 @@ const LONG: usize = 4096;
 
 impl Plan {
     pub(crate) fn new(quick: bool, growth: Option<u32>) -> Self {
-        let power = growth.unwrap_or(if quick { 5 } else { 6 });
+        let power = growth.unwrap_or(if quick { 5 } else { 7 });
         let growth = (4..=power).map(|power| 10_u64.pow(power)).collect();
         if quick {
             return Self {
@@ -42,11 +42,11 @@ impl Plan {
         }
         let callers = vec![1, 16, 64, 256, 1024];
         Self {
-            rounds: 5,
-            seconds: 2.0,
+            rounds: 3,
+            seconds: 0.7,
             callers: [callers.clone(), callers],
             data: [deals(100_000, SHORT), deals(100_000, LONG)],
-            rates: vec![0.05, 0.1, 0.25, 0.5, 0.75],
+            rates: vec![0.1, 0.25, 0.5, 0.75],
             growth,
         }
     }
