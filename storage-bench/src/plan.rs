@@ -43,10 +43,10 @@ impl Plan {
         let callers = vec![1, 16, 64, 256, 1024];
         Self {
             rounds: 3,
-            seconds: 0.7,
+            seconds: 0.5,
             callers: [callers.clone(), callers],
             data: [deals(100_000, SHORT), deals(100_000, LONG)],
-            rates: vec![0.1, 0.25, 0.5, 0.75],
+            rates: vec![0.1, 0.25, 0.5],
             growth,
         }
     }
