@@ -13,6 +13,7 @@ mod conformance;
 mod faults;
 mod faulty;
 mod folding;
+mod foreign;
 mod kills;
 mod processes;
 mod stores;
