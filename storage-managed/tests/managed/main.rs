@@ -14,6 +14,7 @@ mod faults;
 mod faulty;
 mod folding;
 mod foreign;
+mod full;
 mod kills;
 mod processes;
 mod stores;
