@@ -139,9 +139,20 @@ fn a_batch_that_finds_no_room_for_the_index_of_the_log_did_not_happen() {
             copy_folder(&before.cache("a"), &cache);
             let store = DatabaseStore::open(place.home(), options(&cache)).await.unwrap();
             let mut model = Model { acknowledged: rows(&store).await, ..Model::default() };
-            write(&store, disk, leave, &mut model).await;
+            disk.fill(leave).unwrap();
+            model.add(&store, disk, 0).await;
+            disk.free().unwrap();
             failed += model.refused;
+            // As a process leaves it that dies here.
+            let died = Place::new();
+            copy_folder(&place.home_path(), &died.home_path());
+            copy_folder(&cache, &died.cache("a"));
+            let again = died.open("a").await.unwrap();
+            model.check(&rows(&again).await, &format!("{leave}"));
+            again.close().await.unwrap();
+            model.add(&store, disk, 1).await;
             let found = rows(&store).await;
+            assert!(found.last().is_some_and(|body| body.starts_with('1')), "{leave}");
             model.check(&found, &format!("{leave}"));
             store.close().await.unwrap();
             assert!(rows_in_home(&place).await == found, "{leave}");
@@ -230,6 +241,12 @@ fn what_diverged_is_kept_once_there_is_room_and_folding_leaves_room() {
         disk.fill(40 * KIB).unwrap();
         assert!(store.fold().await.is_err() || !disk.is_mounted());
         is_tidy(&cache, "after folding");
+        // More than SQLite holds back until the commit: it gives up in the middle of the batch.
+        let before = rows(&store).await;
+        let error = add(&store, &"x".repeat(3_000_000)).await.unwrap_err();
+        says_so(disk, &error);
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(rows(&store).await == before);
         disk.free().unwrap();
         assert!(store.fold().await.unwrap() || !disk.is_mounted());
         let expected = rows(&store).await;
