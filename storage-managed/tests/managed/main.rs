@@ -17,6 +17,7 @@ mod foreign;
 mod full;
 mod kills;
 mod processes;
+mod settings;
 mod stores;
 
 use std::{
