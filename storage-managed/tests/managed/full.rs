@@ -209,7 +209,7 @@ fn a_full_home_loses_nothing_and_shows_nothing_by_half() {
     let name = "a_full_home_loses_nothing_and_shows_nothing_by_half";
     on_disk(name, 4_096 * KIB, async |disk| {
         let (mut unknown, mut acknowledged) = (0, 0);
-        for leave in (0..64 * KIB).step_by(4_096) {
+        for leave in (0..160 * KIB).step_by(8_192) {
             let (place, caches) =
                 (Place { folder: TempDir::new_in(disk.path()).unwrap() }, TempDir::new().unwrap());
             let options = Options { cache: caches.path().join("a"), ..place.options("a") };
@@ -224,7 +224,9 @@ fn a_full_home_loses_nothing_and_shows_nothing_by_half() {
             unknown += model.unknown.len();
             acknowledged += usize::from(model.acknowledged.len() == 4);
         }
-        assert!(unknown > 0 && acknowledged > 0, "{unknown} {acknowledged}");
+        assert!(acknowledged > 0, "{unknown}");
+        // A limit on files is met in the cache first.
+        assert!(unknown > 0 || !disk.is_mounted());
     });
 }
 
