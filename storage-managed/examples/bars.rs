@@ -1,5 +1,6 @@
-//! What a managed database of 1 GiB costs, beside uploading the whole file: `bars [--quick]`, where quick is 64 MiB. Azurite
-//! is started for it, behind a proxy that counts; a folder is measured beside it.
+//! What a managed database of 1 GiB costs, beside uploading the whole file and the bars that were set: `bars [--quick]
+//! [--json FILE]`, where quick is 64 MiB, and one JSON object per line goes to the end of the file. Azurite is started for
+//! it, behind a proxy that counts; a folder is measured beside it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,54 +11,75 @@
 )]
 
 use std::{
+    fs::{File, OpenOptions},
+    io::Write,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
+use storage_core::{Json, StorageBackend};
 use storage_managed::{
-    DatabaseStore, Options, Status,
+    DatabaseStore, Managed, Options, Status,
     home::{AzureCredentials, AzureHome, Body, FolderHome, Home},
 };
-use storage_tests::{Azurite, Proxy};
+use storage_sqlite::SqliteBackend;
+use storage_tests::{Azurite, Proxy, Seen};
 
 /// With its row a little over a kilobyte: four rows are a page.
 const ROW_BYTES: u32 = 980;
 
 #[tokio::main]
 async fn main() {
-    let quick = std::env::args().any(|argument| argument == "--quick");
+    let arguments: Vec<String> = std::env::args().collect();
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let json = arguments.iter().skip_while(|argument| *argument != "--json").nth(1);
+    let json = json.map(|path| OpenOptions::new().append(true).create(true).open(path).unwrap());
     let rows: u32 = if quick { 64 * 1024 } else { 1024 * 1024 };
     let folder = tempfile::tempdir().unwrap();
     let azurite = Azurite::start().unwrap();
     let proxy = Proxy::start(azurite.port()).unwrap();
     let url = format!("http://127.0.0.1:{}/{}/bars", proxy.port(), azurite.account());
-    let key = AzureCredentials::SharedKey { account: azurite.account().into(), key: azurite.key().into() };
-    let azure = AzureHome::new(&url, "agent", key).unwrap();
-    azure.create_container().await.unwrap();
+    let azure = |prefix: &str| {
+        let (account, key) = (azurite.account().into(), azurite.key().into());
+        AzureHome::new(&url, prefix, AzureCredentials::SharedKey { account, key }).unwrap()
+    };
+    azure("agent").create_container().await.unwrap();
     println!(
-        "{:<8} {:<28} {:>14} {:>14} {:>9} {:>9}",
-        "home", "what", "sent", "received", "requests", "time"
+        "{:<8} {:<28} {:>13} {:>13} {:>8} {:>12} {:>10}   bar",
+        "home", "what", "sent", "received", "requests", "publications", "time"
     );
-    Bars { name: "azurite", folder: folder.path().join("azurite"), proxy: Some(&proxy) }
-        .run(Arc::new(azure), rows)
-        .await;
+    let bars =
+        Bars { name: "azurite", folder: folder.path().join("azurite"), proxy: Some(&proxy), json: &json };
+    bars.run(Arc::new(azure("agent")), rows).await;
+    bars.sets(Arc::new(azure("sets"))).await;
     let home = FolderHome::new(folder.path().join("home"));
-    Bars { name: "folder", folder: folder.path().join("folder"), proxy: None }
-        .run(Arc::new(home), rows)
-        .await;
+    let bars = Bars { name: "folder", folder: folder.path().join("folder"), proxy: None, json: &json };
+    bars.run(Arc::new(home), rows).await;
+    bars.sets(Arc::new(FolderHome::new(folder.path().join("sets")))).await;
 }
 
 struct Bars<'a> {
     name: &'static str,
     folder: PathBuf,
     proxy: Option<&'a Proxy>,
+    json: &'a Option<File>,
+}
+
+/// What something cost.
+struct Cost {
+    sent: u64,
+    received: u64,
+    requests: Option<usize>,
+    publications: u64,
+    time: Duration,
 }
 
 impl Bars<'_> {
-    async fn run(&self, home: Arc<dyn Home>, rows: u32) {
+    fn options(&self, cache: &str) -> Options {
         let long = Duration::from_secs(3_600);
-        let options = |cache: &str| Options {
+        Options {
             freshness: Duration::ZERO,
             lease_term: Duration::from_secs(60),
             lease_idle: long,
@@ -66,49 +88,83 @@ impl Bars<'_> {
             fold_segments: 1_000,
             fold_bytes: u64::MAX,
             ..Options::new(self.folder.join(cache))
-        };
-        let writer = DatabaseStore::open(Arc::clone(&home), options("writer")).await.unwrap();
-        self.measure(&writer, "the first generation", fill(&writer, rows)).await;
-        let reader = DatabaseStore::open(Arc::clone(&home), options("reader")).await.unwrap();
-        for changed in [1, 100, 1_000] {
-            let what = format!("{changed} changed rows");
-            self.measure(&writer, &what, change(&writer, rows, changed)).await;
-            let behind = format!("freshen, {changed} rows behind");
-            self.measure(&reader, &behind, fresh(&reader)).await;
         }
-        self.measure(&reader, "freshen, up to date", fresh(&reader)).await;
+    }
+
+    async fn run(&self, home: Arc<dyn Home>, rows: u32) {
+        let writer = DatabaseStore::open(Arc::clone(&home), self.options("writer")).await.unwrap();
+        self.measure(&writer, "the first generation", "", fill(&writer, rows)).await;
+        let reader = DatabaseStore::open(Arc::clone(&home), self.options("reader")).await.unwrap();
+        for (changed, bar) in [(1, "8 KiB"), (100, "450 KB"), (1_000, "4.5 MB")] {
+            let (what, bar) = (format!("{changed} changed rows"), format!("<= {bar}, 2 requests"));
+            self.measure(&writer, &what, &bar, change(&writer, rows, changed)).await;
+            let behind = format!("freshen, {changed} rows behind");
+            self.measure(&reader, &behind, "2 requests, about what was sent", fresh(&reader)).await;
+        }
+        self.measure(&reader, "freshen, up to date", "1 request, no body", fresh(&reader)).await;
         self.whole_file(&*home, &writer.path()).await;
         reader.close().await.unwrap();
         writer.close().await.unwrap();
     }
 
-    async fn measure(&self, store: &DatabaseStore, what: &str, work: impl Future<Output = ()>) {
+    /// Through the key/value backend.
+    async fn sets(&self, home: Arc<dyn Home>) {
+        let managed = Managed::new(home, self.options("sets"));
+        let storage = Arc::new(SqliteBackend::new(managed.config()).unwrap());
+        storage.connect().await.unwrap();
+        let sets = async {
+            let sets = (0..64).map(|number| {
+                let storage = Arc::clone(&storage);
+                tokio::spawn(
+                    async move { storage.set(&format!("deal:{number}"), Json::from(number), None).await },
+                )
+            });
+            for set in join_all(sets).await {
+                set.unwrap().unwrap();
+            }
+        };
+        let store = managed.store().await.unwrap();
+        self.measure(&store, "64 concurrent sets", "<= 4 publications", sets).await;
+        storage.disconnect().await.unwrap();
+    }
+
+    async fn measure(&self, store: &DatabaseStore, what: &str, bar: &str, work: impl Future<Output = ()>) {
         if let Some(proxy) = self.proxy {
             proxy.reset();
         }
         let (before, started) = (store.status(), Instant::now());
         work.await;
-        self.print(what, started.elapsed(), &before, &store.status());
+        self.print(what, bar, &self.cost(started, &before, &store.status()));
     }
 
     /// With a proxy all that went over the wire but for headers, without one the objects' bytes.
-    fn print(&self, what: &str, time: Duration, before: &Status, after: &Status) {
-        let counted = self.proxy.map(|proxy| {
-            let seen = proxy.seen();
-            let sum = |of: fn(&storage_tests::Seen) -> usize| seen.iter().map(of).sum::<usize>() as u64;
-            (sum(|seen| seen.sent), sum(|seen| seen.received), seen.len().to_string())
-        });
-        let (sent, received, requests) = counted.unwrap_or_else(|| {
-            let (sent, received) =
-                (after.bytes_sent - before.bytes_sent, after.bytes_received - before.bytes_received);
-            (sent, received, "-".to_owned())
-        });
-        self.line(what, sent, received, &requests, time);
+    fn cost(&self, started: Instant, before: &Status, after: &Status) -> Cost {
+        let (time, publications) = (started.elapsed(), after.publications - before.publications);
+        let Some(proxy) = self.proxy else {
+            let sent = after.bytes_sent - before.bytes_sent;
+            let received = after.bytes_received - before.bytes_received;
+            return Cost { sent, received, requests: None, publications, time };
+        };
+        let seen = proxy.seen();
+        let sum = |of: fn(&Seen) -> usize| seen.iter().map(of).sum::<usize>() as u64;
+        let (sent, received) = (sum(|seen| seen.sent), sum(|seen| seen.received));
+        Cost { sent, received, requests: Some(seen.len()), publications, time }
     }
 
-    fn line(&self, what: &str, sent: u64, received: u64, requests: &str, time: Duration) {
-        let millis = time.as_millis();
-        println!("{:<8} {what:<28} {sent:>14} {received:>14} {requests:>9} {millis:>6} ms", self.name);
+    fn print(&self, what: &str, bar: &str, cost: &Cost) {
+        let Cost { sent, received, requests, publications, time } = cost;
+        let (name, millis) = (self.name, time.as_millis());
+        let shown = requests.map_or_else(|| "-".to_owned(), |requests| requests.to_string());
+        println!(
+            "{name:<8} {what:<28} {sent:>13} {received:>13} {shown:>8} {publications:>12} {millis:>7} ms   {bar}"
+        );
+        if let Some(mut file) = self.json.as_ref() {
+            let line = serde_json::json!({
+                "store": "managed", "home": name, "what": what, "sent_bytes": sent, "received_bytes": received,
+                "requests": requests, "publications": publications, "millis": time.as_secs_f64() * 1e3, "bar": bar,
+            });
+            writeln!(file, "{line}").unwrap();
+        }
     }
 
     /// What the system that this replaces does for each batch.
@@ -116,10 +172,11 @@ impl Bars<'_> {
         if let Some(proxy) = self.proxy {
             proxy.reset();
         }
-        let (length, started) = (std::fs::metadata(path).unwrap().len(), Instant::now());
-        home.put("whole", Body::File { path: path.to_owned(), length }, &|_| {}).await.unwrap();
-        let requests = self.proxy.map_or_else(|| "-".to_owned(), |proxy| proxy.seen().len().to_string());
-        self.line("whole-file upload", length, 0, &requests, started.elapsed());
+        let (sent, started) = (std::fs::metadata(path).unwrap().len(), Instant::now());
+        home.put("whole", Body::File { path: path.to_owned(), length: sent }, &|_| {}).await.unwrap();
+        let requests = self.proxy.map(|proxy| proxy.seen().len());
+        let cost = Cost { sent, received: 0, requests, publications: 0, time: started.elapsed() };
+        self.print("whole-file upload", "", &cost);
     }
 }
 

@@ -74,8 +74,11 @@ fn transact(db: &Connection, works: Vec<Work>) -> Result<Vec<Answer>> {
     for work in works {
         let answer = attempt(db, work);
         if db.is_autocommit() {
-            let ended = "a batch, or a full disk, ended the transaction that others shared";
-            return Err(Error::Unsupported(ended.to_owned()));
+            return Err(match answer {
+                // SQLite gave up the whole.
+                Err(Error::Batch(source)) => Error::Sqlite { doing: "write a batch", source },
+                _ => Error::Unsupported("a batch ended the transaction that others shared".to_owned()),
+            });
         }
         answers.push(answer);
     }

@@ -10,6 +10,7 @@ use std::{
 
 use fs4::TryLockError;
 use serde::{Deserialize, Serialize};
+use tempfile::TempPath;
 
 use crate::{
     error::{Error, Result},
@@ -47,6 +48,12 @@ impl Paths {
     /// A file that may be there from an earlier try and is worth nothing.
     pub(crate) fn temporary(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.tmp"))
+    }
+
+    /// As [`temporary`](Self::temporary), and removed in the end: what is left of it would keep a full disk full.
+    pub(crate) fn staged(&self, name: &str) -> Result<TempPath> {
+        let path = self.temporary(name);
+        TempPath::try_from_path(&path).map_err(Error::io("name", path))
     }
 
     /// Makes the folder and takes it for this store alone, waiting a while for whoever has it.

@@ -110,7 +110,18 @@ pub enum Error {
 }
 
 fn code(error: &rusqlite::Error) -> String {
-    error.sqlite_error().map_or_else(String::new, |cause| format!(" (SQLite code {})", cause.extended_code))
+    match error.sqlite_error() {
+        Some(_) if is_full(error) => ": the disk of the cache is full".to_owned(),
+        Some(cause) => format!(" (SQLite code {})", cause.extended_code),
+        None => String::new(),
+    }
+}
+
+/// Whether SQLite found no room: for a page, or for the index of the log.
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|cause| {
+        cause.code == ErrorCode::DiskFull || cause.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+    })
 }
 
 impl Error {
@@ -125,6 +136,15 @@ impl Error {
 
     pub(crate) fn corrupt(object: &str, problem: impl Into<String>) -> Self {
         Self::Corrupt { object: object.to_owned(), problem: problem.into() }
+    }
+
+    /// Whether the disk of the cache is full.
+    fn is_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            Self::Sqlite { source, .. } | Self::Batch(source) => is_full(source),
+            _ => false,
+        }
     }
 
     /// What a caller can do about it.
@@ -186,6 +206,7 @@ impl From<Error> for storage_core::Error {
             Error::WentBack { .. } => "name another cache folder if the home was restored on purpose",
             Error::CacheInUse { .. } => "give each process a cache folder of its own",
             Error::LeaseTaken { .. } => "try again later",
+            error if error.is_full() => "make room on the disk of the cache",
             _ => "",
         };
         let made = Self::new(error.kind(), error.to_string());

@@ -42,17 +42,16 @@ impl Shared {
 
     /// Makes the newest generation a base. True where one was made.
     pub(crate) async fn fold(self: &Arc<Self>) -> Result<bool> {
-        let Some((base, body)) = self.copy_base().await? else { return Ok(false) };
+        let staged = self.paths.staged("fold")?;
+        let Some((base, body)) = self.copy_base(staged.to_path_buf()).await? else { return Ok(false) };
         self.remote.put(&base_name(base.generation, base.commit), &body).await?;
-        if let Body::File { path, .. } = body {
-            let _ = std::fs::remove_file(path);
-        }
+        drop(staged);
         let mut turn = self.turn().await?;
         self.name_base(&mut turn.content, base).await
     }
 
     /// Copies the newest generation while nobody writes.
-    async fn copy_base(self: &Arc<Self>) -> Result<Option<(Base, Body)>> {
+    async fn copy_base(self: &Arc<Self>, to: PathBuf) -> Result<Option<(Base, Body)>> {
         let turn = self.turn().await?;
         let Some((head, _)) = &turn.content.known else { return Ok(None) };
         if head.base.generation == head.generation {
@@ -64,11 +63,8 @@ impl Shared {
             page_count: head.page_count,
             checksum: head.checksum,
         };
-        let length = u64::from(head.page_count) * u64::from(head.page_size);
-        let path: PathBuf = self.paths.temporary("fold");
-        let to = path.clone();
-        self.on_local(move |local| local.copy_to(&to, local.sums())).await?;
-        Ok(Some((base, Body::File { path, length })))
+        let body = self.on_local(move |local| local.copy_to(&to, local.sums())).await?;
+        Ok(Some((base, body)))
     }
 
     /// Lets the head name the base, unless it went on without it.

@@ -75,7 +75,7 @@ impl Shared {
                 content.known = Some(known);
                 return Ok(());
             }
-            let Err(missing) = self.fetch_and_apply(&known.0, &published).await? else {
+            let Err(missing) = self.fetch_and_apply(content, &known.0, &published).await? else {
                 content.known = Some(known);
                 return Ok(());
             };
@@ -89,7 +89,12 @@ impl Shared {
         Err(Error::corrupt(HEAD, "what it names is gone each time"))
     }
 
-    async fn fetch_and_apply(self: &Arc<Self>, head: &Head, published: &Published) -> Result<Fetched<()>> {
+    async fn fetch_and_apply(
+        self: &Arc<Self>,
+        content: &mut Content,
+        head: &Head,
+        published: &Published,
+    ) -> Result<Fetched<()>> {
         let to = Published {
             generation: head.generation,
             commit: Some(head.commit),
@@ -99,7 +104,7 @@ impl Shared {
             mark: Mark::default(),
         };
         let (incarnation, from) = (head.incarnation, published.generation);
-        let Some(behind) = behind(head, published) else { return self.apply_whole(head, to).await };
+        let Some(behind) = behind(head, published) else { return self.apply_whole(content, head, to).await };
         let mut segments: Vec<Segment> = Vec::with_capacity(behind.len());
         {
             let fetched = fetch(&self.remote, behind);
@@ -115,36 +120,48 @@ impl Shared {
                 segments.push(segment);
             }
         }
-        self.on_local(move |local| {
+        let applied = self.on_local(move |local| {
             // A caller that went away may have left the same work behind.
             if local.published().generation != from {
-                return Ok(());
+                return Ok(true);
             }
             let (pages, sums) = local.merge(&segments)?;
             if sums.total() != to.checksum {
                 return Err(Error::corrupt(HEAD, "its segments do not give what it says"));
             }
             local.apply(&pages, sums, incarnation, to)
-        })
-        .await?;
-        self.write_back().await;
-        Ok(Ok(()))
+        });
+        self.applied(content, applied.await?).await.map(Ok)
     }
 
     /// Brings the database to what its base and segments give, whatever is here.
-    async fn apply_whole(self: &Arc<Self>, head: &Head, to: Published) -> Result<Fetched<()>> {
-        let (path, incarnation) = (self.paths.temporary("whole"), head.incarnation);
-        let (file, sums) = match Chain::of(head).build(&self.remote, &path).await? {
+    async fn apply_whole(
+        self: &Arc<Self>,
+        content: &mut Content,
+        head: &Head,
+        to: Published,
+    ) -> Result<Fetched<()>> {
+        let (staged, incarnation) = (self.paths.staged("whole")?, head.incarnation);
+        let (file, sums) = match Chain::of(head).build(&self.remote, &staged).await? {
             Ok(built) => built,
             Err(missing) => return Ok(Err(missing)),
         };
         if (sums.total(), sums.page_count()) != (to.checksum, to.page_count) {
             return Err(Error::corrupt(HEAD, "its base and segments do not give what it says"));
         }
-        self.on_local(move |local| local.apply(&Pages::File(file), sums, incarnation, to)).await?;
-        let _ = std::fs::remove_file(path);
+        let applied =
+            self.on_local(move |local| local.apply(&Pages::File(file), sums, incarnation, to)).await?;
+        drop(staged);
+        self.applied(content, applied).await.map(Ok)
+    }
+
+    /// What follows an attempt to apply a generation: where somebody else has written here, that is kept and refused.
+    async fn applied(self: &Arc<Self>, content: &mut Content, applied: bool) -> Result<()> {
+        if !applied {
+            return Err(self.diverge(content).await);
+        }
         self.write_back().await;
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Moves what is published to the main file now and then. Nothing depends on it.
@@ -175,7 +192,7 @@ impl Shared {
             checksum: head.checksum,
             mark: Mark::default(),
         };
-        if let Err(missing) = self.apply_whole(&head, to).await? {
+        if let Err(missing) = self.apply_whole(&mut content, &head, to).await? {
             return Err(Error::corrupt(&missing, "the head names it and it is gone"));
         }
         (content.known, content.diverged, content.unsettled) = (Some((head, version)), None, None);

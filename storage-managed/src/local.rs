@@ -3,6 +3,9 @@
 //! Files that SQLite has open are opened once here and kept open as long as there are connections: closing any
 //! descriptor of them would drop the locks that SQLite holds in this process.
 
+mod apply;
+mod guard;
+
 use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt, path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
@@ -10,12 +13,11 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use crate::{
     cache::{Intent, Paths, Published, State, create_private, open_private},
     error::{Error, Result},
-    format::{Id, Segment, SegmentHeader, Sums, page_sum},
-    wal::{self, Committed, Mark},
+    format::{Id, SegmentHeader, Sums, page_sum},
+    home::Body,
+    wal::{self, Committed, Index, Mark},
 };
 
-/// The two copies of the header of SQLite's index of the log.
-const INDEX_HEADER_BYTES: usize = 96;
 pub(crate) const DEFAULT_PAGE_SIZE: u32 = 4096;
 
 /// The open database of the cache.
@@ -23,10 +25,14 @@ pub(crate) const DEFAULT_PAGE_SIZE: u32 = 4096;
 pub(crate) struct Local {
     // Closed before the files are.
     pub(crate) db: Connection,
+    /// Reads nothing: its snapshot keeps others from writing back a batch that is not published.
+    guard: Connection,
     pub(crate) files: Files,
     pub(crate) paths: Paths,
     pub(crate) state: State,
     sums: Sums,
+    /// SQLite's count of transactions at what `sums` are of; `None` where it could not be read.
+    changes: Option<u32>,
     busy: Duration,
     _lock: File,
 }
@@ -45,6 +51,7 @@ pub(crate) struct Change {
     committed: Committed,
     sums: BTreeMap<u32, u128>,
     page_count: u32,
+    changes: u32,
     pub(crate) after: Sums,
 }
 
@@ -146,7 +153,9 @@ impl Local {
             log: open(&paths.log())?,
             index: open(&paths.index())?,
         };
-        Ok(Self { db, files, paths, state, sums, busy, _lock: lock })
+        let guard = connect(&paths.database(), busy).map_err(Error::sqlite("open the cache"))?;
+        let changes = Index::read(&files.index).map_err(Error::io("read", paths.index()))?.changes;
+        Ok(Self { db, guard, files, paths, state, sums, changes: Some(changes), busy, _lock: lock })
     }
 
     pub(crate) fn published(&self) -> &Published {
@@ -170,9 +179,9 @@ impl Local {
     /// What was committed behind what is published; `None` for nothing.
     pub(crate) fn change(&self) -> Result<Option<Change>> {
         let published = self.published();
-        let path = self.paths.log();
-        let found =
-            wal::committed(&self.files.log, &published.mark, None).map_err(Error::io("read", &path))?;
+        let (path, index) = (self.paths.log(), self.index()?);
+        let found = wal::committed(&self.files.log, &published.mark, Some(index.frames));
+        let found = found.map_err(Error::io("read", &path))?;
         let committed = found.ok_or_else(|| Error::corrupt("database.db-wal", "it was cut"))?;
         let Some(page_count) = committed.page_count else { return Ok(None) };
         let (mut after, mut sums) = (self.sums.clone(), BTreeMap::new());
@@ -181,7 +190,7 @@ impl Local {
         for number in committed.frames.keys() {
             sums.extend(after.get(*number).map(|sum| (*number, sum)));
         }
-        Ok(Some(Change { committed, sums, page_count, after }))
+        Ok(Some(Change { committed, sums, page_count, changes: index.changes, after }))
     }
 
     /// The segment of a change.
@@ -220,7 +229,7 @@ impl Local {
     /// A change is in the home now. The record on disk may say so later: until then it names the intent, and the home
     /// tells that it was published.
     pub(crate) fn settle(&mut self, change: &Change, incarnation: Id, commit: Id) {
-        self.sums = change.after.clone();
+        (self.sums, self.changes) = (change.after.clone(), Some(change.changes));
         self.state.incarnation = Some(incarnation);
         self.state.published = Published {
             generation: self.published().generation + 1,
@@ -230,95 +239,7 @@ impl Local {
             mark: change.committed.end,
             ..*self.published()
         };
-    }
-
-    /// The pages of a chain of segments that leads from here to `to`, checked.
-    pub(crate) fn merge(&self, segments: &[Segment]) -> Result<(Pages, Sums)> {
-        let (mut pages, mut sums) = (BTreeMap::new(), self.sums.clone());
-        for segment in segments {
-            sums.resize(segment.header.page_count);
-            segment.each(|number, page| {
-                sums.set(number, page_sum(number, page));
-                pages.insert(number, page.to_vec());
-                Ok(())
-            })?;
-            segment.gives(&sums)?;
-        }
-        pages.split_off(&sums.page_count().saturating_add(1));
-        Ok((Pages::Memory(pages), sums))
-    }
-
-    /// Changes the database to a later generation in one transaction that open connections see, and open transactions
-    /// do not. `sums` are those of all its pages.
-    pub(crate) fn apply(&mut self, pages: &Pages, sums: Sums, incarnation: Id, to: Published) -> Result<()> {
-        let page_size = self.published().page_size;
-        if to.page_size != page_size {
-            return Err(Error::Unsupported(format!(
-                "the home has pages of {} bytes and the cache of {page_size}: open it anew with an empty cache folder",
-                to.page_size
-            )));
-        }
-        let mut numbers = Vec::new();
-        for number in 1..=sums.page_count() {
-            if self.sums.get(number) != sums.get(number) {
-                numbers.push(number);
-            }
-        }
-        // A transaction has one page at least.
-        if numbers.is_empty() {
-            numbers.push(1);
-        }
-        self.intend(Intent::Apply { incarnation, to })?;
-        let mark = self.append(pages, &numbers, sums.page_count())?;
-        self.sums = sums;
-        // The record on disk may say so later: it names the intent, and what is there is what was intended.
-        self.state = State::new(Some(incarnation), Published { mark, ..to });
-        Ok(())
-    }
-
-    fn append(&self, pages: &Pages, numbers: &[u32], page_count: u32) -> Result<Mark> {
-        let page_size = self.published().page_size;
-        let mut frames = numbers.iter().map(|number| {
-            let page = match pages {
-                Pages::Memory(pages) => match pages.get(number) {
-                    Some(page) => page.clone(),
-                    None if *number == 1 => self.page(1)?,
-                    // The page that holds SQLite's locks travels in no segment.
-                    None => vec![0; page_size as usize],
-                },
-                Pages::File(file) => {
-                    let mut page = vec![0; page_size as usize];
-                    file.read_exact_at(&mut page, page_offset(*number, page_size))?;
-                    page
-                }
-            };
-            Ok((*number, page))
-        });
-        self.db.execute_batch("BEGIN IMMEDIATE").map_err(Error::sqlite("lock the cache"))?;
-        let appended = (|| {
-            let found = wal::committed(&self.files.log, &self.published().mark, None)?;
-            let found = found.filter(|found| found.page_count.is_none());
-            let end = found.ok_or_else(|| io::Error::other("the log holds what is not published"))?.end;
-            let mark = wal::append(&self.files.log, &end, &mut frames, page_size, page_count)?;
-            // SQLite then reads the log again. Its snapshots stay: they are by the number of frames.
-            self.files.index.write_all_at(&[0; INDEX_HEADER_BYTES], 0)?;
-            Ok(mark)
-        })();
-        // Not a rollback, which would ask the index for what to undo.
-        let ended = self.db.execute_batch("COMMIT").map_err(Error::sqlite("unlock the cache"));
-        let mark = appended.map_err(Error::io("append to", self.paths.log()))?;
-        ended?;
-        let read = self.db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
-        read.map_err(Error::sqlite("read what came from the home"))?;
-        Ok(mark)
-    }
-
-    /// One page as it is now.
-    fn page(&self, number: u32) -> io::Result<Vec<u8>> {
-        let mut page = vec![0; self.published().page_size as usize];
-        let found = wal::committed(&self.files.log, &Mark::default(), None)?.unwrap_or_default();
-        self.read_page(&found, number, &mut page)?;
-        Ok(page)
+        self.let_go();
     }
 
     fn read_page(&self, log: &Committed, number: u32, page: &mut [u8]) -> io::Result<()> {
@@ -354,7 +275,7 @@ impl Local {
     }
 
     /// Copies the database as it is now to a file of its own, and checks that it is what the sums say.
-    pub(crate) fn copy_to(&self, path: &Path, sums: &Sums) -> Result<()> {
+    pub(crate) fn copy_to(&self, path: &Path, sums: &Sums) -> Result<Body> {
         let file = create_private(path)?;
         let log = wal::committed(&self.files.log, &Mark::default(), None);
         let log = log.map_err(Error::io("read", self.paths.log()))?.unwrap_or_default();
@@ -367,16 +288,8 @@ impl Local {
             }
             file.write_all_at(&page, page_offset(number, page_size)).map_err(Error::io("write", path))?;
         }
-        file.sync_all().map_err(Error::io("sync", path))
-    }
-
-    /// Takes what was committed here for what is there to be changed: it has diverged, was kept, and goes.
-    pub(crate) fn accept(&mut self) -> Result<()> {
-        if let Some(change) = self.change()? {
-            self.sums = change.after;
-            self.state.published.mark = change.committed.end;
-        }
-        Ok(())
+        file.sync_all().map_err(Error::io("sync", path))?;
+        Ok(Body::File { path: path.to_owned(), length: page_offset(sums.page_count() + 1, page_size) })
     }
 
     pub(crate) fn sums(&self) -> &Sums {

@@ -156,7 +156,7 @@ async fn download(
     newest: &mut Known,
     incarnation: Option<Id>,
 ) -> Result<(State, Sums)> {
-    let temporary = paths.temporary("database");
+    let temporary = paths.staged("database")?;
     for _ in 0..5 {
         let head = &newest.0;
         if let Some(known) = incarnation.filter(|known| *known != head.incarnation) {

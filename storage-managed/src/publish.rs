@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use storage_core::{Error as CoreError, ErrorKind};
+use tempfile::TempPath;
 
 use crate::{
-    cache::Paths,
     error::{Error, Result},
     format::{Base, FORMAT, Head, Hex, Id, base_name, segment_name},
     home::{Body, Put},
@@ -31,6 +31,8 @@ struct Prepared {
     body: Body,
     change: Change,
     now: u64,
+    /// Where the body is, for as long as it is needed.
+    _staged: Option<TempPath>,
 }
 
 /// What a head that was found means for a batch.
@@ -46,16 +48,24 @@ enum Judged {
 impl Prepared {
     /// Prepares what was committed behind what is published; `None` where nothing was.
     fn new(local: &mut Local, commit: Id, now: u64) -> Result<Option<Self>> {
-        let Some(change) = local.change()? else { return Ok(None) };
+        local.discard_failed()?;
+        let Some(change) = local.change()? else {
+            local.let_go();
+            return Ok(None);
+        };
         let published = *local.published();
         let incarnation = local.state.incarnation.unwrap_or_else(Id::random);
         let generation = published.generation + 1;
-        let (object, body) = match published.commit {
+        let (object, body, staged) = match published.commit {
             Some(parent) => {
                 let segment = local.segment(&change, incarnation, commit, parent)?;
-                (segment_name(generation, commit), Body::Bytes(Bytes::from(segment)))
+                (segment_name(generation, commit), Body::Bytes(Bytes::from(segment)), None)
             }
-            None => (base_name(generation, commit), first_base(local, &change, &local.paths)?),
+            None => {
+                let staged = local.paths.staged("base")?;
+                let body = local.copy_to(&staged, &change.after)?;
+                (base_name(generation, commit), body, Some(staged))
+            }
         };
         Ok(Some(Self {
             commit,
@@ -69,6 +79,7 @@ impl Prepared {
             body,
             change,
             now,
+            _staged: staged,
         }))
     }
 
@@ -121,31 +132,22 @@ impl Prepared {
     }
 }
 
-/// The whole database, for the first generation.
-fn first_base(local: &Local, change: &Change, paths: &Paths) -> Result<Body> {
-    let path = paths.temporary("base");
-    local.copy_to(&path, &change.after)?;
-    let length = u64::from(change.after.page_count()) * u64::from(local.published().page_size);
-    Ok(Body::File { path, length })
-}
-
 impl Shared {
     /// Publishes what was committed here under `commit`, if anything was.
     pub(crate) async fn publish(self: &Arc<Self>, content: &mut Content, commit: Id) -> Result<()> {
         let now = storage_core::epoch_millis(self.options.clock.now());
-        let prepared = self.on_local(move |local| Prepared::new(local, commit, now)).await?;
-        let Some(prepared) = prepared else {
+        let unpublished =
+            |error: Error| Error::Unpublished { commit: commit.to_string(), source: error.into() };
+        let prepared = self.on_local(move |local| Prepared::new(local, commit, now)).await;
+        let Some(prepared) = prepared.map_err(unpublished)? else {
             content.unsettled = None;
             return Ok(());
         };
         self.view().dirty = true;
         let (head, version) = match self.send(content, &prepared).await? {
             Some(known) => known,
-            None => return self.diverge(content).await,
+            None => return Err(self.diverge(content).await),
         };
-        if let Body::File { path, .. } = prepared.body {
-            let _ = std::fs::remove_file(path);
-        }
         let (incarnation, change) = (head.incarnation, prepared.change);
         self.on_local(move |local| {
             local.settle(&change, incarnation, commit);
@@ -208,17 +210,21 @@ impl Shared {
     }
 
     /// Keeps a database that has diverged, and refuses to go on.
-    async fn diverge(self: &Arc<Self>, content: &mut Content) -> Result<()> {
+    pub(crate) async fn diverge(self: &Arc<Self>, content: &mut Content) -> Error {
         let path = self.on_local(|local| {
             let path = recover::keep(&local.paths, &mut local.files.database, Some(&mut local.files.log))?;
             local.state.diverged = Some(path.clone());
             local.state.write(&local.paths)?;
+            local.let_go();
             Ok(path)
         });
-        let path = path.await?;
-        tracing::error!(path = %path.display(), "somebody else has published; the local database is kept");
+        let path = match path.await {
+            Ok(path) => path,
+            Err(error) => return error,
+        };
+        tracing::error!(path = %path.display(), "somebody else has written; the local database is kept");
         (content.diverged, content.unsettled) = (Some(path.clone()), None);
         self.view().diverged = Some(path.clone());
-        Err(Error::Diverged { path })
+        Error::Diverged { path }
     }
 }

@@ -58,6 +58,9 @@ fn compare(paths: &Paths, state: State) -> io::Result<Found> {
         opened => Some(opened?),
     };
     let Some(log) = log else { return Ok(without_log(main, state)) };
+    if wal::page_size(&log)?.is_some_and(|size| size != published.page_size) {
+        return Ok(Found::Foreign);
+    }
     let Some(at_mark) = at_mark(main.clone(), &log, &published)? else {
         // Nothing that could be read stands behind: a batch there was lost with the disk, before anybody was told of it.
         return Ok(Found::Torn(state));
@@ -106,7 +109,7 @@ fn without_log(mut main: Sums, mut state: State) -> Found {
 /// The sums of what is published; `None` where the log ends before it.
 fn at_mark(mut sums: Sums, log: &File, published: &Published) -> io::Result<Option<Sums>> {
     let mark = &published.mark;
-    let found = wal::committed(log, &Mark::default(), Some(mark))?.unwrap_or_default();
+    let found = wal::committed(log, &Mark::default(), Some(mark.frames))?.unwrap_or_default();
     if mark.frames > 0 && found.end.salts == mark.salts {
         if found.end != *mark {
             return Ok(None);
@@ -120,17 +123,23 @@ fn at_mark(mut sums: Sums, log: &File, published: &Published) -> io::Result<Opti
 /// Keeps copies of database and log under `rescue/`, named by what they hold, and returns the folder.
 pub(crate) fn keep(paths: &Paths, database: &mut File, log: Option<&mut File>) -> Result<PathBuf> {
     let folder = paths.rescue().join(format!("{}", Id::random()));
-    make_folder(&folder)?;
-    copy(database, &folder.join("database.db"))?;
-    if let Some(log) = log {
-        copy(log, &folder.join("database.db-wal"))?;
+    let kept = (|| {
+        make_folder(&folder)?;
+        copy(database, &folder.join("database.db"))?;
+        if let Some(log) = log {
+            copy(log, &folder.join("database.db-wal"))?;
+        }
+        if let Ok(state) = fs::read(paths.state()) {
+            fs::write(folder.join("state"), state).map_err(Error::io("write", &folder))?;
+        }
+        sync_folder(&folder)?;
+        sync_folder(&paths.rescue())
+    })();
+    if kept.is_err() {
+        // A part of it would keep a full disk full.
+        let _ = fs::remove_dir_all(&folder);
     }
-    if let Ok(state) = fs::read(paths.state()) {
-        fs::write(folder.join("state"), state).map_err(Error::io("write", &folder))?;
-    }
-    sync_folder(&folder)?;
-    sync_folder(&paths.rescue())?;
-    Ok(folder)
+    kept.map(|()| folder)
 }
 
 /// Keeps the files of a cache that nobody has open.

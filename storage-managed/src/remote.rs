@@ -106,7 +106,7 @@ impl Remote {
     /// Copies an object to a file; `None` where there is none.
     pub(crate) async fn download(&self, name: &str, path: &Path) -> Result<Option<File>> {
         let mut file = create_private(path)?;
-        let copied = self.retry.run(|| self.copy(name, &file)).await?;
+        let copied = self.retry.run(|| self.copy(name, &file, path)).await?;
         let Some((length, copied)) = copied else { return Ok(None) };
         if copied? != length {
             return Err(Error::corrupt(name, "it is cut short"));
@@ -115,10 +115,15 @@ impl Remote {
         Ok(Some(file))
     }
 
-    async fn copy(&self, name: &str, mut file: &File) -> storage_core::Result<Option<(u64, Result<u64>)>> {
+    async fn copy(
+        &self,
+        name: &str,
+        mut file: &File,
+        path: &Path,
+    ) -> storage_core::Result<Option<(u64, Result<u64>)>> {
         use std::io::{Seek, SeekFrom};
         let Some((length, mut pieces)) = self.home.read(name).await? else { return Ok(None) };
-        let failed = |error| Err(Error::io("write", name)(error));
+        let failed = |error| Err(Error::io("write", path)(error));
         let mut copied = 0;
         if let Err(error) = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)).map(drop)) {
             return Ok(Some((length, failed(error))));

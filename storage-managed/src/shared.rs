@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{
-    cache::{Intent, Paths},
+    cache::Paths,
     error::{Error, Result},
     format::Id,
     lease::Lease,
@@ -175,7 +175,9 @@ impl Turn {
     /// Writes down that a batch comes; returns its id.
     pub(crate) async fn begin(&mut self) -> Result<Id> {
         let commit = Id::random();
-        self.shared.on_local(move |local| local.intend(Intent::Commit(commit))).await?;
+        if !self.shared.on_local(move |local| local.begin(commit)).await? {
+            return Err(self.shared.diverge(&mut self.content).await);
+        }
         self.content.unsettled = Some(commit);
         Ok(commit)
     }

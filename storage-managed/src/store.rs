@@ -251,7 +251,12 @@ impl DatabaseStore {
         if std::fs::exists(to).map_err(Error::io("look for", to))? {
             return Err(Error::Unsupported(format!("`{}` exists already", to.display())));
         }
-        self.rebuild(Some(generation), to).await
+        let restored = self.rebuild(Some(generation), to).await;
+        if restored.is_err() {
+            // What is left would be in the way of the next try.
+            let _ = std::fs::remove_file(to);
+        }
+        restored
     }
 
     async fn rebuild(&self, generation: Option<u64>, to: &Path) -> Result<Verified> {

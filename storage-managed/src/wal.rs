@@ -4,9 +4,13 @@
 //! salts, then frames of one page each, chained by running checksums. A frame that carries a size of the database ends a
 //! transaction.
 
+mod index;
+
 use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt};
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) use index::Index;
 
 pub(crate) const HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: usize = 24;
@@ -44,9 +48,9 @@ pub(crate) struct Committed {
     pub(crate) end: Mark,
 }
 
-/// Reads what was committed behind `from`, up to another mark if there is one; from the beginning where the log is another
-/// one. A log that ends before the mark is `None`: some of it was lost.
-pub(crate) fn committed(log: &File, from: &Mark, until: Option<&Mark>) -> io::Result<Option<Committed>> {
+/// Reads what was committed behind `from`, up to a number of frames if there is one; from the beginning where the log is
+/// another one. A log that ends before the mark is `None`: some of it was lost.
+pub(crate) fn committed(log: &File, from: &Mark, until: Option<u64>) -> io::Result<Option<Committed>> {
     let Some(header) = Header::read(log)? else {
         return Ok(Some(Committed::default()));
     };
@@ -61,7 +65,7 @@ pub(crate) fn committed(log: &File, from: &Mark, until: Option<&Mark>) -> io::Re
     }
     let mut found = Committed { end: begin, ..Committed::default() };
     let (mut at, mut uncommitted) = (begin, BTreeMap::new());
-    while until.is_none_or(|until| at.frames < until.frames) {
+    while until.is_none_or(|until| at.frames < until) {
         let Some((page, page_count)) = header.next(log, &mut at, &mut frame)? else { break };
         uncommitted.insert(page, at.frames - 1);
         if page_count > 0 {
@@ -76,6 +80,18 @@ pub(crate) fn committed(log: &File, from: &Mark, until: Option<&Mark>) -> io::Re
 /// Reads the page that a frame holds.
 pub(crate) fn read_page(log: &File, frame: u64, page: &mut [u8]) -> io::Result<()> {
     log.read_exact_at(page, frame_offset(frame, page.len()) + FRAME_HEADER_BYTES as u64)
+}
+
+/// The size of the pages in a log; `None` where it is empty.
+pub(crate) fn page_size(log: &File) -> io::Result<Option<u32>> {
+    Ok(Header::read(log)?.map(|header| header.page_size))
+}
+
+/// Ends the log, durably, behind so many frames: the next one is not valid any more. It takes no room, which may be what
+/// is missing.
+pub(crate) fn cut(log: &File, frames: u64, page_size: u32) -> io::Result<()> {
+    log.write_all_at(&[0; FRAME_HEADER_BYTES], frame_offset(frames, page_size as usize))?;
+    log.sync_data()
 }
 
 /// Appends one transaction behind `at`, durably: pages in ascending order, then the database has `page_count` pages.

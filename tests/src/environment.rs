@@ -1,5 +1,7 @@
 //! The variables through which `cargo xtask test` tells tests where the shared servers are.
 
+use std::path::PathBuf;
+
 /// The value of the environment variable `name`.
 ///
 /// # Panics
@@ -27,6 +29,17 @@ pub fn kills(usual: usize) -> usize {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("STORAGE_TEST_KILLS is no number")),
         Err(_) => usual,
     }
+}
+
+/// Tells a test that runs in a process of its own on which disk.
+pub(crate) const DISK: &str = "STORAGE_TEST_DISK";
+
+/// The way to the disk that this process is to test on, and where it is.
+#[allow(clippy::disallowed_methods, reason = "a test learns here where it runs")]
+pub(crate) fn disk() -> Option<(String, PathBuf)> {
+    let told = std::env::var(DISK).ok()?;
+    let (way, path) = told.split_once(':')?;
+    Some((way.to_owned(), path.into()))
 }
 
 #[cfg(test)]

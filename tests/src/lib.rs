@@ -3,7 +3,7 @@
 //! [`Redis`], [`RedisCluster`], [`Postgres`], [`Azurite`] and [`Moto`] each start a private server on a free port of the loopback
 //! interface, with its data in a temporary folder. A test may kill, stop, pause and restart it; dropping it
 //! stops it and removes its data. A server never outlives the program that started it, however that ends. A
-//! [`Proxy`] before an HTTP server loses, breaks and delays requests and answers.
+//! [`Proxy`] before an HTTP server loses, breaks and delays requests and answers. A [`SmallDisk`] can be filled.
 //!
 //! Tests that only need *some* server take the shared ones, whose addresses `cargo xtask test` puts into
 //! [`variable`]s:
@@ -35,6 +35,7 @@
 //! # }
 //! ```
 
+mod disk;
 mod environment;
 mod error;
 pub mod processes;
@@ -42,6 +43,7 @@ pub mod programs;
 mod proxy;
 pub mod servers;
 
+pub use disk::SmallDisk;
 pub use environment::{kills, variable};
 pub use error::{Error, Result};
 pub use proxy::{Fault, Proxy, Seen};

@@ -46,11 +46,16 @@ enum Store {
     Sqlite,
     Redis,
     Postgres,
+    /// What publications of a managed database cost, on Azurite and in a folder.
+    Managed,
 }
 
 /// Builds the benchmarks, starts the servers, measures, and stops the servers however that ends.
 pub(crate) fn run(shell: &Shell, arguments: &Arguments) -> Result<()> {
     install::servers_and_compiler(shell)?;
+    if arguments.only == Some(Store::Managed) {
+        return managed(shell, arguments);
+    }
     let target = workspace::members(shell)?.target_directory.into_std_path_buf();
     shell.run(shell.cargo(&["build", "--release", "--package", "storage-bench"]))?;
     let mut command = shell.command(target.join("release/storage-bench"), &["run"]);
@@ -72,6 +77,23 @@ pub(crate) fn run(shell: &Shell, arguments: &Arguments) -> Result<()> {
     let redis = redis.transpose()?;
     if let Some(redis) = &redis {
         command.args(["--redis", &redis.url()]);
+    }
+    shell.run(command)?;
+    match arguments.only {
+        None => managed(shell, arguments),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Prints what publications of a managed database cost, beside the bars; the program starts its server by itself.
+fn managed(shell: &Shell, arguments: &Arguments) -> Result<()> {
+    let example = ["--package", "storage-managed", "--features", "azure", "--example", "bars"];
+    let mut command = shell.cargo(&[&["run", "--release"], &example[..], &["--"]].concat());
+    if arguments.quick {
+        command.arg("--quick");
+    }
+    if let Some(path) = &arguments.json {
+        command.arg("--json").arg(std::path::absolute(path)?);
     }
     shell.run(command)
 }

@@ -116,6 +116,31 @@ fn a_managed_database_needs_its_feature_and_that_is_said() {
     }
 }
 
+#[cfg(all(feature = "managed-azure", feature = "managed-s3"))]
+#[test]
+fn databases_of_one_name_at_several_endpoints_have_caches_of_their_own() {
+    let cache = |url: &str, endpoints: &[(&str, &str)]| {
+        let keys = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "hunter2"), ("AWS_REGION", "x")];
+        let azure = [("AZURE_STORAGE_KEY", "aHVudGVyMg=="), ("DATABASE_URL", url)];
+        let cache =
+            crate::managed_database(&settings(&[&keys, &azure[..], endpoints].concat())).unwrap().1.cache;
+        cache.file_name().unwrap().to_str().unwrap().to_owned()
+    };
+    let s3 = |endpoints: &[(&str, &str)]| cache("sqlite+s3://bucket/agent", endpoints);
+    assert_eq!(s3(&[]), "s3%20bucket%2Fagent", "the usual place");
+    assert_eq!(s3(&[("AWS_ENDPOINT_URL", "https://one.example")]), "s3%20bucket%2Fagent%20at%20one.example");
+    let set = [
+        ("AWS_ENDPOINT_URL", "https://one.example"),
+        ("AWS_ENDPOINT_URL_S3", "https://user:hunter2@two.example:9000/s3/"),
+    ];
+    assert_eq!(s3(&set), "s3%20bucket%2Fagent%20at%20two.example%3A9000%2Fs3", "as S3 is asked");
+    let azure =
+        |endpoint| cache("sqlite+azblob://me/box/agent", &[("AZURE_STORAGE_BLOB_ENDPOINT", endpoint)]);
+    assert_eq!(cache("sqlite+azblob://me/box/agent", &[]), "azblob%20me.blob.core.windows.net%2Fbox%2Fagent");
+    assert_eq!(azure("https://blob.example/"), "azblob%20blob.example%2Fbox%2Fagent");
+    assert_eq!(azure("http://127.0.0.1:10000/me"), "azblob%20127.0.0.1%3A10000%2Fme%2Fbox%2Fagent");
+}
+
 #[cfg(feature = "managed")]
 #[test]
 fn a_managed_database_has_a_cache_of_its_own() {

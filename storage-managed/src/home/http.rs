@@ -58,6 +58,13 @@ pub(super) fn check_endpoint(name: &str, endpoint: &str, may_be_plain: bool) -> 
     }
 }
 
+/// What tells an endpoint from others: its host, a port that is not the usual one, and a path.
+pub(super) fn place(endpoint: &reqwest::Url) -> String {
+    let port = endpoint.port().map_or_else(String::new, |port| format!(":{port}"));
+    let path = endpoint.path().trim_end_matches('/');
+    format!("{}{port}{path}", endpoint.host_str().unwrap_or_default())
+}
+
 /// Whether a request could have changed something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {

@@ -12,6 +12,7 @@ mod faults;
 mod model;
 mod place;
 mod readers;
+mod uploads;
 mod writers;
 
 /// Each case on each cloud, as a test of its own name.
@@ -42,6 +43,8 @@ on_each_cloud! {
     crate::faults::requests_come_late as a_request_that_comes_after_the_lease_harms_nobody;
     crate::writers::first_writers_race as first_writers_race_and_each_batch_is_there_once;
     crate::writers::a_zombie_wakes_up as a_zombie_that_wakes_up_is_refused_and_its_batch_is_kept;
+    crate::uploads::nobody_writes_meanwhile as an_upload_that_outlasts_the_lease_is_published_where_nobody_else_wrote;
+    crate::uploads::another_writes_meanwhile as an_upload_that_outlasts_the_lease_is_refused_where_another_wrote;
     crate::writers::a_home_is_recreated as a_home_that_was_deleted_and_recreated_is_refused;
     crate::readers::while_it_is_folded as readers_see_whole_generations_during_folding_and_cleaning_up;
     crate::costs::of_a_publication as a_publication_is_two_requests_and_freshening_one_or_two;

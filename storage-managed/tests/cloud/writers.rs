@@ -38,7 +38,7 @@ pub(crate) async fn first_writers_race(cloud: &Cloud) {
 }
 
 /// Waits until the proxy has seen a segment on its way.
-async fn until_a_segment_travels(place: &Place) {
+pub(crate) async fn until_a_segment_travels(place: &Place) {
     let is_segment =
         |seen: &storage_tests::Seen| seen.method == "PUT" && seen.path.replace("%2F", "/").contains("/seg/");
     while !place.proxy.seen().iter().any(is_segment) {
@@ -62,12 +62,17 @@ fn sleeper(place: &Arc<Place>, awake: std::sync::mpsc::Receiver<()>) -> std::thr
                 awake.recv().unwrap();
             };
             let (written, ()) = tokio::join!(add(&store, "only here"), stop);
-            check_zombie(&place, &store, written).await;
+            check_overtaken(&place, &store, written).await;
         });
     })
 }
 
-async fn check_zombie(place: &Place, store: &DatabaseStore, written: storage_managed::Result<()>) {
+/// A batch that could not be published any more is kept, and the store goes on without it once it is told to.
+pub(crate) async fn check_overtaken(
+    place: &Place,
+    store: &DatabaseStore,
+    written: storage_managed::Result<()>,
+) {
     let Err(error) = written else { panic!("it was overtaken") };
     let path = match error {
         Error::Diverged { path } => path,

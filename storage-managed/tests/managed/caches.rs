@@ -10,7 +10,7 @@ use crate::{Place, add, copy_folder, rows, rows_in_home};
 const EXPECTED: [&str; 3] = ["one", "two", "three"];
 
 /// A cache with a log, closed.
-async fn filled() -> Place {
+pub(crate) async fn filled() -> Place {
     let place = Place::new();
     let store = place.open("a").await.unwrap();
     for body in EXPECTED {
@@ -30,7 +30,7 @@ async fn opens(place: &Place) {
     assert_eq!(rows_in_home(place).await.len(), 4);
 }
 
-async fn is_refused(place: &Place) {
+pub(crate) async fn is_refused(place: &Place) {
     let Err(Error::Diverged { path }) = place.open("a").await else { panic!("it opens") };
     assert!(path.join("database.db").exists());
     assert_eq!(rows_in_home(place).await, EXPECTED, "the home is as it was");

@@ -13,8 +13,11 @@ mod conformance;
 mod faults;
 mod faulty;
 mod folding;
+mod foreign;
+mod full;
 mod kills;
 mod processes;
+mod settings;
 mod stores;
 
 use std::{

@@ -32,7 +32,7 @@ use self::{
 };
 use super::{
     Body, Fresh, HEAD, Held, Home, Listed, Object, Put, Version,
-    http::{AT_ONCE, Effect, check_endpoint, client},
+    http::{AT_ONCE, Effect, check_endpoint, client, place},
     names::{check_name, check_prefix},
 };
 
@@ -249,13 +249,7 @@ impl AzureHome {
 #[async_trait]
 impl Home for AzureHome {
     fn name(&self) -> String {
-        let url = self.container.url();
-        format!(
-            "azblob {}{}/{}",
-            url.host_str().unwrap_or_default(),
-            url.path(),
-            self.prefix.trim_end_matches('/')
-        )
+        format!("azblob {}/{}", place(self.container.url()), self.prefix.trim_end_matches('/'))
     }
 
     async fn get(&self, name: &str) -> Result<Option<Object>> {

@@ -68,13 +68,12 @@ impl Lease {
         self.ours(held).is_some_and(|ours| ours.since.elapsed() < Duration::from_millis(ours.record.term_ms))
     }
 
-    /// Whether the holder has been silent for its term; notes what was seen.
+    /// Whether the holder has been silent for its term; notes what was seen. Its own silence a holder knows already.
     fn has_lapsed(&self, record: &Record, version: &Version) -> bool {
-        let mut known = self.known();
-        match &known.seen {
-            Some((seen, since)) if seen == version => {
-                since.elapsed() >= Duration::from_millis(record.term_ms)
-            }
+        let (mut known, term) = (self.known(), Duration::from_millis(record.term_ms));
+        match (&known.ours, &known.seen) {
+            (Some(ours), _) if ours.record.token == record.token => ours.since.elapsed() >= term,
+            (_, Some((seen, since))) if seen == version => since.elapsed() >= term,
             _ => {
                 known.seen = Some((version.clone(), Instant::now()));
                 false

@@ -26,7 +26,7 @@ use self::{
 };
 use super::{
     Body, Fresh, Held, Home, Listed, Object, Put, Version,
-    http::{AT_ONCE, Effect, Failure, PIECE, PIECE_TIMEOUT, check_endpoint, client},
+    http::{AT_ONCE, Effect, Failure, PIECE, PIECE_TIMEOUT, check_endpoint, client, place},
     names::{check_name, check_prefix},
     pieces::punctual,
 };
@@ -58,7 +58,7 @@ const TRIES: u32 = 4;
 /// etag that fences writers there. Requests are not repeated here; what became of each is said by the error.
 pub struct S3Home {
     store: AmazonS3,
-    bucket: String,
+    name: String,
     prefix: String,
     timeout: Duration,
     time: ServerTime,
@@ -101,8 +101,12 @@ impl S3Home {
             builder = builder.with_config(key, value);
         }
         let store = builder.build().map_err(|_| unusable())?;
-        let (bucket, prefix) = (bucket.to_owned(), prefix.to_owned());
-        Ok(Self { store, bucket, prefix, timeout, time, lease: Lease::default() })
+        // Two services may have buckets of one name.
+        let endpoint = variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL"));
+        let endpoint = endpoint.and_then(|endpoint| reqwest::Url::parse(&endpoint).ok());
+        let at = endpoint.map_or_else(String::new, |endpoint| format!(" at {}", place(&endpoint)));
+        let (name, prefix) = (format!("s3 {bucket}/{prefix}{at}"), prefix.to_owned());
+        Ok(Self { store, name, prefix, timeout, time, lease: Lease::default() })
     }
 
     /// Bounds each request by `timeout` instead of 5 seconds; pieces of large bodies have a minute each.
@@ -222,7 +226,7 @@ async fn in_time<T>(work: impl Future<Output = object_store::Result<T>>) -> Resu
 #[async_trait]
 impl Home for S3Home {
     fn name(&self) -> String {
-        format!("s3 {}/{}", self.bucket, self.prefix)
+        self.name.clone()
     }
 
     async fn get(&self, name: &str) -> Result<Option<Object>> {

@@ -1,0 +1,111 @@
+//! Later generations from the home, appended to SQLite's log.
+
+use std::{collections::BTreeMap, io, os::unix::fs::FileExt};
+
+use super::{Local, Pages, page_offset};
+use crate::{
+    cache::{Intent, Published, State},
+    error::{Error, Result},
+    format::{Id, Segment, Sums, page_sum},
+    wal::{self, Index, Mark},
+};
+
+impl Local {
+    /// The pages of a chain of segments that leads from here to `to`, checked.
+    pub(crate) fn merge(&self, segments: &[Segment]) -> Result<(Pages, Sums)> {
+        let (mut pages, mut sums) = (BTreeMap::new(), self.sums.clone());
+        for segment in segments {
+            sums.resize(segment.header.page_count);
+            segment.each(|number, page| {
+                sums.set(number, page_sum(number, page));
+                pages.insert(number, page.to_vec());
+                Ok(())
+            })?;
+            segment.gives(&sums)?;
+        }
+        pages.split_off(&sums.page_count().saturating_add(1));
+        Ok((Pages::Memory(pages), sums))
+    }
+
+    /// Changes the database to a later generation in one transaction that open connections see, and open transactions
+    /// do not. `sums` are those of all its pages. False where somebody else has written to it.
+    pub(crate) fn apply(
+        &mut self,
+        pages: &Pages,
+        sums: Sums,
+        incarnation: Id,
+        to: Published,
+    ) -> Result<bool> {
+        let page_size = self.published().page_size;
+        if to.page_size != page_size {
+            return Err(Error::Unsupported(format!(
+                "the home has pages of {} bytes and the cache of {page_size}: open it anew with an empty cache folder",
+                to.page_size
+            )));
+        }
+        let mut numbers = Vec::new();
+        for number in 1..=sums.page_count() {
+            if self.sums.get(number) != sums.get(number) {
+                numbers.push(number);
+            }
+        }
+        // A transaction has one page at least.
+        if numbers.is_empty() {
+            numbers.push(1);
+        }
+        let ours = self.hold();
+        if !matches!(ours, Ok(true)) {
+            return ours;
+        }
+        let applied = self.intend(Intent::Apply { incarnation, to }).and_then(|()| {
+            let mark = self.append(pages, &numbers, sums.page_count())?;
+            self.sums = sums;
+            // The record on disk may say so later: it names the intent, and what is there is what was intended.
+            self.state = State::new(Some(incarnation), Published { mark, ..to });
+            self.count()
+        });
+        self.let_go();
+        applied.map(|()| true)
+    }
+
+    fn append(&self, pages: &Pages, numbers: &[u32], page_count: u32) -> Result<Mark> {
+        let page_size = self.published().page_size;
+        let mut frames = numbers.iter().map(|number| {
+            let page = match pages {
+                Pages::Memory(pages) => match pages.get(number) {
+                    Some(page) => page.clone(),
+                    None if *number == 1 => self.page(1)?,
+                    // The page that holds SQLite's locks travels in no segment.
+                    None => vec![0; page_size as usize],
+                },
+                Pages::File(file) => {
+                    let mut page = vec![0; page_size as usize];
+                    file.read_exact_at(&mut page, page_offset(*number, page_size))?;
+                    page
+                }
+            };
+            Ok((*number, page))
+        });
+        self.db.execute_batch("BEGIN IMMEDIATE").map_err(Error::sqlite("lock the cache"))?;
+        let appended = (|| {
+            let found = wal::committed(&self.files.log, &self.published().mark, None)?;
+            let found = found.filter(|found| found.page_count.is_none());
+            let end = found.ok_or_else(|| io::Error::other("the log holds what is not published"))?.end;
+            let mark = wal::append(&self.files.log, &end, &mut frames, page_size, page_count)?;
+            Index::forget(&self.files.index)?;
+            Ok(mark)
+        })();
+        // Not a rollback, which would ask the index for what to undo.
+        let ended = self.db.execute_batch("COMMIT").map_err(Error::sqlite("unlock the cache"));
+        let mark = appended.map_err(Error::io("append to", self.paths.log()))?;
+        ended.map(|()| mark)
+    }
+
+    /// One page as it is now.
+    fn page(&self, number: u32) -> io::Result<Vec<u8>> {
+        let mut page = vec![0; self.published().page_size as usize];
+        let found = wal::committed(&self.files.log, &Mark::default(), None)?.unwrap_or_default();
+        self.read_page(&found, number, &mut page)?;
+        Ok(page)
+    }
+}
