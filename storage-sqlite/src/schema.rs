@@ -82,6 +82,9 @@ fn try_open(config: &SqliteConfig, role: Role) -> Answer<Connection> {
         Role::Checkpoint => db.pragma_update(None, "synchronous", config.synchronous.as_str())?,
         Role::Inline => {
             db.pragma_update(None, "cache_size", INLINE_CACHE_KIB)?;
+            // All caches of a process share one lock, which mapped pages do without.
+            let mapped = i64::try_from(config.mapped_bytes).unwrap_or(i64::MAX);
+            db.pragma_update(None, "mmap_size", mapped)?;
             // The first statement reads the schema.
             for sql in [GET_SMALL, EXPIRES_AT] {
                 db.prepare_cached(sql)?;
