@@ -44,7 +44,8 @@ impl Narrow {
         let (is_held, may_go) = (Arc::clone(&held), Arc::clone(&go));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (answers, to_client) = TcpStream::connect(("127.0.0.1", server)).await.unwrap().into_split();
+                let (answers, to_client) =
+                    TcpStream::connect(("127.0.0.1", server)).await.unwrap().into_split();
                 let (mut requests, client) = client.into_split();
                 let mut to_server = to_client;
                 tokio::spawn(async move { tokio::io::copy(&mut requests, &mut to_server).await });

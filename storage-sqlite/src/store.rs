@@ -7,13 +7,12 @@ use storage_core::{
     CombineConfig, Combiner, Error, ErrorKind, Lease, Lifecycle, Record, Result, Scan, spawn_sweeper,
     with_deadline,
 };
-use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     SqliteConfig,
     call::{Call, Caller},
-    checkpoint::Checkpoints,
+    checkpoint::{Checkpoints, Log},
     collections::sweep as sweep_partitions,
     error::Answer,
     hold::Hold,
@@ -60,12 +59,11 @@ impl Store {
             let open = async {
                 let writer = self.open_writer().await?;
                 let readers = Pool::open(Role::Reader, self.config.readers, &self.config).await?;
-                let log_due = Arc::new(Notify::new());
+                let log = Arc::new(Log::default());
                 let hold = Arc::new(Hold::default());
                 let checkpoints =
-                    Checkpoints::start(&self.config, &writer, Arc::clone(&log_due), Arc::clone(&hold))
-                        .await?;
-                Ok(self.connected(writer, readers, checkpoints, log_due, hold))
+                    Checkpoints::start(&self.config, &writer, Arc::clone(&log), Arc::clone(&hold)).await?;
+                Ok(self.connected(writer, readers, checkpoints, log, hold))
             };
             with_deadline(self.config.operation_timeout, ErrorKind::Timeout, open).await
         };
@@ -96,11 +94,11 @@ impl Store {
         writer: Arc<Pool>,
         readers: Arc<Pool>,
         checkpoints: Checkpoints,
-        log_due: Arc<Notify>,
+        log: Arc<Log>,
         hold: Arc<Hold>,
     ) -> Connected {
         let inline = Arc::new(Inline::new(&self.config, hold));
-        let writes = Writes { writer: Arc::clone(&writer), config: Arc::clone(&self.config), log_due };
+        let writes = Writes { writer: Arc::clone(&writer), config: Arc::clone(&self.config), log };
         let reads = Reads {
             readers: Arc::clone(&readers),
             inline: Arc::clone(&inline),

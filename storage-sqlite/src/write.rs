@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use storage_core::{Error, ErrorKind, Group, Lease, Result};
-use tokio::sync::Notify;
 use tokio_rusqlite::rusqlite::Connection;
 
 use crate::{
     Publisher, SqliteConfig,
     call::Call,
-    checkpoint,
+    checkpoint::Log,
     error::{Answer, Fault, commit_fault},
     pool::{Pool, lost},
     schema::busy_limit,
@@ -45,8 +44,8 @@ pub(crate) enum Steps {
 pub(crate) struct Writes {
     pub(crate) writer: Arc<Pool>,
     pub(crate) config: Arc<SqliteConfig>,
-    /// Told when the log is due for a checkpoint.
-    pub(crate) log_due: Arc<Notify>,
+    /// Told of what is committed.
+    pub(crate) log: Arc<Log>,
 }
 
 impl Group for Writes {
@@ -77,15 +76,13 @@ impl Group for Writes {
 impl Writes {
     fn visit(&self, writes: Arc<[Write]>) -> impl Future<Output = Vec<Result<i64>>> + Send + 'static {
         let (writer, config) = (Arc::clone(&self.writer), Arc::clone(&self.config));
-        let log_due = Arc::clone(&self.log_due);
+        let log = Arc::clone(&self.log);
         async move {
             let count = writes.len();
             // The leases live as long as the visit, also where nobody waits for it any more.
             let visit = writer.borrow(Arc::clone(&writes), move |db| {
                 let answers = commit(db, &config, &writes);
-                if checkpoint::is_due() {
-                    log_due.notify_one();
-                }
+                log.committed();
                 answers
             });
             match visit.await {

@@ -229,7 +229,8 @@ async fn disconnect_leaves_one_file_and_no_logs() {
 #[tokio::test]
 async fn single_keys_are_read_from_mapped_memory_unless_that_is_turned_off() {
     let is_mapped = |place: &Place| {
-        let (maps, path) = (fs::read_to_string("/proc/self/maps").unwrap(), place.path().canonicalize().unwrap());
+        let (maps, path) =
+            (fs::read_to_string("/proc/self/maps").unwrap(), place.path().canonicalize().unwrap());
         maps.lines().any(|line| line.ends_with(path.to_str().unwrap()))
     };
     for (mapped_bytes, expected) in [(SqliteConfig::new("a").mapped_bytes, true), (0, false)] {
