@@ -74,7 +74,7 @@ impl Kind for Gets {
         deadline: Instant,
         keys: &[&String],
     ) -> Result<Vec<Outcome<Option<Json>>>, Failure> {
-        let rows = pool.rows(deadline, Query::Get, &[&keys]).await?;
+        let rows = pool.rows(deadline, pool.get, &[&keys]).await?;
         let bytes: usize = rows.iter().map(Row::raw_size_bytes).sum();
         let fading = self.expected_bytes.load(Ordering::Relaxed) / 8 * 7;
         self.expected_bytes.store((bytes / keys.len().max(1)).max(fading), Ordering::Relaxed);

@@ -37,6 +37,8 @@ pub(crate) struct Pool {
     /// The tasks that serve connections, and those that settle what callers left behind.
     tasks: TaskTracker,
     runtime: Handle,
+    /// How entries are found.
+    pub(crate) get: Query,
     /// Whether the tables of collections are there and may be used.
     pub(crate) collections: bool,
 }
@@ -60,7 +62,7 @@ impl Pool {
         let (failed, tls) = (connector.failures(), connector.tls());
         // bb8 alone would build a pool without a server.
         let first = connector.connect().await?;
-        schema::prepare(&first.client, &config).await?;
+        let indexed = schema::prepare(&first.client, &config).await?;
         let collections = collections::prepare(&first.client, &config).await?;
         let connections = bb8::Pool::builder()
             .max_size(config.pool_max)
@@ -76,7 +78,9 @@ impl Pool {
         drop(connections.add(first));
         let most = usize::try_from(config.pool_max).unwrap_or(usize::MAX);
         let turns = Semaphore::new(most.min(Semaphore::MAX_PERMITS));
-        Ok(Self { connections, turns, config, failed, tls, tasks, runtime: Handle::current(), collections })
+        let get = if indexed { Query::Get } else { Query::GetByPrimaryKey };
+        let runtime = Handle::current();
+        Ok(Self { connections, turns, config, failed, tls, tasks, runtime, get, collections })
     }
 
     /// Waits for what callers left behind, and for the connections to close; nobody else may hold the pool.

@@ -35,20 +35,21 @@ impl Found {
     }
 }
 
-/// Makes what is missing. Where all is there it costs one look, and needs no right to create.
-pub(crate) async fn prepare(client: &Client, config: &PostgresConfig) -> Result<()> {
+/// Makes what is missing; false where our indexes cannot be made. Where all is there it costs one look, and needs no right
+/// to create.
+pub(crate) async fn prepare(client: &Client, config: &PostgresConfig) -> Result<bool> {
     let mut tries = 0;
     loop {
         let found = limited(config.operation_timeout, look(client, config)).await?;
         if found.is_all() {
-            return Ok(());
+            return Ok(true);
         }
-        let Err(error) = limited(LIMIT, make(client, config)).await else { return Ok(()) };
+        let Err(error) = limited(LIMIT, make(client, config)).await else { return Ok(true) };
         // Ends the transaction that failed.
         limited(config.operation_timeout, client.batch_execute("ROLLBACK")).await?;
         if found.table && error.kind() == ErrorKind::Unauthorized {
             tracing::warn!(%error, "the indexes of kv_store cannot be made: listings and sweeps will be slow");
-            return Ok(());
+            return Ok(false);
         }
         // A program that does not know our lock may have made the same thing at the same time.
         tries += 1;

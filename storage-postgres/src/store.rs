@@ -73,7 +73,7 @@ impl Pool {
         let deadline = self.deadline();
         let mut found = HashMap::with_capacity(keys.len());
         for chunk in keys.chunks(READ_CHUNK) {
-            for row in self.query(deadline, Query::Get, &[&chunk]).await? {
+            for row in self.query(deadline, self.get, &[&chunk]).await? {
                 let key: String = column(&row, 0)?;
                 let value = value(&row, 1, &key);
                 found.insert(key, value);

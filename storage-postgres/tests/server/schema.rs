@@ -86,14 +86,17 @@ async fn a_database_in_another_collation_lists_by_bytes_and_through_the_index() 
     let deals: Vec<_> = keys.iter().copied().filter(|key| key.starts_with("deal:")).collect();
     assert_eq!(backend.keys("deal:*").await.unwrap(), deals);
     assert_eq!(backend.keys("*").await.unwrap(), keys);
+    for key in keys {
+        assert_eq!(backend.get(key).await.unwrap(), Some(Json::from(1)), "{key}");
+    }
     // A session reports what it did as it ends.
     backend.disconnect().await.unwrap();
     let client = outside_at(&url).await;
     let natural = client.query("SELECT key FROM kv_store ORDER BY key", &[]).await.unwrap();
     let natural: Vec<String> = natural.iter().map(|row| row.get(0)).collect();
     assert_ne!(natural, keys, "else this test shows nothing");
-    eventually("the listings went through the index in byte order", async || {
-        let sql = "SELECT idx_scan >= 2 FROM pg_stat_user_indexes WHERE indexrelname = 'idx_kv_key_c'";
+    eventually("listings and reads went through the index in byte order", async || {
+        let sql = "SELECT idx_scan >= 11 FROM pg_stat_user_indexes WHERE indexrelname = 'idx_kv_key_c'";
         client.query_one(sql, &[]).await.unwrap().get(0)
     })
     .await;
@@ -142,4 +145,12 @@ async fn a_role_without_the_right_to_create_uses_what_is_there() {
     let backend = open(theirs);
     backend.connect().await.unwrap();
     assert_eq!(backend.keys("*").await.unwrap(), ["k"]);
+    assert_eq!(backend.get("k").await.unwrap(), Some(Json::from(1)));
+    backend.disconnect().await.unwrap();
+    eventually("the read went through the primary key", async || {
+        let sql = "SELECT idx_scan >= 1 FROM pg_stat_user_indexes \
+                   WHERE schemaname = $1 AND indexrelname = 'kv_store_pkey'";
+        client.query_one(sql, &[&config.schema]).await.unwrap().get(0)
+    })
+    .await;
 }
