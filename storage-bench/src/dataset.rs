@@ -42,8 +42,7 @@ impl Store {
                 Ok(format!("{server}/bench_{phase}"))
             }
             _ => {
-                let mut server =
-                    redis::Client::open(self.place.as_str())?.get_multiplexed_async_connection().await?;
+                let mut server = redis_at(&self.place).await?;
                 redis::cmd("FLUSHALL").exec_async(&mut server).await?;
                 Ok(self.place.clone())
             }
@@ -68,14 +67,19 @@ impl Store {
                 Ok(format!("Postgres {}", row.try_get::<_, String>(0)?))
             }
             _ => {
-                let mut server =
-                    redis::Client::open(self.place.as_str())?.get_multiplexed_async_connection().await?;
+                let mut server = redis_at(&self.place).await?;
                 let info: String = redis::cmd("INFO").arg("server").query_async(&mut server).await?;
                 let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
                 Ok(format!("Redis {}", version.unwrap_or("of an unknown version").trim()))
             }
         }
     }
+}
+
+/// A connection that waits for an answer as long as it takes: emptying a large store takes longer than the driver would.
+async fn redis_at(url: &str) -> Result<redis::aio::MultiplexedConnection> {
+    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+    Ok(redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&patient).await?)
 }
 
 async fn connect(url: &str) -> Result<Client> {
