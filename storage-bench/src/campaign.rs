@@ -26,6 +26,8 @@ struct Dataset<'a> {
     store: &'a Store,
     target: String,
     data: Data,
+    /// Keeps SQLite's log as large as it is.
+    log: Option<rusqlite::Connection>,
 }
 
 /// One measurement to make.
@@ -69,7 +71,7 @@ impl Campaign {
 
     fn prepare<'a>(&mut self, store: &'a Store, phase: &str, data: Data) -> Result<Dataset<'a>> {
         let target = self.runtime.block_on(store.fresh(phase))?;
-        let dataset = Dataset { store, target, data };
+        let mut dataset = Dataset { store, target, data, log: None };
         let first = plan::contestants(store.name).iter().take(1);
         let others = plan::contestants(store.name).iter().skip(1);
         // Ours first: others copy what it wrote.
@@ -87,6 +89,7 @@ impl Campaign {
             bar.inc(1);
         }
         self.runtime.block_on(store.settle(&dataset.target))?;
+        dataset.log = store.grown_log(&dataset.target)?;
         Ok(dataset)
     }
 

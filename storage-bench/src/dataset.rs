@@ -49,6 +49,24 @@ impl Store {
         }
     }
 
+    /// Gives SQLite's log the size that it has in a service that has been writing for a while, and that it keeps while the
+    /// connection is open: what is written where the file ends costs the file system more, so a measurement of half a second
+    /// would show the first moments of a service.
+    pub(crate) fn grown_log(&self, target: &str) -> Result<Option<rusqlite::Connection>> {
+        if self.name != "sqlite" {
+            return Ok(None);
+        }
+        let log = rusqlite::Connection::open(target)?;
+        // What does not fit the cache goes to the log, and is not committed.
+        log.execute_batch(
+            "PRAGMA cache_size = 100; BEGIN; CREATE TABLE filler (bytes); \
+             WITH RECURSIVE part (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM part WHERE n < 640) \
+             INSERT INTO filler SELECT randomblob(262144) FROM part; \
+             ROLLBACK",
+        )?;
+        Ok(Some(log))
+    }
+
     /// Lets a store settle after many writes, so that the first measurement does not pay for them.
     pub(crate) async fn settle(&self, target: &str) -> Result<()> {
         if self.name == "postgres" {
