@@ -200,8 +200,15 @@ impl From<storage_core::Error> for Error {
 impl From<Error> for storage_core::Error {
     fn from(error: Error) -> Self {
         let hint = match &error {
+            Error::Home(inner) => inner.hint().unwrap_or_default(),
             Error::Unpublished { .. } => "read before you write again",
-            Error::Diverged { .. } => "look at what is kept there, then open with `discard_after_rescue`",
+            Error::Diverged { .. } => {
+                "look at what is kept there; `storage managed rescue resume`, or opening with `discard_after_rescue`, \
+                 goes on from the home"
+            }
+            Error::Corrupt { .. } => {
+                "bring the object back from a copy, or write an earlier generation to a file with `storage managed restore`"
+            }
             Error::Recreated { .. } => "name another cache folder, or bring the home back",
             Error::WentBack { .. } => "name another cache folder if the home was restored on purpose",
             Error::CacheInUse { .. } => "give each process a cache folder of its own",
@@ -209,7 +216,25 @@ impl From<Error> for storage_core::Error {
             error if error.is_full() => "make room on the disk of the cache",
             _ => "",
         };
-        let made = Self::new(error.kind(), error.to_string());
-        if hint.is_empty() { made } else { made.with_hint(hint) }
+        let text = error.to_string();
+        if hint.is_empty() {
+            return Self::new(error.kind(), text);
+        }
+        // The home's errors end with theirs.
+        let text = text.strip_suffix(&format!(" ({hint})")).unwrap_or(&text);
+        Self::new(error.kind(), text.to_owned()).with_hint(hint.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_home_says_is_to_be_done_is_said_once() {
+        let home = storage_core::Error::new(ErrorKind::Unauthorized, "no token").with_hint("give it a key");
+        let error = storage_core::Error::from(Error::Home(home));
+        assert_eq!(error.hint(), Some("give it a key"));
+        assert_eq!(error.to_string(), "the home could not do it: no token (give it a key)");
     }
 }

@@ -98,6 +98,7 @@ fn segments_are_folded_and_what_stands_in_the_home_is_verified() {
     let corrupt = run(&place, &["managed", "verify"]);
     assert_eq!(corrupt.code, 3);
     assert!(corrupt.err.contains("`base/") && corrupt.err.contains("corrupt"), "{}", corrupt.err);
+    assert!(corrupt.err.contains("\nhint: bring the object back"), "{}", corrupt.err);
 }
 
 fn newest(folder: &Path) -> PathBuf {
@@ -138,6 +139,7 @@ fn what_has_diverged_is_listed_exported_and_left_behind() {
     drop(foreign);
     let refused = run(&place, &["get", "deal:1"]);
     assert_eq!(refused.code, 3, "{}", refused.err);
+    assert!(refused.err.contains("rescue resume"), "{}", refused.err);
     let refused = run(&place, &["managed", "status"]);
     assert!(
         refused.err.contains("rescue export") && refused.err.contains("rescue resume"),
