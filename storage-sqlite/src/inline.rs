@@ -69,6 +69,7 @@ impl Inline {
     /// Answers a read at once, or not at all: then a reader's thread has to. Where it is `crowded`, others have their turn
     /// before the answer is returned.
     pub(crate) async fn find(&self, asked: Asked, key: &str, crowded: bool) -> Option<Answer<Found>> {
+        // It counts against tokio's budget, so a task that reads and reads leaves room for others now and then.
         let _turn = self.turns.acquire().await.ok()?;
         let found = self.look(asked, key);
         if crowded && found.is_some() {

@@ -134,8 +134,6 @@ impl Store {
     /// Reads what is asked about one key: in the caller's own task where that is quick.
     pub(crate) async fn find(&self, asked: Asked, key: &str) -> Result<Found> {
         let lease = self.lifecycle.enter()?;
-        // A task that reads and reads leaves room for others now and then, and in a crowd after each read.
-        tokio::task::coop::consume_budget().await;
         self.refresh().await?;
         let crowded = lease.sharers() > self.config.readers;
         if let Some(found) = lease.inline.find(asked, key, crowded).await {
