@@ -117,11 +117,11 @@ async fn checkpoint(log: &Arc<Log>, beside: &Arc<Pool>, writer: &Arc<Pool>) -> A
             break;
         }
     }
-    let moved = Arc::clone(log);
+    let log = Arc::clone(log);
     let last = writer.visit((), move |db| {
         let pass = pass(db)?;
         if pass.left == 0 {
-            moved.moved.store(pass.pages, Ordering::Relaxed);
+            log.moved.store(pass.pages, Ordering::Relaxed);
         }
         Ok(pass)
     });

@@ -31,7 +31,7 @@ pub(crate) struct Hold {
     held: Mutex<Held>,
     /// Since the term began.
     reads: AtomicU32,
-    /// Whether a task sees to it.
+    /// Whether a thread sees to it.
     kept: AtomicBool,
 }
 
@@ -41,7 +41,7 @@ struct Held {
     resting: bool,
 }
 
-/// The task. Dropped, it lets go.
+/// The thread's work. Dropped, it lets go.
 struct Keeper(Arc<Hold>);
 
 /// A time without a held snapshot.
