@@ -84,11 +84,9 @@ impl Query {
     pub(crate) fn text(self, table: &str) -> String {
         match self {
             // Our index compares bytes, the primary key as the database's language has it: a tenth of such a statement.
-            Self::Get => get(table, "key COLLATE \"C\""),
-            Self::GetByPrimaryKey => get(table, "key"),
-            Self::Exists => {
-                format!("SELECT key FROM {table} e WHERE key = ANY($1) AND {live}", live = live())
-            }
+            Self::Get => find(table, "key, value", "key COLLATE \"C\""),
+            Self::GetByPrimaryKey => find(table, "key, value", "key"),
+            Self::Exists => find(table, "key", "key"),
             Self::Set => upsert(table),
             Self::SetOne => upsert_one(table),
             Self::Delete => delete(table),
@@ -123,8 +121,9 @@ impl Query {
     }
 }
 
-fn get(table: &str, key: &str) -> String {
-    format!("SELECT key, value FROM {table} e WHERE {key} = ANY($1) AND {live}", live = live())
+/// Some `columns` of the entries of some keys.
+fn find(table: &str, columns: &str, key: &str) -> String {
+    format!("SELECT {columns} FROM {table} e WHERE {key} = ANY($1) AND {live}", live = live())
 }
 
 /// Whether the row `e` has not expired.
