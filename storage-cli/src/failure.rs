@@ -78,13 +78,9 @@ impl From<Error> for Failure {
             ErrorKind::Config | ErrorKind::InvalidInput => USAGE,
             _ => STORE,
         };
-        let text = error.to_string();
-        let message = match error.hint().and_then(|hint| text.strip_suffix(&format!(" ({hint})"))) {
-            Some(without_hint) => without_hint,
-            None => &text,
-        };
-        let hint = error.hint().or_else(|| usual_hint(error.kind()));
-        Self { hint: hint.map(str::to_owned), ..Self::new(code, error.kind().as_str(), message) }
+        let hint = error.hint().or_else(|| usual_hint(error.kind())).map(str::to_owned);
+        let kind = error.kind().as_str();
+        Self { hint, ..Self::new(code, kind, error.without_hint().to_string()) }
     }
 }
 

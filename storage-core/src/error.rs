@@ -169,6 +169,13 @@ impl Error {
         self
     }
 
+    /// The error alone, for whoever shows the hint elsewhere.
+    #[must_use]
+    pub fn without_hint(mut self) -> Self {
+        self.0.hint = None;
+        self
+    }
+
     /// Keeps what caused it. The source must not hold a value, a password or a token.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Source>) -> Self {

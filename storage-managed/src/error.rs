@@ -200,7 +200,15 @@ impl From<storage_core::Error> for Error {
 impl From<Error> for storage_core::Error {
     fn from(error: Error) -> Self {
         let hint = match &error {
-            Error::Home(inner) => inner.hint().unwrap_or_default(),
+            // The home says by itself what to do.
+            Error::Home(inner) => {
+                let alone = Error::Home(inner.clone().without_hint());
+                let made = Self::new(error.kind(), alone.to_string());
+                return match inner.hint() {
+                    Some(hint) => made.with_hint(hint.to_owned()),
+                    None => made,
+                };
+            }
             Error::Unpublished { .. } => "read before you write again",
             Error::Diverged { .. } => {
                 "look at what is kept there; `storage managed rescue resume`, or opening with `discard_after_rescue`, \
@@ -216,13 +224,8 @@ impl From<Error> for storage_core::Error {
             error if error.is_full() => "make room on the disk of the cache",
             _ => "",
         };
-        let text = error.to_string();
-        if hint.is_empty() {
-            return Self::new(error.kind(), text);
-        }
-        // The home's errors end with theirs.
-        let text = text.strip_suffix(&format!(" ({hint})")).unwrap_or(&text);
-        Self::new(error.kind(), text.to_owned()).with_hint(hint.to_owned())
+        let made = Self::new(error.kind(), error.to_string());
+        if hint.is_empty() { made } else { made.with_hint(hint) }
     }
 }
 
