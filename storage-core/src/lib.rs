@@ -26,6 +26,7 @@ mod clock;
 mod collection;
 mod combine;
 pub mod domain;
+pub mod engine;
 mod error;
 mod ext;
 mod glob;

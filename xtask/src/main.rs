@@ -5,6 +5,7 @@
 mod bench;
 mod ci;
 mod install;
+mod models;
 mod servers;
 mod shell;
 mod test;
@@ -37,6 +38,8 @@ enum Task {
     Servers,
     /// Check that files and functions keep the budgets of size, and that things are where they belong.
     Tidy,
+    /// Check storage-core's shared work in the interleavings of model checkers.
+    Models,
     /// Measure against peers and limits, on servers of their own.
     Bench(Box<bench::Arguments>),
     /// Everything that continuous integration checks, in its order.
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Test { arguments } => test::run(&shell, &arguments),
         Task::Servers => servers::run(&shell),
         Task::Tidy => tidy::run(&shell),
+        Task::Models => models::run(&shell),
         Task::Bench(arguments) => bench::run(&shell, &arguments),
         Task::Ci => ci::run(&shell),
     };

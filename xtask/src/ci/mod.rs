@@ -8,12 +8,12 @@ mod packages;
 use std::time::{Duration, Instant};
 
 use crate::shell::Shell;
-use crate::{Result, test, tidy};
+use crate::{Result, models, test, tidy};
 
 type Step = (&'static str, fn(&Shell) -> Result<()>);
 
 /// From the quickest to the slowest, so that a failure is told early.
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     ("format", format),
     ("tidy", tidy::run),
     ("lean build", dependencies::lean_build),
@@ -23,6 +23,7 @@ const STEPS: [Step; 10] = [
     ("documentation", documentation),
     ("packages", packages::each_packs),
     ("licences and advisories", licences::check),
+    ("models", models::run),
     ("tests", |shell| test::run(shell, &[])),
 ];
 

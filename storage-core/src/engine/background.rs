@@ -1,0 +1,48 @@
+//! The background runtime of the process.
+//!
+//! One thread, started by the first `connect`, on which runs what must not depend on a runtime of the program: deadlines,
+//! sweeps, closing, and the work of callers that are on another runtime than the one that connected, or on none. No code
+//! of the program runs there, so it never stands still for long.
+
+use std::{
+    future::pending,
+    io,
+    sync::{Mutex, OnceLock, PoisonError},
+    thread,
+};
+
+use tokio::runtime::{Builder, Handle};
+
+use crate::{Error, ErrorKind, Result};
+
+static HANDLE: OnceLock<Handle> = OnceLock::new();
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// The background runtime.
+///
+/// # Errors
+/// `Unavailable` where the system has no thread for it.
+pub fn background() -> Result<&'static Handle> {
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle);
+    }
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle);
+    }
+    let started = start().map_err(|error| {
+        Error::new(ErrorKind::Unavailable, "the background thread could not be started")
+            .with_hint("raise the limits on threads and open files")
+            .with_source(error)
+    })?;
+    Ok(HANDLE.get_or_init(|| started))
+}
+
+fn start() -> io::Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    thread::Builder::new()
+        .name("storage-background".to_owned())
+        .spawn(move || runtime.block_on(pending::<()>()))?;
+    Ok(handle)
+}

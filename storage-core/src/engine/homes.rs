@@ -1,0 +1,61 @@
+//! Where the connections of a network store live.
+
+use std::fmt;
+
+use tokio::runtime::{Handle, Id};
+
+/// Two of something that belongs to a runtime: one for callers on the runtime that connected, one for all others.
+///
+/// A connection is driven by the runtime on which it was opened, and a caller on that runtime reaches it without a hop to
+/// another thread. Others would depend on a runtime that may end, or compute for seconds; what they use is driven by the
+/// [background](super::background).
+pub struct Homes<T> {
+    home: Option<(Id, T)>,
+    elsewhere: T,
+}
+
+/// On which runtime something is driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// The one that connected.
+    Own,
+    /// The background.
+    Background,
+}
+
+impl<T> Homes<T> {
+    /// Makes both, the first one for the current runtime, where there is one.
+    pub fn new(mut make: impl FnMut(Home) -> T) -> Self {
+        let home = Handle::try_current().ok().map(|runtime| (runtime.id(), make(Home::Own)));
+        Self { home, elsewhere: make(Home::Background) }
+    }
+
+    /// The one for the caller.
+    pub fn here(&self) -> &T {
+        match (&self.home, Handle::try_current()) {
+            (Some((id, own)), Ok(runtime)) if runtime.id() == *id => own,
+            _ => &self.elsewhere,
+        }
+    }
+
+    /// Both, where there are two.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
+        self.home.iter().map(|(_, own)| own).chain([&self.elsewhere])
+    }
+}
+
+impl Home {
+    /// Runs `work` by itself on the runtime.
+    pub fn spawn(self, work: impl Future<Output = ()> + Send + 'static) {
+        match self {
+            Self::Own => super::task::spawn(work),
+            Self::Background => super::task::spawn_in_background(work),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Homes<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Homes").field("own", &self.home.is_some()).finish_non_exhaustive()
+    }
+}
