@@ -49,6 +49,7 @@ pub use collection::{
     PartitionInfo, Precondition, PutMode, Query, sequence_key, sort_key, sort_key_segments,
 };
 pub use combine::{CombineConfig, Combiner, Group};
+pub use engine::SweepConfig;
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use ext::{Change, StorageExt, UPDATE_TRIES};
 pub use glob::{Glob, MAX_PATTERN_BYTES, escape_glob, prefix_successor};
@@ -56,7 +57,7 @@ pub use json::{
     DEFAULT_MAX_VALUE_BYTES, Json, MAX_DEPTH, MAX_NUMBER_BYTES, add_integer, check_value_size, same_value,
 };
 pub use key::{MAX_KEY_BYTES, check_key, join_key, key_prefix};
-pub use lifecycle::{DEFAULT_OPERATION_TIMEOUT, Lease, Lifecycle, SweepConfig, spawn_sweeper, with_deadline};
+pub use lifecycle::{DEFAULT_OPERATION_TIMEOUT, Lease, Lifecycle, spawn_sweeper, with_deadline};
 pub use memory::{MemoryBackend, MemoryConfig};
 pub use pub_sub::{Delivery, PubSub};
 pub use scan::{Filter, Listing, Record, Scan};

@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Mutex, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, engine::SweepConfig};
 
 /// How long a call may take unless a backend is set up otherwise, waiting for a connection included.
 pub const DEFAULT_OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -137,22 +137,6 @@ pub async fn with_deadline<T>(
     match tokio::time::timeout(limit, work).await {
         Ok(answer) => answer,
         Err(_) => Err(Error::new(kind, format!("no answer within {limit:?}"))),
-    }
-}
-
-/// How expired rows are removed in the background, for stores that do not do it themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SweepConfig {
-    /// The pause between two sweeps.
-    pub interval: Duration,
-    /// How many rows one write removes at most, so that other writers get in between.
-    pub batch: u32,
-}
-
-impl Default for SweepConfig {
-    /// Every minute, 1,000 rows a write.
-    fn default() -> Self {
-        Self { interval: Duration::from_secs(60), batch: 1_000 }
     }
 }
 

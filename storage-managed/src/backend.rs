@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::Connection;
 use storage_core::Result;
-use storage_sqlite::{Publisher, SqliteConfig, Synchronous, Turn as WriteTurn};
+use storage_sqlite::{Publication, Publisher, SqliteConfig, Synchronous};
 use tokio::sync::RwLock;
 
 use crate::{DatabaseStore, Error, Options, home::Home, local, shared::Turn};
@@ -93,7 +93,7 @@ impl Publisher for Managed {
         Ok(())
     }
 
-    async fn begin(&self) -> Result<Box<dyn WriteTurn>> {
+    async fn begin(&self) -> Result<Box<dyn Publication>> {
         let mut turn = self.store().await?.turn().await?;
         turn.begin().await?;
         Ok(Box::new(turn))
@@ -101,7 +101,7 @@ impl Publisher for Managed {
 }
 
 #[async_trait]
-impl WriteTurn for Turn {
+impl Publication for Turn {
     async fn finish(self: Box<Self>) -> Result<()> {
         Turn::finish(*self).await?;
         Ok(())

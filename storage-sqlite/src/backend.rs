@@ -1,4 +1,4 @@
-//! The backend: checks, then one visit to the writer or a reader.
+//! The backend: checks, then work for the writer or a reader.
 
 use std::{
     collections::BTreeMap,
@@ -16,18 +16,18 @@ use futures::{
 use storage_core::{
     Batch, BatchOperation, Capabilities, CollectionStore, Entry, Error, ErrorKind, Expected, Expiry, Health,
     Json, PubSub, Record, Result, Scan, Stats, StorageBackend, StoreHealth, add_integer, check_entry,
-    check_key, check_swap, optional_ttl_millis, ttl_millis, with_deadline,
+    check_key, check_swap, engine::Deadline, optional_ttl_millis, ttl_millis,
 };
-use tokio_rusqlite::rusqlite;
 
 use crate::{
     SqliteConfig,
     error::Answer,
-    read::{Asked, Found},
-    scan::{FIRST_PAGE_ROWS, PAGE_ROWS},
-    sql::View,
+    statements::{
+        entries::{Asked, Found, View, text_of},
+        pages::{FIRST_PAGE_ROWS, PAGE_ROWS},
+    },
     store::Store,
-    write::Steps,
+    work::writes::Steps,
 };
 
 /// The backend's name.
@@ -95,7 +95,7 @@ impl StorageBackend for SqliteBackend {
         let work = async {
             check_key(key)?;
             match self.store.find(Asked::Value, key).await? {
-                Found::Value(value) => Ok(value),
+                Found::Value(text) => text.map(|text| text_of(key, text)).transpose(),
                 _ => {
                     let name = key.to_owned();
                     self.store.read(move |view| Ok(view.value(&name)??)).await
@@ -144,8 +144,8 @@ impl StorageBackend for SqliteBackend {
             }
             Ok(keys)
         };
-        let limited = with_deadline(self.store.config.operation_timeout, ErrorKind::Timeout, work);
-        at("keys", None, limited).await
+        let deadline = Deadline::after(self.store.config.operation_timeout);
+        at("keys", None, deadline.answer(ErrorKind::Timeout, work)).await
     }
 
     fn name(&self) -> &'static str {

@@ -1,14 +1,16 @@
 //! What the caller of an operation and the thread that does it agree on.
 
 use std::{
+    cell::RefCell,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use storage_core::{Error, ErrorKind};
+use rusqlite::Connection;
+use storage_core::{Error, ErrorKind, engine::Deadline};
 
 const WANTED: u8 = 0;
 const COMMITTING: u8 = 1;
@@ -17,31 +19,46 @@ const TIMED_OUT: u8 = 2;
 /// The caller went away without a word.
 const DROPPED: u8 = 3;
 
+/// After so many steps of SQLite's virtual machine, some 100 µs, a statement looks whether anybody waits for it.
+const STEPS: std::ffi::c_int = 5_000;
+
+thread_local! {
+    /// The call for which this thread executes statements.
+    static CURRENT: RefCell<Option<Arc<Call>>> = const { RefCell::new(None) };
+}
+
 /// One operation. Either its caller gives up or its work is committed, never both: a caller that was told `Timeout`
 /// finds nothing applied later.
 #[derive(Debug)]
 pub(crate) struct Call {
     state: AtomicU8,
-    start: Instant,
-    limit: Duration,
+    deadline: Deadline,
 }
 
 impl Call {
     pub(crate) fn new(limit: Duration) -> Arc<Self> {
-        Arc::new(Self { state: AtomicU8::new(WANTED), start: Instant::now(), limit })
+        Arc::new(Self { state: AtomicU8::new(WANTED), deadline: Deadline::after(limit) })
     }
 
-    /// What is left of the call's time.
-    pub(crate) fn remaining(&self) -> Duration {
-        self.limit.saturating_sub(self.start.elapsed())
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.deadline
     }
 
-    /// Fails where the caller has given up.
+    /// Fails where the caller has given up, or has kept its future past the deadline.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        match self.state.load(Ordering::Acquire) {
-            TIMED_OUT | DROPPED => Err(self.timeout()),
-            _ => Ok(()),
-        }
+        if self.is_over() { Err(self.timeout()) } else { Ok(()) }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.state.load(Ordering::Acquire), TIMED_OUT | DROPPED) || self.deadline.has_passed()
+    }
+
+    /// Does `work`, whose statements SQLite interrupts once the call is over.
+    pub(crate) fn during<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
+        let before = CURRENT.replace(Some(Arc::clone(self)));
+        let answer = work();
+        CURRENT.set(before);
+        answer
     }
 
     /// The last step before a commit; from here on the caller cannot give up for certain. Fails where the caller was told
@@ -62,10 +79,19 @@ impl Call {
     pub(crate) fn give_up(&self) -> Error {
         match self.change(WANTED, TIMED_OUT) {
             Ok(_) => self.timeout(),
-            Err(_) => Error::new(
-                ErrorKind::OutcomeUnknown,
-                format!("the commit did not end within {:?}", self.limit),
-            ),
+            Err(_) => {
+                let message = format!("the commit did not end within {:?}", self.deadline.limit());
+                Error::new(ErrorKind::OutcomeUnknown, message)
+            }
+        }
+    }
+
+    /// The thread that did the work has ended; says what that means: `Unavailable` where nothing was applied.
+    pub(crate) fn lose(&self) -> Error {
+        match self.change(WANTED, TIMED_OUT) {
+            Ok(_) => Error::new(ErrorKind::Unavailable, "the connection to the file ended unexpectedly"),
+            Err(_) => Error::new(ErrorKind::OutcomeUnknown, "the commit ended unexpectedly")
+                .with_hint("read before you write again"),
         }
     }
 
@@ -74,8 +100,15 @@ impl Call {
     }
 
     fn timeout(&self) -> Error {
-        Error::new(ErrorKind::Timeout, format!("not done within {:?}; nothing was applied", self.limit))
+        let message = format!("not done within {:?}; nothing was applied", self.deadline.limit());
+        Error::new(ErrorKind::Timeout, message)
     }
+}
+
+/// Lets statements on a connection be interrupted, see [`Call::during`].
+pub(crate) fn make_interruptible(db: &Connection) -> rusqlite::Result<()> {
+    let is_over = || CURRENT.with_borrow(|call| call.as_ref().is_some_and(|call| call.is_over()));
+    db.progress_handler(STEPS, Some(is_over))
 }
 
 /// The caller's share of a call: dropping it gives up.

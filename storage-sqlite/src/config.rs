@@ -15,8 +15,6 @@ use crate::Publisher;
 
 /// How many connections read unless a backend is set up otherwise.
 const DEFAULT_READERS: usize = 4;
-/// As much as SQLite maps at most (`SQLITE_MAX_MMAP_SIZE`).
-const DEFAULT_MAPPED_BYTES: u64 = 0x7fff_0000;
 const HINT: &str =
     "write sqlite:///./agent.db for a file in this folder, sqlite:////var/lib/agent.db for another";
 
@@ -36,14 +34,9 @@ pub struct SqliteConfig {
     pub path: PathBuf,
     /// How much a commit waits for the disk.
     pub synchronous: Synchronous,
-    /// How many connections read, each on a thread of its own; at most as many more, opened as they are needed, read
-    /// single keys without a thread. One more writes.
+    /// How many threads read what takes longer than a single key, each on a connection of its own, started as they are
+    /// needed. One more writes, one reads single keys, and one runs checkpoints.
     pub readers: usize,
-    /// How much of the file, from its beginning, is mapped into memory for reads of single keys; by default as much as
-    /// SQLite maps, 2 GiB. It is the system's cache of the file and no copy, though tools count it as the process's. Where the
-    /// disk fails to bring a mapped page, or another program cuts the file off while it is open, the process gets the signal
-    /// SIGBUS instead of an error. 0 maps nothing: single keys are then read more slowly.
-    pub mapped_bytes: u64,
     /// How long a call may take, waiting for a connection and for other processes included.
     pub operation_timeout: Duration,
     /// How long a write waits for the lock while others write to the file; never longer than the call may take.
@@ -85,7 +78,6 @@ impl SqliteConfig {
             path: path.into(),
             synchronous: Synchronous::default(),
             readers: DEFAULT_READERS,
-            mapped_bytes: DEFAULT_MAPPED_BYTES,
             operation_timeout: DEFAULT_OPERATION_TIMEOUT,
             busy_timeout: DEFAULT_OPERATION_TIMEOUT,
             max_value_bytes: DEFAULT_MAX_VALUE_BYTES,

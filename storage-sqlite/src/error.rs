@@ -2,13 +2,13 @@
 
 use std::{io, path::Path};
 
-use storage_core::{Error, ErrorKind};
-use tokio_rusqlite::rusqlite::{
+use rusqlite::{
     self,
     ffi::{self, ErrorCode},
 };
+use storage_core::{Error, ErrorKind};
 
-/// Why a visit to a connection failed, until it is known what that means to the caller.
+/// Why work on a connection failed, until it is known what that means to the caller.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// It is known already.
@@ -67,6 +67,11 @@ impl From<Fault> for Error {
             Fault::Driver(error) => from_driver(&error),
         }
     }
+}
+
+/// What work on a connection answers that has ended.
+pub(crate) fn lost() -> Fault {
+    Fault::Lost(Error::new(ErrorKind::Unavailable, "the connection to the file ended unexpectedly"))
 }
 
 /// A failed commit: unless SQLite surely undid it, nobody knows whether it will be there after a restart.

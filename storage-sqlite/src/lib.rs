@@ -2,23 +2,17 @@
 
 mod backend;
 mod call;
-mod checkpoint;
 mod collections;
 mod config;
+mod connections;
 mod error;
-mod hold;
-mod inline;
-mod pool;
 mod publisher;
-mod read;
-mod scan;
-mod schema;
-mod sql;
+mod statements;
 mod store;
 #[cfg(test)]
 mod tests;
-mod write;
+mod work;
 
 pub use backend::SqliteBackend;
 pub use config::{SqliteConfig, Synchronous};
-pub use publisher::{Publisher, Turn};
+pub use publisher::{Publication, Publisher};

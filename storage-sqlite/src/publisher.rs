@@ -3,8 +3,8 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use rusqlite::{self, Connection};
 use storage_core::Result;
-use tokio_rusqlite::rusqlite::{self, Connection};
 
 /// Keeps what is written to the file elsewhere, so that a write is acknowledged only once it is there.
 ///
@@ -18,7 +18,7 @@ pub trait Publisher: fmt::Debug + Send + Sync {
     /// What `connect` then answers.
     async fn open(&self) -> Result<()>;
 
-    /// Lets go of the file, after the last connection was closed.
+    /// Releases the file, after the last connection was closed.
     ///
     /// # Errors
     /// What `disconnect` then answers.
@@ -36,17 +36,17 @@ pub trait Publisher: fmt::Debug + Send + Sync {
     /// What the read then answers.
     async fn refresh(&self) -> Result<()>;
 
-    /// Called before a write transaction begins: nobody else writes until the turn ends.
+    /// Called before a write transaction begins: nobody else writes until the publication has finished.
     ///
     /// # Errors
     /// What the writes then answer: nothing was applied.
-    async fn begin(&self) -> Result<Box<dyn Turn>>;
+    async fn begin(&self) -> Result<Box<dyn Publication>>;
 }
 
-/// A writer's turn.
+/// The time in which one writer may write, and what it has written is published.
 #[async_trait]
-pub trait Turn: Send {
-    /// Publishes what was committed during the turn, if anything was, and ends it.
+pub trait Publication: Send {
+    /// Publishes what was committed since it began, if anything was, and ends it.
     ///
     /// # Errors
     /// What the writes then answer although they were committed: `OutcomeUnknown` where they may be published later.

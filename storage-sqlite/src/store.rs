@@ -4,30 +4,29 @@ use std::sync::{Arc, Weak};
 
 use futures::{Stream, stream};
 use storage_core::{
-    CombineConfig, Combiner, Error, ErrorKind, Lease, Lifecycle, Record, Result, Scan, spawn_sweeper,
-    with_deadline,
+    Error, ErrorKind, Record, Result, Scan,
+    engine::{Combiner, Deadline, Guard, Homes, Lifecycle, Unanswered, background, spawn_sweeper},
 };
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::{
     SqliteConfig,
     call::{Call, Caller},
-    checkpoint::{Checkpoints, Log},
     collections::sweep as sweep_partitions,
-    error::Answer,
-    hold::Hold,
-    inline::Inline,
-    pool::{Pool, lost},
-    read::{Asked, Found, Read, Reads},
-    scan::{Cursor, Page, read_page},
-    schema::{self, Role},
-    sql::View,
-    write::{Steps, Write, Writes},
+    connections::open::{Role, is_set_up, open},
+    error::{Answer, lost},
+    statements::{
+        entries::{Asked, Found, View},
+        pages::{Cursor, Page, read_page},
+    },
+    work::{
+        checkpoints::Checkpoints,
+        points::{Point, Points},
+        readers::{Readers, on_reader},
+        refreshes::Refreshes,
+        writes::{Steps, Write, Writes},
+    },
 };
-
-/// A group of this many bytes takes milliseconds, and that is what a small write waits behind large ones.
-const TOGETHER: CombineConfig =
-    CombineConfig { running: 1, items: 1_024, bytes: 1024 * 1024, queue_bytes: 64 * 1024 * 1024 };
 
 /// The settings, and what there is only while connected.
 #[derive(Debug)]
@@ -36,14 +35,23 @@ pub(crate) struct Store {
     pub(crate) lifecycle: Lifecycle<Connected>,
 }
 
+/// Each is shared with the calls that wait for it, which are no reason not to disconnect.
 pub(crate) struct Connected {
-    inline: Arc<Inline>,
-    writer: Arc<Pool>,
-    readers: Arc<Pool>,
-    checkpoints: Checkpoints,
+    refreshes: Option<Arc<Combiner<Refreshes>>>,
+    points: Arc<Homes<Combiner<Points>>>,
+    readers: Arc<Combiner<Readers>>,
+    checkpoints: Arc<Combiner<Checkpoints>>,
     writes: Arc<Combiner<Writes>>,
-    reads: Arc<Combiner<Reads>>,
+    open: Open,
     _sweeper: Option<AbortOnDropHandle<()>>,
+}
+
+/// The connections that are open.
+#[derive(Default)]
+struct Open {
+    readers: TaskTracker,
+    checkpoints: TaskTracker,
+    writer: TaskTracker,
 }
 
 impl Store {
@@ -52,130 +60,112 @@ impl Store {
     }
 
     pub(crate) async fn connect(self: &Arc<Self>) -> Result<()> {
-        let open = async {
-            if let Some(publisher) = &self.config.publisher {
-                publisher.open().await?;
-            }
-            let open = async {
-                let writer = self.open_writer().await?;
-                let readers = Pool::open(Role::Reader, self.config.readers, &self.config).await?;
-                let log = Arc::new(Log::default());
-                let hold = Arc::new(Hold::default());
-                let checkpoints =
-                    Checkpoints::start(&self.config, &writer, Arc::clone(&log), Arc::clone(&hold)).await?;
-                Ok(self.connected(writer, readers, checkpoints, log, hold))
-            };
-            with_deadline(self.config.operation_timeout, ErrorKind::Timeout, open).await
+        // A publisher may have to fetch the file first, and limits that by itself.
+        let deadline = match &self.config.publisher {
+            Some(_) => Deadline::never(),
+            None => self.deadline(),
         };
-        self.lifecycle.connect(open).await
+        let store = Arc::clone(self);
+        self.lifecycle.connect(deadline, || async move { store.open().await }).await
     }
 
-    /// Opens the writer. Making the tables is a write that has to be published.
-    async fn open_writer(&self) -> Result<Arc<Pool>> {
-        let turn = match &self.config.publisher {
-            Some(publisher) if !is_set_up(&self.config).await? => Some(publisher.begin().await?),
+    async fn open(self: Arc<Self>) -> Result<Connected> {
+        if let Some(publisher) = &self.config.publisher {
+            publisher.open().await?;
+        }
+        let opened = self.deadline().answer(ErrorKind::Timeout, self.open_connections());
+        let (writer, reader) = opened.await?;
+        self.connected(writer, reader)
+    }
+
+    /// Opens the writer, and a reader. Making the tables is a write that has to be published.
+    async fn open_connections(&self) -> Result<(rusqlite::Connection, rusqlite::Connection)> {
+        let publication = match &self.config.publisher {
+            Some(publisher) if !self.blocking(is_set_up).await? => Some(publisher.begin().await?),
             _ => None,
         };
-        let writer = Pool::open(Role::Writer, 1, &self.config).await?;
-        if let Some(turn) = turn {
-            turn.finish().await?;
+        let writer = self.blocking(|config| open(config, Role::Writer)).await?;
+        if let Some(publication) = publication {
+            publication.finish().await?;
         }
-        Ok(writer)
+        Ok((writer, self.blocking(|config| open(config, Role::Inline)).await?))
     }
 
-    /// Lets the publisher bring the file up to date, if there is one.
-    async fn refresh(&self) -> Result<()> {
-        let Some(publisher) = &self.config.publisher else { return Ok(()) };
-        with_deadline(self.config.operation_timeout, ErrorKind::Timeout, publisher.refresh()).await
+    /// Does what blocks on a thread of the background.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&SqliteConfig) -> Answer<T> + Send + 'static,
+    ) -> Result<T> {
+        let config = Arc::clone(&self.config);
+        let done = background()?.spawn_blocking(move || work(&config)).await;
+        Ok(done.unwrap_or_else(|_| Err(lost()))?)
     }
 
     fn connected(
         self: &Arc<Self>,
-        writer: Arc<Pool>,
-        readers: Arc<Pool>,
-        checkpoints: Checkpoints,
-        log: Arc<Log>,
-        hold: Arc<Hold>,
-    ) -> Connected {
-        let inline = Arc::new(Inline::new(&self.config, hold));
-        let writes = Writes { writer: Arc::clone(&writer), config: Arc::clone(&self.config), log };
-        let reads = Reads {
-            readers: Arc::clone(&readers),
-            inline: Arc::clone(&inline),
-            config: Arc::clone(&self.config),
-        };
-        Connected {
-            inline,
-            writer,
+        writer: rusqlite::Connection,
+        reader: rusqlite::Connection,
+    ) -> Result<Connected> {
+        let (config, open, wal) = (&self.config, Open::default(), Arc::default());
+        let readers = Arc::new(Readers::new(config, &open.readers));
+        let checkpoints = Arc::new(Checkpoints::new(config, &wal, &open.checkpoints));
+        let writes = Writes::new(config, writer, (wal, Arc::clone(&checkpoints)), &open.writer);
+        Ok(Connected {
+            refreshes: config.publisher.as_ref().map(|publisher| Arc::new(Refreshes::new(publisher))),
+            points: Arc::new(Points::new(config, &open.readers, &readers, reader)),
             readers,
             checkpoints,
-            writes: Arc::new(Combiner::new(writes, TOGETHER)),
-            reads: Arc::new(Combiner::new(reads, CombineConfig { running: self.config.readers, ..TOGETHER })),
-            _sweeper: self.sweeper(),
-        }
+            writes: Arc::new(writes),
+            open,
+            _sweeper: self.sweeper()?,
+        })
     }
 
     pub(crate) async fn disconnect(&self) -> Result<()> {
+        let publisher = self.config.publisher.clone();
         let close = |connected: Arc<Connected>| async move {
-            connected.inline.close();
-            connected.readers.close().await;
-            connected.checkpoints.close().await;
-            connected.writer.close().await;
-            match &self.config.publisher {
+            connected.close().await;
+            match publisher {
                 Some(publisher) => publisher.close().await,
                 None => Ok(()),
             }
         };
-        // The writes under way end within one operation's time, then closing has as much.
-        let limit = self.config.operation_timeout.saturating_mul(2);
-        with_deadline(limit, ErrorKind::Timeout, self.lifecycle.disconnect(close)).await
+        self.lifecycle.disconnect(self.deadline(), close).await
     }
 
-    /// Reads what is asked about one key: in the caller's own task where that is quick.
+    fn deadline(&self) -> Deadline {
+        Deadline::after(self.config.operation_timeout)
+    }
+
+    /// Reads what is asked about one key.
     pub(crate) async fn find(&self, asked: Asked, key: &str) -> Result<Found> {
+        let deadline = self.deadline();
+        self.refresh(deadline).await?;
         let lease = self.lifecycle.enter()?;
-        self.refresh().await?;
-        let crowded = lease.sharers() > self.config.readers;
-        if let Some(found) = lease.inline.find(asked, key, crowded).await {
-            return Ok(found?);
-        }
-        let reads = Arc::clone(&lease.reads);
-        reads.submit(Read { key: key.to_owned(), asked, _lease: lease }, self.config.operation_timeout).await
+        let points = Arc::clone(&lease.points);
+        let point = Point { key: key.to_owned(), asked, _guard: lease.into() };
+        points.here().submit(point, deadline).await
     }
 
     /// Runs `work` on a reader; once more where the connection turned out to be lost.
     pub(crate) async fn read<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: Fn(&View<'_>) -> Answer<T> + Send + Sync + 'static,
+        F: Fn(&View<'_>) -> Answer<T> + Send + 'static,
     {
-        let lease = self.lifecycle.enter()?;
-        self.refresh().await?;
         let caller = Caller(Call::new(self.config.operation_timeout));
-        let work = Arc::new(work);
-        let answer = async {
-            match self.visit_reader(lease, &caller, &work).await {
-                Err(fault) if fault.loses_connection() => {
-                    self.visit_reader(self.lifecycle.enter()?, &caller, &work).await
-                }
-                answer => answer,
-            }
-        };
-        within(&caller, answer).await
-    }
-
-    async fn visit_reader<T, F>(&self, lease: Lease<Connected>, caller: &Caller, work: &Arc<F>) -> Answer<T>
-    where
-        T: Send + 'static,
-        F: Fn(&View<'_>) -> Answer<T> + Send + Sync + 'static,
-    {
-        let (call, work, config) = (Arc::clone(&caller.0), Arc::clone(work), Arc::clone(&self.config));
-        let readers = Arc::clone(&lease.readers);
-        let visit = readers.visit(lease, move |db| {
-            call.check()?;
-            work(&View { db, call: Some(&call), now: config.clock.now() })
+        let (call, config) = (Arc::clone(&caller.0), Arc::clone(&self.config));
+        self.refresh(call.deadline()).await?;
+        let lease = self.lifecycle.enter()?;
+        let (readers, deadline, guard) = (Arc::clone(&lease.readers), call.deadline(), Guard::from(lease));
+        let read = on_reader(&readers, deadline, move |reader| {
+            let _guard = guard;
+            reader.read(|db| {
+                call.check()?;
+                call.during(|| work(&View { db, call: Some(&call), now: config.clock.now() }))
+            })
         });
-        visit.await
+        Ok(read.await??)
     }
 
     /// Runs `work` on the writer, in one transaction with others who wait for it; it is done whole or not at all, and not
@@ -186,13 +176,24 @@ impl Store {
     {
         let lease = self.lifecycle.enter()?;
         let caller = Caller(Call::new(self.config.operation_timeout));
-        let writes = Arc::clone(&lease.writes);
-        let write = Write { call: Arc::clone(&caller.0), weight, steps, work: Box::new(work), _lease: lease };
-        let written = writes.submit_unlimited(write);
-        match tokio::time::timeout(caller.0.remaining(), written).await {
-            Ok(written) => written,
-            Err(_) => Err(caller.0.give_up()),
+        let (call, writes) = (Arc::clone(&caller.0), Arc::clone(&lease.writes));
+        let write =
+            Write { call: Arc::clone(&call), weight, steps, work: Box::new(work), _guard: lease.into() };
+        match writes.call(write, call.deadline()).await {
+            Ok(answer) => answer,
+            Err(Unanswered::Waiting | Unanswered::Taken) => Err(call.give_up()),
+            Err(Unanswered::Lost) => Err(call.lose()),
         }
+    }
+
+    /// Lets the publisher bring the file up to date, if there is one.
+    async fn refresh(&self, deadline: Deadline) -> Result<()> {
+        if self.config.publisher.is_none() {
+            return Ok(());
+        }
+        let lease = self.lifecycle.enter()?;
+        let Some(refreshes) = lease.refreshes.clone() else { return Ok(()) };
+        refreshes.submit(lease.into(), deadline).await
     }
 
     /// The records of a scan, page by page; while the caller consumes one page the next is read.
@@ -246,10 +247,10 @@ impl Store {
         }
     }
 
-    fn sweeper(self: &Arc<Self>) -> Option<AbortOnDropHandle<()>> {
-        let sweep = self.config.sweep?;
+    fn sweeper(self: &Arc<Self>) -> Result<Option<AbortOnDropHandle<()>>> {
+        let Some(sweep) = self.config.sweep else { return Ok(None) };
         let store = Arc::downgrade(self);
-        Some(spawn_sweeper(sweep, move || {
+        let sweeper = spawn_sweeper(sweep, move || {
             let store = Weak::upgrade(&store);
             async move {
                 let Some(store) = store else { return Ok(0) };
@@ -258,14 +259,25 @@ impl Store {
                     swept => swept,
                 }
             }
-        }))
+        });
+        sweeper.map(Some)
     }
 }
 
-async fn is_set_up(config: &Arc<SqliteConfig>) -> Result<bool> {
-    let config = Arc::clone(config);
-    let asked = tokio::task::spawn_blocking(move || schema::is_set_up(&config)).await;
-    Ok(asked.unwrap_or_else(|_| Err(lost()))?)
+impl Connected {
+    /// Closes the connections, the writer's last, and waits for each: a checkpoint under way ends.
+    async fn close(&self) {
+        self.points.all().for_each(Combiner::close);
+        self.readers.close();
+        self.checkpoints.close();
+        for open in [&self.open.readers, &self.open.checkpoints] {
+            open.close();
+            open.wait().await;
+        }
+        self.writes.close();
+        self.open.writer.close();
+        self.open.writer.wait().await;
+    }
 }
 
 /// The page that comes next.
@@ -273,14 +285,6 @@ enum Next {
     Unread(Cursor),
     Reading(AbortOnDropHandle<Result<Page>>),
     Nothing,
-}
-
-/// Ends the wait at the call's deadline and says what has become of it.
-async fn within<T>(caller: &Caller, answer: impl Future<Output = Answer<T>>) -> Result<T> {
-    match tokio::time::timeout(caller.0.remaining(), answer).await {
-        Ok(answer) => answer.map_err(Error::from),
-        Err(_) => Err(caller.0.give_up()),
-    }
 }
 
 fn interrupted() -> Error {

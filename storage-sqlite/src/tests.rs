@@ -1,25 +1,25 @@
 //! What only the inside can tell: the plans of the statements, and a connection that is lost.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use storage_core::{ErrorKind, Glob, Group, Json};
-use tokio_rusqlite::rusqlite::{Connection, ToSql};
+use rusqlite::{Connection, ToSql};
+use storage_core::{ErrorKind, Glob, Json};
 
 use crate::{
     SqliteConfig,
     call::Call,
+    connections::open::{Role, open},
     error::{Answer, Fault},
-    inline::Inline,
-    pool::Pool,
-    read::{Asked, Found, Read, Reads},
-    scan::{ENTRIES, KEYS, upper_bound},
-    schema::{Role, open},
-    sql::{EXPIRES_AT, GET, GET_SMALL, REMOVE, SET_EXPIRY, SWEEP, View},
+    statements::{
+        entries::{Asked, EXPIRES_AT, Found, GET, GET_SMALL, REMOVE, SET_EXPIRY, SWEEP, View},
+        pages::{ENTRIES, KEYS, upper_bound},
+    },
     store::Store,
-    write::{Steps, Work, Write, commit},
+    work::{
+        points::{Point, find_all},
+        readers::Reader,
+        writes::{Statements, Steps, Write, commit},
+    },
 };
 
 fn config(folder: &tempfile::TempDir) -> SqliteConfig {
@@ -62,23 +62,49 @@ fn every_statement_uses_an_index_and_none_sorts() {
 #[tokio::test]
 async fn a_panic_ends_one_call_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
-    let pool = Pool::open(Role::Writer, 1, &Arc::new(config(&folder))).await.unwrap();
-    let panicked = pool.visit((), |db| -> Result<(), Fault> {
-        db.execute_batch("BEGIN IMMEDIATE; INSERT INTO kv_store VALUES ('deal:1', '1', NULL)")?;
+    let store = connected(SqliteConfig { readers: 1, ..config(&folder) }).await;
+    let read = store.read(|_| -> Answer<()> { panic!("on purpose") });
+    assert_eq!(read.await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let write = store.write(1, Steps::One, |view| {
+        put(view, "deal:1")?;
         panic!("on purpose");
     });
-    assert!(matches!(panicked.await, Err(Fault::Lost(_))));
-    let count = |sql| pool.visit((), move |db| Ok(db.query_row(sql, [], |row| row.get::<_, i64>(0))?));
-    assert_eq!(count("SELECT count(*) FROM kv_store").await.unwrap(), 0, "the transaction was undone");
+    assert_eq!(write.await.unwrap_err().kind(), ErrorKind::Unavailable, "the transaction was undone");
+    store.write(1, Steps::One, |view| put(view, "deal:2")).await.unwrap();
+    let keys = "SELECT group_concat(key) FROM kv_store";
+    let keys = store.read(|view| Ok(view.db.query_row(keys, [], |row| row.get::<_, String>(0))?));
+    assert_eq!(keys.await.unwrap(), "deal:2");
 }
 
 #[tokio::test]
-async fn a_connection_whose_thread_ended_is_opened_again() {
+async fn a_writer_that_is_lost_after_its_commit_leaves_the_outcome_open() {
+    let call = Call::new(Duration::from_secs(5));
+    assert_eq!(call.lose().kind(), ErrorKind::Unavailable);
+    let call = Call::new(Duration::from_secs(5));
+    call.begin_commit().unwrap();
+    assert_eq!(call.lose().kind(), ErrorKind::OutcomeUnknown);
+}
+
+#[tokio::test]
+async fn what_passes_its_deadline_is_interrupted_and_leaves_its_thread_to_others() {
     let folder = tempfile::tempdir().unwrap();
-    let pool = Pool::open(Role::Writer, 1, &Arc::new(config(&folder))).await.unwrap();
-    pool.end_threads().await;
-    assert!(matches!(pool.visit((), |_| Ok(1)).await, Err(Fault::Lost(_))));
-    assert_eq!(pool.visit((), |_| Ok(1)).await.unwrap(), 1);
+    let limit = Duration::from_millis(200);
+    let store = connected(SqliteConfig { readers: 1, operation_timeout: limit, ..config(&folder) }).await;
+    let endless = "WITH RECURSIVE n AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n";
+    let count = |view: &View<'_>| Ok(view.db.query_row(endless, [], |row| row.get::<_, i64>(0))?);
+    assert_eq!(store.read(count).await.unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(store.read(|_| Ok(1)).await.unwrap(), 1);
+    // And where its caller has only kept it, or gone away.
+    let mut kept = Box::pin(store.read(count));
+    assert!(futures::poll!(&mut kept).is_pending());
+    let mut dropped = Box::pin(store.read(count));
+    assert!(futures::poll!(&mut dropped).is_pending());
+    drop(dropped);
+    tokio::time::sleep(limit).await;
+    assert_eq!(store.read(|_| Ok(1)).await.unwrap(), 1);
+    let write = store.write(1, Steps::One, move |view| count(view));
+    assert_eq!(write.await.unwrap_err().kind(), ErrorKind::Timeout);
+    store.write(1, Steps::One, |view| put(view, "deal:1")).await.unwrap();
 }
 
 #[tokio::test]
@@ -108,13 +134,13 @@ fn write(
     call: &Arc<Call>,
     work: impl Fn(&View<'_>) -> Answer<i64> + Send + Sync + 'static,
 ) -> Write {
-    let work: Box<Work> = Box::new(work);
+    let work: Box<Statements> = Box::new(work);
     Write {
         call: Arc::clone(call),
         weight: 1,
         steps: Steps::Many,
         work,
-        _lease: store.lifecycle.enter().unwrap(),
+        _guard: store.lifecycle.enter().unwrap().into(),
     }
 }
 
@@ -164,74 +190,32 @@ async fn a_fault_of_the_connection_in_one_write_fails_that_one_alone() {
     assert_eq!(count, 2);
 }
 
-#[tokio::test]
-async fn reads_are_done_at_once_where_a_connection_is_free_and_the_file_is_not_locked() {
+#[test]
+fn reads_that_come_together_see_one_state_of_the_file_and_fail_alone() {
     let folder = tempfile::tempdir().unwrap();
     let config = Arc::new(config(&folder));
     let db = open(&config, Role::Writer).unwrap();
-    let big = format!("\"{}\"", "x".repeat(70_000));
-    db.execute("INSERT INTO kv_store VALUES ('deal:1', '1', NULL), ('deal:big', ?1, NULL)", [big]).unwrap();
-    let inline = Inline::new(&config, Arc::default());
-    assert!(inline.look(Asked::Value, "deal:1").is_none(), "no connection is open yet");
-    inline.grow();
-    inline.grow();
-    assert!(format!("{inline:?}").contains("open: 1"), "one is idle, so no second is needed");
-    let found = |key| inline.look(Asked::Value, key).map(Result::unwrap);
-    assert!(matches!(found("deal:1"), Some(Found::Value(Some(_)))));
-    assert!(matches!(found("deal:2"), Some(Found::Value(None))));
-    assert!(matches!(found("deal:big"), Some(Found::Large)));
-
-    // Without a write-ahead log, as on some file systems, a writer locks readers out.
-    inline.close();
-    let mode: String = db.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get(0)).unwrap();
-    assert_eq!(mode, "delete");
-    inline.grow();
-    db.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let start = Instant::now();
-    assert!(inline.look(Asked::Value, "deal:1").is_none(), "a reader's thread waits for the lock");
-    assert!(start.elapsed() < config.busy_timeout);
-    db.execute_batch("COMMIT").unwrap();
-    assert!(inline.look(Asked::Value, "deal:1").is_some());
-}
-
-#[tokio::test]
-async fn reads_that_wait_together_share_one_state_of_the_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = Arc::new(SqliteConfig { readers: 1, ..config(&folder) });
-    let store = connected((*config).clone()).await;
-    let db = open(&config, Role::Writer).unwrap();
     db.execute_batch("INSERT INTO kv_store VALUES ('deal:1', '1', NULL), ('deal:bad', 'NaN', 1e300)")
         .unwrap();
-    let readers = Pool::open(Role::Reader, 1, &config).await.unwrap();
-    let inline = Arc::new(Inline::new(&config, Arc::default()));
-    let reads = Reads { readers: Arc::clone(&readers), inline: Arc::clone(&inline), config };
-    let group = || {
-        let asked = [
-            (Asked::Value, "deal:1"),
-            (Asked::Value, "deal:bad"),
-            (Asked::Value, "deal:2"),
-            (Asked::Expiry, "deal:bad"),
-        ];
-        let read = |(asked, key): (Asked, &str)| Read {
-            key: key.to_owned(),
-            asked,
-            _lease: store.lifecycle.enter().unwrap(),
-        };
-        asked.map(read).into()
-    };
-    let check = |found: &[storage_core::Result<Found>]| {
-        assert!(matches!(found[0], Ok(Found::Value(Some(_)))));
-        assert_eq!(found[1].as_ref().unwrap_err().kind(), ErrorKind::Corrupt);
-        assert!(matches!(found[2], Ok(Found::Value(None))));
-        assert!(matches!(found[3], Ok(Found::Expiry(Some(_)))));
-    };
-    check(&reads.run(group()).await);
-    assert!(
-        inline.look(Asked::Value, "deal:1").is_some(),
-        "the visit opened a connection for those who come next"
-    );
-    readers.end_threads().await;
-    check(&reads.run(group()).await);
+    let store = futures::executor::block_on(connected((*config).clone()));
+    let points = [
+        (Asked::Value, "deal:1"),
+        (Asked::Value, "deal:bad"),
+        (Asked::Value, "deal:2"),
+        (Asked::Expiry, "deal:bad"),
+    ];
+    let points = points.map(|(asked, key)| Point {
+        key: key.to_owned(),
+        asked,
+        _guard: store.lifecycle.enter().unwrap().into(),
+    });
+    let mut reader = Reader::new(Arc::clone(&config));
+    let found = find_all(&mut reader, &config, &points);
+    assert!(matches!(found[0], Ok(Found::Value(Some(_)))));
+    assert!(matches!(found[1], Ok(Found::Value(Some(_)))), "its caller finds out that it is none");
+    assert!(matches!(found[2], Ok(Found::Value(None))));
+    assert!(matches!(found[3], Ok(Found::Expiry(Some(_)))));
     db.execute_batch("INSERT INTO kv_store VALUES ('deal:2', '2', NULL)").unwrap();
-    assert!(matches!(reads.run(group()).await[2], Ok(Found::Value(Some(_)))), "no old state is kept");
+    let found = find_all(&mut reader, &config, &points);
+    assert!(matches!(found[2], Ok(Found::Value(Some(_)))), "no old state is kept");
 }

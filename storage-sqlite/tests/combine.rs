@@ -38,10 +38,15 @@ async fn in_one_group(
     let other = place.outside();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let release = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
         other.execute_batch("COMMIT").unwrap();
     };
-    let (first, answers, ()) = tokio::join!(set(backend, "first:1"), join_all(writes), release);
+    // By then the writer has the first one, and waits for the lock.
+    let rest = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        join_all(writes).await
+    };
+    let (first, answers, ()) = tokio::join!(set(backend, "first:1"), rest, release);
     first.unwrap();
     answers
 }

@@ -30,12 +30,26 @@ pub fn background() -> Result<&'static Handle> {
     if let Some(handle) = HANDLE.get() {
         return Ok(handle);
     }
-    let started = start().map_err(|error| {
-        Error::new(ErrorKind::Unavailable, "the background thread could not be started")
-            .with_hint("raise the limits on threads and open files")
-            .with_source(error)
-    })?;
+    let started = start().map_err(no_thread)?;
     Ok(HANDLE.get_or_init(|| started))
+}
+
+/// Runs `work`, which may block, on a thread of its own; what it awaits is driven by the background. Where the system has no
+/// thread for it, `work` is dropped.
+pub fn spawn_thread(name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    let spawned = background().and_then(|background| {
+        let run = move || background.block_on(work);
+        thread::Builder::new().name(name.to_owned()).spawn(run).map_err(no_thread)
+    });
+    if let Err(error) = spawned {
+        tracing::error!(%error, name, "a thread could not be started");
+    }
+}
+
+fn no_thread(error: io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, "the system has no thread for the storage")
+        .with_hint("raise the limits on threads and open files")
+        .with_source(error)
 }
 
 fn start() -> io::Result<Handle> {

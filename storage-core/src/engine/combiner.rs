@@ -65,6 +65,9 @@ pub struct Entry<W: Work> {
 /// Where a caller waits for its answer. Dropped without one, the caller is told that its operation was lost.
 pub struct Reply<A>(oneshot::Sender<Result<A>>);
 
+/// Where the answers to a group go, in the order of its items.
+pub struct Replies<A>(Vec<Reply<A>>);
+
 /// Why an operation has no answer.
 #[derive(Debug)]
 pub enum Unanswered {
@@ -129,6 +132,15 @@ impl<W: Work> Combiner<W> {
             None if place.leave() => Err(Unanswered::Waiting),
             // It may have come at the same moment.
             None => answer.try_recv().map_err(|_| Unanswered::Taken),
+        }
+    }
+
+    /// Puts in an operation whose answer nobody waits for. On a closed queue it is dropped.
+    pub fn put(&self, item: W::Item) {
+        let (reply, _) = oneshot::channel();
+        let weight = self.shared.work.weight(&item);
+        if let Ok((_, next)) = self.shared.queue.push(Entry { item, reply: Reply(reply) }, weight) {
+            self.shared.proceed(next);
         }
     }
 
@@ -231,10 +243,8 @@ impl<W: Work> Worker<W> {
     /// Takes groups, lets `run` answer them, and tells the callers.
     pub async fn serve(self, mut run: impl AsyncFnMut(&W, Vec<W::Item>) -> Vec<Result<W::Answer>>) {
         while let Some(group) = self.take().await {
-            let (items, replies): (Vec<_>, Vec<_>) =
-                group.into_iter().map(|entry| (entry.item, entry.reply)).unzip();
-            let answers = run(&self.shared.work, items).await;
-            replies.into_iter().zip(answers).for_each(|(reply, answer)| reply.send(answer));
+            let (items, replies) = Entry::split(group);
+            replies.send(run(&self.shared.work, items).await);
             if self.waiting() == 0 {
                 // Those who were just answered come back together, not one by one.
                 tokio::task::yield_now().await;
@@ -271,6 +281,28 @@ impl<A> Reply<A> {
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.0.is_closed()
+    }
+}
+
+impl<W: Work> Entry<W> {
+    /// The operations of a group, and where their answers go.
+    #[must_use]
+    pub fn split(group: Vec<Self>) -> (Vec<W::Item>, Replies<W::Answer>) {
+        let (items, replies) = group.into_iter().map(|entry| (entry.item, entry.reply)).unzip();
+        (items, Replies(replies))
+    }
+}
+
+impl<A> Replies<A> {
+    /// One answer for each, in their order.
+    pub fn send(self, answers: impl IntoIterator<Item = Result<A>>) {
+        self.0.into_iter().zip(answers).for_each(|(reply, answer)| reply.send(answer));
+    }
+}
+
+impl<A> fmt::Debug for Replies<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Replies").field(&self.0.len()).finish()
     }
 }
 

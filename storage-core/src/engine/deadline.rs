@@ -43,6 +43,12 @@ impl Deadline {
         Self { at, limit }
     }
 
+    /// None: for work that limits itself.
+    #[must_use]
+    pub fn never() -> Self {
+        Self::after(FAR)
+    }
+
     /// How long the whole call may take.
     #[must_use]
     pub fn limit(&self) -> Duration {

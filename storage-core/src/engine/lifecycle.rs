@@ -54,6 +54,9 @@ struct Live<T> {
 /// A share of what a connected backend holds. `disconnect` waits for it.
 pub struct Lease<T>(Arc<Live<T>>);
 
+/// A [`Lease`] that says nothing of what it is a share of: what work keeps until it has ended.
+pub struct Guard(#[allow(dead_code, reason = "it is kept to be dropped")] Arc<dyn Send + Sync>);
+
 impl<T: Send + Sync + 'static> Lifecycle<T> {
     /// Unconnected.
     #[must_use]
@@ -276,6 +279,18 @@ impl<T> Deref for Lease<T> {
 
     fn deref(&self) -> &T {
         &self.0.value
+    }
+}
+
+impl<T: Send + Sync + 'static> From<Lease<T>> for Guard {
+    fn from(lease: Lease<T>) -> Self {
+        Self(lease.0)
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guard")
     }
 }
 

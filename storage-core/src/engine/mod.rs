@@ -25,10 +25,10 @@ pub mod task;
 #[cfg(test)]
 mod tests;
 
-pub use background::background;
-pub use combiner::{Combiner, Entry, Reply, Unanswered, Work, Worker};
+pub use background::{background, spawn_thread};
+pub use combiner::{Combiner, Entry, Replies, Reply, Unanswered, Work, Worker};
 pub use deadline::Deadline;
 pub use homes::{Home, Homes};
-pub use lifecycle::{Lease, Lifecycle};
+pub use lifecycle::{Guard, Lease, Lifecycle};
 pub use queue::Limits;
 pub use sweeper::{SweepConfig, spawn_sweeper};

@@ -11,7 +11,7 @@ use super::{
     item::{Content, Items, Slot},
     partition::{self, Stored},
 };
-use crate::{error::Answer, sql::View};
+use crate::{error::Answer, statements::entries::View};
 
 /// The digits of [`sequence_key`].
 const SEQUENCE_DIGITS: usize = 20;

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use storage_core::{Error, Json};
-use tokio_rusqlite::rusqlite::{
+use rusqlite::{
     Error as DriverError, OptionalExtension, Row, params,
     types::{ToSqlOutput, ValueRef},
 };
+use storage_core::{Error, Json};
 
 use crate::{
     error::Answer,
-    sql::{View, json},
+    statements::entries::{View, json},
 };
 
 pub(super) const FIND: &str = "SELECT id, version, octet_length(attributes) + octet_length(body)

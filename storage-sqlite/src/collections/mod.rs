@@ -1,10 +1,9 @@
-//! Partitions of ordered items: checks, then one visit to the writer or a reader.
+//! Partitions of ordered items: checks, then work for the writer or a reader.
 
 mod commit;
 mod item;
 mod partition;
 mod query;
-pub(crate) mod schema;
 #[cfg(test)]
 mod tests;
 
@@ -23,8 +22,8 @@ use storage_core::{
 use crate::{
     SqliteBackend,
     backend::{NAME, at},
-    sql::View,
-    write::Steps,
+    statements::entries::View,
+    work::writes::Steps,
 };
 pub(crate) use partition::sweep;
 use partition::{Listed, Stored};

@@ -2,14 +2,14 @@
 
 use std::time::UNIX_EPOCH;
 
-use storage_core::{Error, Partition, PartitionInfo, Result};
-use tokio_rusqlite::rusqlite::{
+use rusqlite::{
     Error as DriverError, OptionalExtension, Row, params,
     types::{ToSqlOutput, ValueRef},
 };
+use storage_core::{Error, Partition, PartitionInfo, Result};
 
 use super::item::{Items, readable, time, unsigned};
-use crate::{error::Answer, sql::View};
+use crate::{error::Answer, statements::entries::View};
 
 pub(super) const FIND: &str = "SELECT id, version, sequence, items, bytes, updated_at_ms, expires_at_ms
     FROM storage_partition WHERE name = ?1";

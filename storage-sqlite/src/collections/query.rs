@@ -1,8 +1,8 @@
 //! Reads of items: one state of the partition, and no more rows than are returned and the one that tells that there are
 //! more.
 
+use rusqlite::{OptionalExtension, Row, params};
 use storage_core::{Item, MAX_PAGE_BYTES, Order, Page, Query};
-use tokio_rusqlite::rusqlite::{OptionalExtension, Row, params};
 
 use super::{
     item::{readable, time, unsigned, upper},
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::Answer,
-    sql::{View, json},
+    statements::entries::{View, json},
 };
 
 /// A longer body is read by itself, and only where its item is returned.

@@ -1,7 +1,7 @@
 //! What only the inside can tell: the plans of the statements, and how much work they do.
 
+use rusqlite::{Connection, StatementStatus, ToSql, params};
 use storage_core::{Clock, Commit, Json, Operation, Order, Partition, PutMode, Query, SystemClock};
-use tokio_rusqlite::rusqlite::{Connection, StatementStatus, ToSql, params};
 
 use super::{
     commit::commit,
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     SqliteConfig,
-    schema::{Role, open},
-    sql::View,
+    connections::open::{Role, open},
+    statements::entries::View,
 };
 
 fn file() -> (tempfile::TempDir, Connection) {

@@ -3,10 +3,10 @@
 
 use std::path::PathBuf;
 
+use rusqlite::Connection;
 use storage_core::{Json, StorageBackend};
 use storage_sqlite::{SqliteBackend, SqliteConfig};
 use tempfile::TempDir;
-use tokio_rusqlite::rusqlite::Connection;
 
 pub(crate) struct Place {
     pub(crate) folder: TempDir,

@@ -2,8 +2,8 @@
 //!
 //! They stand beside `kv_store` in one file with other programs, so nothing here needs a recent SQLite to open it.
 
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use storage_core::Error;
-use tokio_rusqlite::rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::error::Answer;
 

@@ -1,14 +1,14 @@
 //! Listing: pages by key, each one short visit to a reader.
 
-use storage_core::{Error, Filter, Glob, Json, Record, Result, Scan, check_key};
-use tokio_rusqlite::rusqlite::{
+use rusqlite::{
     Result as DriverResult, Row, ToSql,
     types::{ToSqlOutput, Value, ValueRef},
 };
+use storage_core::{Error, Filter, Glob, Json, Record, Result, Scan, check_key};
 
 use crate::{
     error::Answer,
-    sql::{View, expiry_of, json, time},
+    statements::entries::{View, expiry_of, json, time},
 };
 
 /// Where a page ends, so that memory is bounded and nobody waits long for a reader.

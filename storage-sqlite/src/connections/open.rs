@@ -8,14 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rusqlite::{Connection, OpenFlags};
 use storage_core::Error;
-use tokio_rusqlite::rusqlite::{Connection, OpenFlags};
 
 use crate::{
-    SqliteConfig, checkpoint,
-    collections::schema::{bring_up_to_date, is_up_to_date},
+    SqliteConfig,
+    call::make_interruptible,
+    connections::wal::watch,
     error::{Answer, from_io},
-    sql::{EXPIRES_AT, GET_SMALL},
+    statements::{
+        entries::{EXPIRES_AT, GET_SMALL},
+        schema::{bring_up_to_date, is_up_to_date},
+    },
 };
 
 /// As the Python agents make it; the columns never change.
@@ -32,7 +36,7 @@ const STATEMENTS: usize = 64;
 
 /// Negative, since it is KiB and not pages. Keys come in any order: what is not cached is read from the file each time.
 const WRITER_CACHE_KIB: i32 = -16 * 1024;
-const INLINE_CACHE_KIB: i32 = -8 * 1024;
+const INLINE_CACHE_KIB: i32 = -32 * 1024;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,14 +81,14 @@ fn try_open(config: &SqliteConfig, role: Role) -> Answer<Connection> {
         db.pragma_update(None, "query_only", true)?;
     }
     match role {
-        Role::Writer => set_up_writer(&db, config)?,
-        Role::Reader => {}
+        Role::Writer => {
+            set_up_writer(&db, config)?;
+            make_interruptible(&db)?;
+        }
+        Role::Reader => make_interruptible(&db)?,
         Role::Checkpoint => db.pragma_update(None, "synchronous", config.synchronous.as_str())?,
         Role::Inline => {
             db.pragma_update(None, "cache_size", INLINE_CACHE_KIB)?;
-            // All caches of a process share one lock, which mapped pages do without.
-            let mapped = i64::try_from(config.mapped_bytes).unwrap_or(i64::MAX);
-            db.pragma_update(None, "mmap_size", mapped)?;
             // The first statement reads the schema.
             for sql in [GET_SMALL, EXPIRES_AT] {
                 db.prepare_cached(sql)?;
@@ -108,9 +112,9 @@ fn set_up_writer(db: &Connection, config: &SqliteConfig) -> Answer<()> {
     }
     db.pragma_update(None, "synchronous", config.synchronous.as_str())?;
     db.pragma_update(None, "cache_size", WRITER_CACHE_KIB)?;
-    // A publisher moves the log's pages by itself, once they are published.
+    // A publisher runs checkpoints by itself, once the pages are published.
     if config.publisher.is_none() {
-        checkpoint::watch(db);
+        watch(db);
     }
     let encoding: String = db.pragma_query_value(None, "encoding", |row| row.get(0))?;
     if encoding != "UTF-8" {

@@ -1,4 +1,4 @@
-//! While reads are frequent a lock is held for them, and nobody else notices.
+//! Frequent reads, and what others do to the file meanwhile.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,12 +12,12 @@ mod common;
 use std::{fs, sync::Arc, time::Duration};
 
 use common::{Place, json};
+use rusqlite::Connection;
 use storage_core::StorageBackend;
 use storage_sqlite::SqliteBackend;
 use tokio::{task::JoinHandle, time::Instant};
-use tokio_rusqlite::rusqlite::Connection;
 
-/// Longer than a lock is held once reads have ended.
+/// Long enough for thousands of reads.
 const SETTLED: Duration = Duration::from_millis(500);
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -102,7 +102,7 @@ async fn disconnecting_amid_frequent_reads_closes_the_file() {
 }
 
 #[test]
-fn a_runtime_that_ends_amid_frequent_reads_lets_go() {
+fn a_runtime_that_ends_amid_frequent_reads_leaves_no_lock() {
     let runtime =
         || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let first = runtime();
@@ -116,7 +116,7 @@ fn a_runtime_that_ends_amid_frequent_reads_lets_go() {
     let other = place.outside();
     other.execute("UPDATE kv_store SET value = '2'", []).unwrap();
     assert!(empties_the_log(&other));
-    // And the reads of another runtime can have it held again.
+    // And another runtime goes on reading.
     runtime().block_on(async {
         for _ in 0..1_000 {
             backend.get("deal:1").await.unwrap();

@@ -1,20 +1,28 @@
-//! Writes that wait together are committed together.
+//! Writes that wait together are committed together, by one thread.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use storage_core::{Error, ErrorKind, Group, Lease, Result};
-use tokio_rusqlite::rusqlite::Connection;
+use rusqlite::Connection;
+use storage_core::{
+    Error, ErrorKind, Result,
+    engine::{Combiner, Entry, Guard, Limits, Replies, Work, Worker, spawn_thread},
+};
+use tokio_util::task::TaskTracker;
 
+use super::checkpoints::{Checkpoints, Wal};
 use crate::{
     Publisher, SqliteConfig,
     call::Call,
-    checkpoint::Log,
-    error::{Answer, Fault, commit_fault},
-    pool::{Pool, lost},
-    schema::busy_limit,
-    sql::View,
-    store::Connected,
+    connections::open::{Role, busy_limit, open},
+    error::{Answer, Fault, commit_fault, lost},
+    statements::entries::View,
 };
+
+/// A transaction of this many bytes takes milliseconds, and that is what a small write waits behind large ones.
+const LIMITS: Limits = Limits { workers: 1, items: 1_024, bytes: 1024 * 1024 };
 
 /// One caller's write.
 pub(crate) struct Write {
@@ -22,14 +30,14 @@ pub(crate) struct Write {
     /// Roughly how many bytes it writes.
     pub(crate) weight: usize,
     pub(crate) steps: Steps,
-    pub(crate) work: Box<Work>,
+    pub(crate) work: Box<Statements>,
     /// `disconnect` waits for it.
-    pub(crate) _lease: Lease<Connected>,
+    pub(crate) _guard: Guard,
 }
 
 /// What a write does; what it answers is a number (a count, a sum, 1 for yes). It may be done again where the transaction
 /// was undone.
-pub(crate) type Work = dyn Fn(&View<'_>) -> Answer<i64> + Send + Sync;
+pub(crate) type Statements = dyn Fn(&View<'_>) -> Answer<i64> + Send + Sync;
 
 /// Whether SQLite undoes a failed write by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,29 +48,33 @@ pub(crate) enum Steps {
     Many,
 }
 
-/// The one writer, as a group of those who wait for it.
+/// The one writer.
 pub(crate) struct Writes {
-    pub(crate) writer: Arc<Pool>,
-    pub(crate) config: Arc<SqliteConfig>,
-    /// Told of what is committed.
-    pub(crate) log: Arc<Log>,
+    config: Arc<SqliteConfig>,
+    checkpoints: Arc<Combiner<Checkpoints>>,
+    wal: Arc<Wal>,
+    /// For the first thread; another opens its own.
+    db: Mutex<Option<Connection>>,
+    /// Ends when the connection is closed.
+    open: TaskTracker,
 }
 
-impl Group for Writes {
+impl Writes {
+    pub(crate) fn new(
+        config: &Arc<SqliteConfig>,
+        db: Connection,
+        (wal, checkpoints): (Arc<Wal>, Arc<Combiner<Checkpoints>>),
+        open: &TaskTracker,
+    ) -> Combiner<Self> {
+        let db = Mutex::new(Some(db));
+        let writes = Self { config: Arc::clone(config), checkpoints, wal, db, open: open.clone() };
+        Combiner::new(writes, LIMITS)
+    }
+}
+
+impl Work for Writes {
     type Item = Write;
     type Answer = i64;
-
-    async fn run(&self, writes: Vec<Write>) -> Vec<Result<i64>> {
-        let writes: Arc<[Write]> = writes.into();
-        let visit = self.visit(Arc::clone(&writes));
-        let Some(publisher) = &self.config.publisher else { return visit.await };
-        let count = writes.len();
-        // In a task of its own: what is committed is published also where nobody waits for it any more.
-        let published = tokio::spawn(published(Arc::clone(publisher), visit, writes)).await;
-        published.unwrap_or_else(|_| {
-            vec![Err(Error::new(ErrorKind::OutcomeUnknown, "the publication was interrupted")); count]
-        })
-    }
 
     fn weight(&self, write: &Write) -> usize {
         write.weight
@@ -71,42 +83,76 @@ impl Group for Writes {
     fn lost(&self) -> ErrorKind {
         ErrorKind::OutcomeUnknown
     }
-}
 
-impl Writes {
-    fn visit(&self, writes: Arc<[Write]>) -> impl Future<Output = Vec<Result<i64>>> + Send + 'static {
-        let (writer, config) = (Arc::clone(&self.writer), Arc::clone(&self.config));
-        let log = Arc::clone(&self.log);
-        async move {
-            let count = writes.len();
-            // The leases live as long as the visit, also where nobody waits for it any more.
-            let visit = writer.borrow(Arc::clone(&writes), move |db| {
-                let answers = commit(db, &config, &writes);
-                log.committed();
-                answers
-            });
-            match visit.await {
-                Ok(answers) => answers,
-                Err(fault) => vec![Err(fault.into()); count],
+    fn start(worker: Worker<Self>) {
+        let open = worker.work().open.token();
+        spawn_thread("storage-sqlite-writer", async move {
+            let _open = open;
+            let db = worker.work().db.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let mut writer = Writer { db };
+            while let Some(group) = worker.take().await {
+                let (writes, replies) = Entry::split(group);
+                writer.answer(worker.work(), writes, replies).await;
             }
-        }
+        });
     }
 }
 
-/// Writes during a publisher's turn: no answer before what was committed is published.
-async fn published(
-    publisher: Arc<dyn Publisher>,
-    visit: impl Future<Output = Vec<Result<i64>>> + Send,
-    writes: Arc<[Write]>,
-) -> Vec<Result<i64>> {
-    let turn = match publisher.begin().await {
-        Ok(turn) => turn,
-        Err(error) => return vec![Err(error); writes.len()],
-    };
-    let answers = visit.await;
-    match turn.finish().await {
-        Ok(()) => answers,
-        Err(error) => answers.into_iter().map(|answer| answer.and(Err(error.clone()))).collect(),
+/// The writer's connection; `None` is one that has to be opened again.
+struct Writer {
+    db: Option<Connection>,
+}
+
+impl Writer {
+    async fn answer(&mut self, work: &Writes, writes: Vec<Write>, replies: Replies<i64>) {
+        let answers = match &work.config.publisher {
+            None => self.commit(work, &writes),
+            Some(publisher) => self.publish(publisher, work, &writes).await,
+        };
+        // The guards go first: who has an answer may disconnect.
+        drop(writes);
+        match answers {
+            Some(answers) => replies.send(answers),
+            // Each call knows how far it had come.
+            None => drop(replies),
+        }
+        if let Some(db) = &self.db {
+            work.wal.committed(db, &work.checkpoints);
+        }
+    }
+
+    /// Writes within a publication: no answer before what was committed is published.
+    async fn publish(
+        &mut self,
+        publisher: &Arc<dyn Publisher>,
+        work: &Writes,
+        writes: &[Write],
+    ) -> Option<Vec<Result<i64>>> {
+        let publication = match publisher.begin().await {
+            Ok(publication) => publication,
+            Err(error) => return Some(vec![Err(error); writes.len()]),
+        };
+        let answers = self.commit(work, writes);
+        let published = publication.finish().await;
+        let answers = answers?.into_iter().map(|answer| match &published {
+            Ok(()) => answer,
+            Err(error) => answer.and(Err(error.clone())),
+        });
+        Some(answers.collect())
+    }
+
+    /// `None` where a panic came in between.
+    fn commit(&mut self, work: &Writes, writes: &[Write]) -> Option<Vec<Result<i64>>> {
+        let opened = self.db.take().map_or_else(|| open(&work.config, Role::Writer), Ok);
+        let db = match opened {
+            Ok(db) => db,
+            Err(fault) => return Some(vec![Err(Error::from(fault)); writes.len()]),
+        };
+        // A panic would end the thread: the next group needs none but a new connection.
+        let done = catch_unwind(AssertUnwindSafe(|| commit(&db, &work.config, writes)));
+        let (answers, loses_connection) = done.ok()?;
+        self.db = (!loses_connection && db.is_autocommit()).then_some(db);
+        Some(answers)
     }
 }
 
@@ -175,7 +221,7 @@ fn transact(
     refuse_abandoned(members);
     let waiting = members.iter().filter(|member| member.answer.is_none());
     let (count, patience) = waiting.fold((0, None), |(count, patience), member| {
-        (count + 1, patience.max(Some(member.write.call.remaining())))
+        (count + 1, patience.max(Some(member.write.call.deadline().remaining())))
     });
     let Some(patience) = patience else { return Ok(End::Answered) };
     db.busy_timeout(busy_limit(config.busy_timeout.min(patience)))?;
@@ -184,7 +230,7 @@ fn transact(
     let now = config.clock.now();
     for member in members.iter_mut().filter(|member| member.answer.is_none()) {
         let view = View { db, call: Some(&member.write.call), now };
-        let answer = match attempt(&view, member.write, count > 1) {
+        let answer = match member.write.call.during(|| attempt(&view, member.write, count > 1)) {
             // After some errors SQLite has rolled back by itself.
             Ok(_) if db.is_autocommit() => Err(lost()),
             answer => answer,

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params, types::ValueRef};
 use storage_core::{Error, Expiry, Json, epoch_millis, epoch_seconds};
-use tokio_rusqlite::rusqlite::{Connection, OptionalExtension, params, types::ValueRef};
 
-use crate::{call::Call, error::Answer, read::Found};
+use crate::{call::Call, error::Answer};
 
 pub(crate) const GET: &str = "SELECT expires_at, value FROM kv_store WHERE key = ?1";
 /// Without a value that would take long to read.
@@ -26,6 +26,51 @@ pub(crate) const SET_EXPIRY: &str =
 pub(crate) const SWEEP: &str = "DELETE FROM kv_store WHERE rowid IN
     (SELECT rowid FROM kv_store WHERE expires_at <= ?1 LIMIT ?2) AND expires_at <= ?1";
 
+/// What is asked about a key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asked {
+    Value,
+    Expiry,
+}
+
+/// What was found.
+#[derive(Debug, Clone)]
+pub(crate) enum Found {
+    /// As it is stored: its caller finds out whether it is JSON, while others are read for.
+    Value(Option<Vec<u8>>),
+    Expiry(Option<Expiry>),
+    /// A value that takes long to read: its caller comes again, alone.
+    Large,
+}
+
+/// Reads of single keys, one after the other.
+pub(crate) struct Lookup<'a> {
+    view: &'a View<'a>,
+    value: CachedStatement<'a>,
+}
+
+impl Lookup<'_> {
+    pub(crate) fn find(&mut self, asked: Asked, key: &str) -> Answer<Found> {
+        match asked {
+            Asked::Expiry => self.view.expiry(key).map(Found::Expiry),
+            Asked::Value => self.small_value(key),
+        }
+    }
+
+    /// The value, unless it would take long to read.
+    fn small_value(&mut self, key: &str) -> Answer<Found> {
+        let mut rows = self.value.query([key])?;
+        match rows.next()? {
+            Some(row) if self.view.is_live(expiry_of(row.get_ref(0)?)) => match row.get_ref(1)? {
+                ValueRef::Null => Ok(Found::Large),
+                ValueRef::Text(text) => Ok(Found::Value(Some(text.to_owned()))),
+                _ => Err(no_text(key).into()),
+            },
+            _ => Ok(Found::Value(None)),
+        }
+    }
+}
+
 /// The database at one moment in time.
 pub(crate) struct View<'a> {
     pub(crate) db: &'a Connection,
@@ -42,10 +87,21 @@ impl View<'_> {
 
     /// Runs reads on one state of the file, which is also quicker than one state for each.
     pub(crate) fn at_once<T>(&self, reads: impl FnOnce() -> Answer<T>) -> Answer<T> {
-        let transaction = self.db.unchecked_transaction()?;
-        let answer = reads()?;
-        transaction.commit()?;
-        Ok(answer)
+        self.db.prepare_cached("BEGIN")?.execute([])?;
+        let answer = reads();
+        self.db.prepare_cached("COMMIT")?.execute([])?;
+        answer
+    }
+
+    /// Runs `count` reads of single keys on one state of the file.
+    pub(crate) fn look_up<T>(
+        &self,
+        count: usize,
+        reads: impl FnOnce(&mut Lookup<'_>) -> Answer<T>,
+    ) -> Answer<T> {
+        let mut lookup = Lookup { view: self, value: self.db.prepare_cached(GET_SMALL)? };
+        // One statement is one state by itself.
+        if count < 2 { reads(&mut lookup) } else { self.at_once(|| reads(&mut lookup)) }
     }
 
     /// The value; an error of its own where the entry is corrupt.
@@ -55,19 +111,6 @@ impl View<'_> {
         match rows.next()? {
             Some(row) if self.is_live(expiry_of(row.get_ref(0)?)) => Ok(json(key, row.get_ref(1)?).map(Some)),
             _ => Ok(Ok(None)),
-        }
-    }
-
-    /// The value, unless it would take long to read.
-    pub(crate) fn small_value(&self, key: &str) -> Answer<Found> {
-        let mut get = self.db.prepare_cached(GET_SMALL)?;
-        let mut rows = get.query([key])?;
-        match rows.next()? {
-            Some(row) if self.is_live(expiry_of(row.get_ref(0)?)) => match row.get_ref(1)? {
-                ValueRef::Null => Ok(Found::Large),
-                value => Ok(Found::Value(Some(json(key, value)?))),
-            },
-            _ => Ok(Found::Value(None)),
         }
     }
 
@@ -150,8 +193,17 @@ pub(crate) fn time(seconds: f64) -> Option<SystemTime> {
 
 /// The value of a row.
 pub(crate) fn json(key: &str, column: ValueRef<'_>) -> Result<Json, Error> {
-    match column.as_str() {
-        Ok(text) => Json::from_stored(key, text.to_owned()),
-        Err(_) => Err(Error::corrupt("the stored value is not text").with_key(key)),
+    match column {
+        ValueRef::Text(text) => text_of(key, text.to_owned()),
+        _ => Err(no_text(key)),
     }
+}
+
+/// The value that a text is.
+pub(crate) fn text_of(key: &str, text: Vec<u8>) -> Result<Json, Error> {
+    Json::from_stored(key, String::from_utf8(text).map_err(|_| no_text(key))?)
+}
+
+fn no_text(key: &str) -> Error {
+    Error::corrupt("the stored value is not text").with_key(key)
 }

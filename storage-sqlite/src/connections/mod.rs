@@ -1,0 +1,4 @@
+//! Connections to the file, each for one purpose.
+
+pub(crate) mod open;
+pub(crate) mod wal;

@@ -1,0 +1,123 @@
+//! Threads that read: each has a connection of its own, and does one thing at a time.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rusqlite::Connection;
+use storage_core::{
+    Error, ErrorKind, Result,
+    engine::{Combiner, Deadline, Limits, Work, Worker, spawn_thread},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    SqliteConfig,
+    connections::open::{Role, open},
+    error::{Answer, Fault},
+};
+
+/// What a thread is asked to do.
+type Job = Box<dyn FnOnce(&mut Reader) + Send>;
+
+/// The threads.
+pub(crate) struct Readers {
+    config: Arc<SqliteConfig>,
+    /// Ends when the connections are closed.
+    open: TaskTracker,
+}
+
+/// A thread's connection, opened when it is first needed and again when it is lost.
+pub(crate) struct Reader {
+    config: Arc<SqliteConfig>,
+    db: Option<Connection>,
+}
+
+impl Readers {
+    /// As many threads as the configuration says, started as they are needed.
+    pub(crate) fn new(config: &Arc<SqliteConfig>, open: &TaskTracker) -> Combiner<Self> {
+        let readers = Self { config: Arc::clone(config), open: open.clone() };
+        Combiner::new(readers, Limits { workers: config.readers, items: 1, bytes: usize::MAX })
+    }
+}
+
+impl Work for Readers {
+    type Item = Job;
+    type Answer = ();
+
+    fn weight(&self, _: &Job) -> usize {
+        1
+    }
+
+    fn lost(&self) -> ErrorKind {
+        ErrorKind::Timeout
+    }
+
+    fn start(worker: Worker<Self>) {
+        let (config, open) = (Arc::clone(&worker.work().config), worker.work().open.token());
+        spawn_thread("storage-sqlite-reader", async move {
+            let _open = open;
+            let mut reader = Reader::new(config);
+            while let Some(group) = worker.take().await {
+                for entry in group {
+                    // A panic is its caller's, whose reply is dropped with it.
+                    if catch_unwind(AssertUnwindSafe(|| (entry.item)(&mut reader))).is_ok() {
+                        entry.reply.send(Ok(()));
+                    } else {
+                        reader.db = None;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Lets a thread do `job`, which runs to its end even where the caller goes away.
+pub(crate) async fn on_reader<T: Send + 'static>(
+    readers: &Combiner<Readers>,
+    deadline: Deadline,
+    job: impl FnOnce(&mut Reader) -> T + Send + 'static,
+) -> Result<T> {
+    let answer = Arc::new(Mutex::new(None));
+    let place = Arc::clone(&answer);
+    let job = move |reader: &mut Reader| {
+        let answer = job(reader);
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    };
+    readers.submit(Box::new(job), deadline).await?;
+    let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+    answer.ok_or_else(|| Error::new(ErrorKind::Unavailable, "the read was interrupted"))
+}
+
+impl Reader {
+    pub(crate) fn new(config: Arc<SqliteConfig>) -> Self {
+        Self { config, db: None }
+    }
+
+    /// Does `work` on the connection; once more on a new one where that turns out to be lost.
+    pub(crate) fn read<T>(&mut self, work: impl Fn(&Connection) -> Answer<T>) -> Answer<T> {
+        match self.try_read(&work) {
+            Err(fault) if fault.loses_connection() => self.try_read(&work),
+            answer => answer,
+        }
+    }
+
+    fn try_read<T>(&mut self, work: impl Fn(&Connection) -> Answer<T>) -> Answer<T> {
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => open(&self.config, Role::Reader)?,
+        };
+        let answer = work(&db);
+        let lost = answer.as_ref().is_err_and(Fault::loses_connection) || !db.is_autocommit();
+        self.db = (!lost).then_some(db);
+        answer
+    }
+}
+
+impl fmt::Debug for Readers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Readers")
+    }
+}
