@@ -35,7 +35,7 @@ pub const SETTINGS: [Setting; 16] = [
         meaning: "the Redis server: redis://, rediss:// (TLS), redis+unix:///path, redis-cluster://host:port,host:port",
     },
     Setting { name: "REDIS_NAMESPACE", default: "ad_buyer:", meaning: "what every Redis key starts with" },
-    Setting { name: "REDIS_CONNECTIONS", default: "3", meaning: "multiplexed connections to Redis" },
+    Setting { name: "REDIS_CONNECTIONS", default: "4", meaning: "multiplexed connections to Redis" },
     Setting {
         name: "REDIS_TLS_CA",
         default: "the system's roots",

@@ -1,6 +1,9 @@
 //! The backend: checks what it is given, enters, and names the operation in errors.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use futures::{
@@ -8,12 +11,17 @@ use futures::{
     stream::{self, BoxStream},
 };
 use storage_core::{
-    Batch, Capabilities, CollectionStore, Entry, Error, ErrorKind, Expected, Expiry, Health, Json, Lease,
-    Lifecycle, PubSub, Record, Result, Scan, Stats, StorageBackend, StoreHealth, check_entry, check_key,
-    check_swap, optional_ttl_millis, ttl_millis, with_deadline,
+    Batch, Capabilities, CollectionStore, Entry, Error, ErrorKind, Expected, Expiry, Health, Json, PubSub,
+    Record, Result, Scan, Stats, StorageBackend, StoreHealth, check_entry, check_key, check_swap,
+    engine::{Deadline, Lifecycle},
+    optional_ttl_millis, ttl_millis,
 };
 
-use crate::{RedisConfig, error::NAME, operations::Connected, scan::Walk, stats};
+use crate::{
+    RedisConfig,
+    error::NAME,
+    work::{operations::Connected, scan::Walk, stats},
+};
 
 /// The whole contract on a Redis server or a Redis Cluster.
 ///
@@ -36,8 +44,13 @@ impl RedisBackend {
         Ok(Self { config, lifecycle: Lifecycle::new() })
     }
 
-    pub(crate) fn enter(&self) -> Result<Lease<Connected>> {
-        self.lifecycle.enter()
+    /// What there is while connected. `disconnect` waits for the requests under way, not for who holds this.
+    pub(crate) fn enter(&self) -> Result<Arc<Connected>> {
+        self.lifecycle.value()
+    }
+
+    fn deadline(&self) -> Deadline {
+        Deadline::after(self.config.operation_timeout)
     }
 
     pub(crate) fn max_value_bytes(&self) -> usize {
@@ -72,19 +85,18 @@ fn about<T>(
 #[deny(clippy::missing_trait_methods)]
 impl StorageBackend for RedisBackend {
     async fn connect(&self) -> Result<()> {
-        let limit = self.config.operation_timeout;
-        // Boxed: with all that opening a connection takes, the future is large.
-        let open = Box::pin(Connected::open(&self.config));
-        let open = with_deadline(limit, ErrorKind::Timeout, open);
-        at("connect", self.lifecycle.connect(open)).await
+        let (deadline, config) = (self.deadline(), self.config.clone());
+        let open = || async move { deadline.answer(ErrorKind::Timeout, Connected::open(&config)).await };
+        at("connect", self.lifecycle.connect(deadline, open)).await
     }
 
     async fn disconnect(&self) -> Result<()> {
-        let close = |connected: std::sync::Arc<Connected>| async move {
+        let close = |connected: Arc<Connected>| async move {
             connected.closed.cancel();
+            connected.router.close().await;
             Ok(())
         };
-        at("disconnect", self.lifecycle.disconnect(close)).await
+        at("disconnect", self.lifecycle.disconnect(self.deadline(), close)).await
     }
 
     async fn get(&self, key: &str) -> Result<Option<Json>> {
@@ -263,6 +275,10 @@ impl StorageBackend for RedisBackend {
 
     /// `entries` and `bytes` are those of the whole database and server, other namespaces included.
     async fn stats(&self) -> Result<Stats> {
-        at("stats", async { stats::stats(&*self.enter()?).await }).await
+        let work = async {
+            let connected = self.enter()?;
+            stats::stats(&connected).await
+        };
+        at("stats", work).await
     }
 }

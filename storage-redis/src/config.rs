@@ -75,7 +75,7 @@ impl RedisConfig {
     pub fn from_url(url: &str) -> Result<Self> {
         Ok(Self {
             namespace: DEFAULT_NAMESPACE.to_owned(),
-            connections: 3,
+            connections: 4,
             operation_timeout: DEFAULT_OPERATION_TIMEOUT,
             connect_timeout: Duration::from_secs(3),
             max_value_bytes: DEFAULT_MAX_VALUE_BYTES,

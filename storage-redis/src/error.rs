@@ -1,10 +1,11 @@
-//! What went wrong, in the words of the contract. Nothing that a server or the driver says is passed on: it may quote
+//! What went wrong, in the words of the contract. Nothing that a server says is passed on: it may quote
 //! keys, values and credentials.
 
 use std::io;
 
-use redis::{RedisError, ServerError, ServerErrorKind};
 use storage_core::{Error, ErrorKind};
+
+use crate::statements::answer::ServerError;
 
 /// The backend's name in errors, logs and health.
 pub(crate) const NAME: &str = "redis";
@@ -48,7 +49,7 @@ impl Failure {
 /// An error that the server answered: it applied nothing.
 pub(crate) fn refused(error: &ServerError) -> Error {
     let code = error.code();
-    let kind = kind_of(code, error.details().unwrap_or_default());
+    let kind = kind_of(code, error.details());
     let message = match kind {
         ErrorKind::Unauthorized => "the server refused the credentials or the permission",
         ErrorKind::Corrupt => "the stored entry is no text",
@@ -78,23 +79,13 @@ fn kind_of(code: &str, details: &str) -> ErrorKind {
     }
 }
 
-/// Opening a connection failed: nothing of the caller's was sent.
-pub(crate) fn not_connected(error: &RedisError) -> Error {
-    match error.kind() {
-        redis::ErrorKind::AuthenticationFailed => {
-            Error::new(ErrorKind::Unauthorized, "the server refused the credentials")
-        }
-        // What the driver says when SELECT fails.
-        redis::ErrorKind::Server(ServerErrorKind::ResponseError)
-            if error.to_string().contains("database") =>
-        {
-            Error::config("the server has no such database")
-        }
-        _ => match error.clone().into_server_errors().as_deref() {
-            Some([(_, error), ..]) => refused(error),
-            _ => Error::new(ErrorKind::Unavailable, "the server closed the connection at once"),
-        },
-    }
+pub(crate) fn closed_at_once() -> Error {
+    Error::new(ErrorKind::Unavailable, "the server closed the connection at once")
+}
+
+/// What answers is something else.
+pub(crate) fn not_redis() -> Error {
+    Error::config("what answers there does not speak Redis' protocol").with_hint("check host and port")
 }
 
 /// Reaching the server failed.

@@ -7,21 +7,25 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use redis::{Msg, cmd};
-use storage_core::{Delivery, Error, ErrorKind, Json, Lease, PubSub, Result, check_key, check_value_size};
+use storage_core::{
+    Delivery, Error, ErrorKind, Json, PubSub, Result, check_key, check_value_size, engine::background,
+};
 use tokio::{
     sync::broadcast::{self, error::RecvError},
-    time::{sleep, timeout, timeout_at},
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     RedisBackend,
-    connect::{Connector, Request},
-    error::{Access, NAME, not_connected},
-    operations::Connected,
-    pool::{Load, Node},
-    reply,
+    connections::{
+        connector::{Connector, Wire},
+        lane::Request,
+        node::{Load, Node},
+    },
+    error::{Access, NAME},
+    statements::{answer::Answer, command::cmd, reply},
+    work::operations::Connected,
 };
 
 /// How many messages a slow reader may lag behind before it misses some.
@@ -41,8 +45,8 @@ impl PubSub for RedisBackend {
             let connected = self.enter()?;
             let full = connected.full_key(channel);
             let slot = connected.router.slot(&full);
-            let command = cmd("PUBLISH").arg(full).arg(message.as_str()).take();
-            let request = Request::One(&command);
+            let command = cmd("PUBLISH").arg(full).arg(message.as_str());
+            let request = Request::One(command);
             let answer =
                 connected.router.one(slot, request, Load::Small, Access::Write, connected.deadline()).await?;
             Ok(reply::integer(answer)?.unsigned_abs())
@@ -54,7 +58,8 @@ impl PubSub for RedisBackend {
     async fn subscribe(&self, channel: &str) -> Result<BoxStream<'static, Delivery>> {
         let work = async {
             check_key(channel)?;
-            Subscription::open(&self.enter()?, channel).await
+            let connected = self.enter()?;
+            Subscription::open(&connected, channel).await
         };
         work.await.map_err(|error| error.at(NAME, "subscribe").with_key(channel))
     }
@@ -70,7 +75,7 @@ struct Subscription {
 }
 
 impl Subscription {
-    async fn open(connected: &Lease<Connected>, channel: &str) -> Result<BoxStream<'static, Delivery>> {
+    async fn open(connected: &Connected, channel: &str) -> Result<BoxStream<'static, Delivery>> {
         let (sender, receiver) = broadcast::channel(BACKLOG);
         let subscription = Self {
             connector: Arc::clone(connected.router.connector()),
@@ -79,9 +84,12 @@ impl Subscription {
             closed: connected.closed.clone(),
             sender,
         };
-        let first = timeout_at(connected.deadline(), subscription.subscribed()).await;
-        let first = first.map_err(|_| Error::new(ErrorKind::Timeout, "no answer within the deadline"))??;
-        let task = AbortOnDropHandle::new(tokio::spawn(subscription.run(first)));
+        let background = background()?;
+        let opened = background.spawn(async move { (subscription.subscribed().await, subscription) });
+        let opened = connected.deadline().within(AbortOnDropHandle::new(opened)).await;
+        let opened = opened.ok_or_else(|| connected.deadline().error(ErrorKind::Timeout))?;
+        let (first, subscription) = opened.map_err(|_| interrupted())?;
+        let task = AbortOnDropHandle::new(background.spawn(subscription.run(first?)));
         let deliveries = stream::unfold((receiver, task), |(mut receiver, task)| async move {
             match receiver.recv().await {
                 Ok(delivery) => Some((delivery, (receiver, task))),
@@ -93,74 +101,83 @@ impl Subscription {
     }
 
     /// A subscribed connection to the first node that takes it; a cluster spreads messages to all of its nodes.
-    async fn subscribed(&self) -> Result<redis::aio::PubSub> {
+    async fn subscribed(&self) -> Result<Wire> {
         let mut failed = Error::new(ErrorKind::Unavailable, "no server is known");
         for node in &self.nodes {
             let opened = async {
-                let mut connection = self.connector.pub_sub(node.address()).await?;
-                connection.subscribe(&self.channel).await.map_err(|error| not_connected(&error))?;
-                Ok(connection)
+                let mut wire = self.connector.open(node.address()).await?;
+                wire.send(&[cmd("SUBSCRIBE").arg(&self.channel)]).await?;
+                reply::array(wire.next().await?)?;
+                Ok(wire)
             };
             match opened.await {
-                Ok(connection) => return Ok(connection),
+                Ok(wire) => return Ok(wire),
                 Err(error) => failed = error,
             }
         }
         Err(failed)
     }
 
-    async fn run(self, first: redis::aio::PubSub) {
+    async fn run(self, first: Wire) {
         let closed = self.closed.clone();
         closed.run_until_cancelled(self.deliver(first)).await;
     }
 
-    async fn deliver(self, first: redis::aio::PubSub) {
-        let mut connection = first;
+    async fn deliver(self, first: Wire) {
+        let mut wire = first;
         loop {
-            self.pass_on(connection).await;
+            self.pass_on(wire).await;
             tracing::warn!("a subscription lost its connection to Redis; opening it again");
-            connection = self.again().await;
+            wire = self.again().await;
             let _ = self.sender.send(Delivery::Gap);
         }
     }
 
-    /// Passes messages on until the connection ends.
-    async fn pass_on(&self, connection: redis::aio::PubSub) {
-        let (mut sink, mut messages) = connection.split();
+    /// Passes messages on until the connection ends, or does not answer.
+    async fn pass_on(&self, mut wire: Wire) {
+        let mut asked = false;
         loop {
-            match timeout(PROBE, messages.next()).await {
-                Ok(Some(message)) => drop(self.sender.send(delivery(&message))),
-                Ok(None) => return,
-                Err(_) => {
-                    let alive = timeout(PROBE, sink.ping::<redis::Value>()).await;
-                    if !alive.is_ok_and(|answer| answer.is_ok()) {
-                        return;
+            match timeout(PROBE, wire.next()).await {
+                Ok(Ok(answer)) => {
+                    asked = false;
+                    if let Some(delivery) = delivery(answer) {
+                        let _ = self.sender.send(delivery);
                     }
                 }
+                Err(_) if !asked && wire.send(&[cmd("PING")]).await.is_ok() => asked = true,
+                _ => return,
             }
         }
     }
 
-    async fn again(&self) -> redis::aio::PubSub {
+    async fn again(&self) -> Wire {
         let [mut pause, longest] = PAUSES;
         loop {
             sleep(pause).await;
             match timeout(PROBE, self.subscribed()).await {
-                Ok(Ok(connection)) => return connection,
+                Ok(Ok(wire)) => return wire,
                 _ => pause = (pause * 2).min(longest),
             }
         }
     }
 }
 
-/// A message that is no JSON is one that this reader misses.
-fn delivery(message: &Msg) -> Delivery {
-    let text = std::str::from_utf8(message.get_payload_bytes()).ok();
-    match text.and_then(|text| Json::parse(text.to_owned()).ok()) {
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Unavailable, "opening the subscription was interrupted")
+}
+
+/// A message; `None` for what answers a command. One that is no JSON is one that this reader misses.
+fn delivery(answer: Answer) -> Option<Delivery> {
+    let [kind, _channel, payload] = <[Answer; 3]>::try_from(reply::array(answer).ok()?).ok()?;
+    if reply::bytes(kind).ok()? != "message" {
+        return None;
+    }
+    let text = reply::text(payload).ok();
+    Some(match text.and_then(|text| Json::parse(text).ok()) {
         Some(message) => Delivery::Message(message),
         None => {
             tracing::warn!("skipped a message that is not JSON");
             Delivery::Gap
         }
-    }
+    })
 }

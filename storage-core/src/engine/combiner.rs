@@ -237,6 +237,7 @@ impl<W: Work> Worker<W> {
 
     /// Answers everything that waits with an error: nothing of it was begun.
     pub fn refuse_waiting(&self, error: &Error) {
+        self.started.store(true, Ordering::Relaxed);
         refuse(self.shared.queue.drain(), error);
     }
 
@@ -258,7 +259,7 @@ impl<W: Work> Drop for Worker<W> {
         if !*self.started.get_mut() {
             // Another one would fail like this one.
             let message = "the system has no thread or task for it";
-            self.refuse_waiting(&Error::new(ErrorKind::Unavailable, message));
+            refuse(self.shared.queue.drain(), &Error::new(ErrorKind::Unavailable, message));
         }
         let next = self.shared.queue.leave(self.id);
         self.shared.proceed(next);

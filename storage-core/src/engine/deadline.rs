@@ -86,6 +86,11 @@ impl Deadline {
         self.within(work).await.unwrap_or_else(|| Err(self.error(kind)))
     }
 
+    /// Pauses, but not past the deadline.
+    pub async fn pause(self, time: Duration) {
+        Self::after(time.min(self.remaining())).within(std::future::pending::<()>()).await;
+    }
+
     /// The error of a call that took too long.
     #[must_use]
     pub fn error(&self, kind: ErrorKind) -> Error {

@@ -25,15 +25,20 @@ pub enum Home {
 
 impl<T> Homes<T> {
     /// Makes both, the first one for the current runtime, where there is one.
-    pub fn new(mut make: impl FnMut(Home) -> T) -> Self {
-        let home = Handle::try_current().ok().map(|runtime| (runtime.id(), make(Home::Own)));
+    pub fn new(make: impl FnMut(Home) -> T) -> Self {
+        Self::of(current_runtime(), make)
+    }
+
+    /// Makes both, the first one for a runtime.
+    pub fn of(runtime: Option<Id>, mut make: impl FnMut(Home) -> T) -> Self {
+        let home = runtime.map(|runtime| (runtime, make(Home::Own)));
         Self { home, elsewhere: make(Home::Background) }
     }
 
     /// The one for the caller.
     pub fn here(&self) -> &T {
-        match (&self.home, Handle::try_current()) {
-            (Some((id, own)), Ok(runtime)) if runtime.id() == *id => own,
+        match &self.home {
+            Some((runtime, own)) if current_runtime() == Some(*runtime) => own,
             _ => &self.elsewhere,
         }
     }
@@ -42,6 +47,12 @@ impl<T> Homes<T> {
     pub fn all(&self) -> impl Iterator<Item = &T> {
         self.home.iter().map(|(_, own)| own).chain([&self.elsewhere])
     }
+}
+
+/// The runtime of the caller, where there is one.
+#[must_use]
+pub fn current_runtime() -> Option<Id> {
+    Handle::try_current().ok().map(|runtime| runtime.id())
 }
 
 impl Home {

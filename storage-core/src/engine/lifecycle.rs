@@ -142,6 +142,16 @@ impl<T> Lifecycle<T> {
     }
 }
 
+impl<T> Lifecycle<T> {
+    /// The open value, without a lease: for callers whose work is waited for in another way.
+    ///
+    /// # Errors
+    /// As [`enter`](Self::enter).
+    pub fn value(&self) -> Result<Arc<T>> {
+        self.enter().map(|lease| Arc::clone(&lease.0.value))
+    }
+}
+
 /// What whoever connects or disconnects finds.
 enum Step<B> {
     Done,

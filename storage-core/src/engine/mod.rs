@@ -28,7 +28,7 @@ mod tests;
 pub use background::{background, spawn_thread};
 pub use combiner::{Combiner, Entry, Replies, Reply, Unanswered, Work, Worker};
 pub use deadline::Deadline;
-pub use homes::{Home, Homes};
+pub use homes::{Home, Homes, current_runtime};
 pub use lifecycle::{Guard, Lease, Lifecycle};
 pub use queue::Limits;
 pub use sweeper::{SweepConfig, spawn_sweeper};

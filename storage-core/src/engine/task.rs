@@ -3,7 +3,7 @@
 //! A [`spawn`]ed task runs on the runtime of whoever spawns it, as one of tokio's own would: what it waits for wakes it
 //! there, without a hop to another thread. But others may wait for it who are on other runtimes or none, so:
 //!
-//! - Where its runtime **ends**, it moves to the [background](super::background).
+//! - Where its runtime **ends**, it moves to the [background].
 //! - Where its runtime **stands still** (a task that computes for seconds; a worker of a multi-threaded runtime keeps what
 //!   it has woken last to itself), the background polls it instead, some 20 ms after it was woken, until its own runtime
 //!   comes round to it again.

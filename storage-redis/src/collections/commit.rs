@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 
-use redis::Value;
 use storage_core::{
     Commit, Committed, Error, ErrorKind, Expire, Operation, Outcome, Precondition, PutMode, Result,
     epoch_millis, ttl_millis,
 };
 
 use super::query::{lower, upper};
-use crate::{error::unexpected, reply, script::Script};
+use crate::{
+    error::unexpected,
+    statements::{answer::Answer, reply, script::Script},
+};
 
 pub(super) static SCRIPT: Script = Script::new(include_str!("commit.lua"));
 
@@ -87,8 +89,8 @@ fn unknown() -> Error {
     Error::new(ErrorKind::Unsupported, "this backend does not know a part of the commit")
 }
 
-pub(super) fn committed(commit: &Commit, answer: Value) -> Result<Committed> {
-    if let Value::SimpleString(status) = &answer {
+pub(super) fn committed(commit: &Commit, answer: Answer) -> Result<Committed> {
+    if let Answer::Status(status) = &answer {
         return Err(refused(commit, status));
     }
     let mut answers = reply::array(answer)?.into_iter();
@@ -114,13 +116,13 @@ pub(super) fn committed(commit: &Commit, answer: Value) -> Result<Committed> {
 }
 
 /// Why the script did nothing.
-fn refused(commit: &Commit, status: &str) -> Error {
+fn refused(commit: &Commit, status: &[u8]) -> Error {
     match status {
-        "PRECONDITION" => commit.conflict("a precondition of the commit does not hold"),
-        "EXISTS" => commit.conflict("an item that should be new is there"),
-        "NOINTEGER" => Error::invalid_input("the value is not a 64-bit integer"),
-        "OVERFLOW" => Error::invalid_input("the sum does not fit a 64-bit integer"),
-        "CORRUPT" => super::query::corrupt(),
+        b"PRECONDITION" => commit.conflict("a precondition of the commit does not hold"),
+        b"EXISTS" => commit.conflict("an item that should be new is there"),
+        b"NOINTEGER" => Error::invalid_input("the value is not a 64-bit integer"),
+        b"OVERFLOW" => Error::invalid_input("the sum does not fit a 64-bit integer"),
+        b"CORRUPT" => super::query::corrupt(),
         _ => unexpected(),
     }
 }

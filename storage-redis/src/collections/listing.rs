@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 
-use storage_core::{Partition, PartitionInfo, Result, escape_glob};
-use tokio::time::Instant;
+use storage_core::{Partition, PartitionInfo, Result, engine::Deadline, escape_glob};
 
 use super::{HASH, query};
 use crate::{
     error::Access,
-    operations::Connected,
-    scan::{Place, Seen},
+    work::{
+        operations::Connected,
+        scan::{Place, Seen},
+    },
 };
 
 /// Where a listing stands. Between two steps it holds no connection.
@@ -44,7 +45,7 @@ impl Walk {
     pub(super) async fn step(
         &mut self,
         connected: &Connected,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Option<Vec<Result<PartitionInfo>>>> {
         let mut found: Vec<Partition> = self.own.take().into_iter().collect();
         if found.is_empty() {
@@ -53,14 +54,14 @@ impl Walk {
             if place.cursor == 0 {
                 self.places.pop_front();
             }
-            found = keys.into_iter().filter_map(|key| self.partition(key)).collect();
+            found = keys.into_iter().filter_map(|key| self.partition(&key)).collect();
             found.retain(|partition| self.seen.is_new(partition.as_str()));
         }
         infos(connected, found, deadline).await.map(Some)
     }
 
-    fn partition(&self, key: Vec<u8>) -> Option<Partition> {
-        let key = String::from_utf8(key).ok()?;
+    fn partition(&self, key: &[u8]) -> Option<Partition> {
+        let key = std::str::from_utf8(key).ok()?;
         let text = key.strip_suffix(HASH)?;
         text.starts_with(&self.prefix).then_some(())?;
         Partition::from_text(text.get(self.before..)?).ok()
@@ -71,7 +72,7 @@ impl Walk {
 async fn infos(
     connected: &Connected,
     found: Vec<Partition>,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<Vec<Result<PartitionInfo>>> {
     let commands = found.iter().map(|partition| {
         let keys = connected.keys_of(partition);

@@ -18,25 +18,26 @@ mod commit;
 mod listing;
 mod query;
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryFutureExt, TryStreamExt, stream, stream::BoxStream};
-use redis::{Cmd, Value, cmd};
 use storage_core::{
-    CollectionStore, Commit, Committed, Error, Item, Lease, Page, Partition, PartitionInfo, Query, Result,
-    check_key,
+    CollectionStore, Commit, Committed, Error, Item, Page, Partition, PartitionInfo, Query, Result,
+    check_key, engine::Deadline,
 };
-use tokio::time::{Instant, sleep};
 
 use crate::{
     RedisBackend,
-    connect::Request,
+    connections::{lane::Request, node::Load},
     error::{Access, NAME},
-    operations::{Connected, LARGE},
-    pool::Load,
-    reply,
-    script::Script,
+    statements::{
+        answer::Answer,
+        command::{Command, cmd},
+        reply,
+        script::Script,
+    },
+    work::operations::{Connected, LARGE},
 };
 use listing::Walk;
 
@@ -77,19 +78,17 @@ impl Connected {
     async fn about_partition(
         &self,
         keys: &Keys,
-        command: &Cmd,
+        command: &Command,
         load: Load,
         access: Access,
-        deadline: Instant,
-    ) -> Result<Value> {
+        deadline: Deadline,
+    ) -> Result<Answer> {
         loop {
             let slot = self.router.slot(&keys.hash);
-            let answer = self.router.one(slot, Request::One(command), load, access, deadline).await?;
+            let answer = self.router.one(slot, Request::One(command.clone()), load, access, deadline).await?;
             match &answer {
-                Value::ServerError(error)
-                    if error.code() == "TRYAGAIN" && Instant::now() + PAUSE < deadline =>
-                {
-                    sleep(PAUSE).await;
+                Answer::Error(error) if error.code() == "TRYAGAIN" && deadline.remaining() > PAUSE => {
+                    deadline.pause(PAUSE).await;
                 }
                 _ => return Ok(answer),
             }
@@ -103,11 +102,11 @@ impl Connected {
         arguments: &[Cow<'_, [u8]>],
         load: Load,
         access: Access,
-    ) -> Result<Value> {
+    ) -> Result<Answer> {
         let deadline = self.deadline();
         let command = script.by_hash(&keys.both(), arguments);
         match self.about_partition(keys, &command, load, access, deadline).await? {
-            Value::ServerError(error) if error.code() == "NOSCRIPT" => {
+            Answer::Error(error) if error.code() == "NOSCRIPT" => {
                 let command = script.in_full(&keys.both(), arguments);
                 reply::checked(self.about_partition(keys, &command, load, access, deadline).await?)
             }
@@ -153,7 +152,7 @@ impl Connected {
 
     async fn delete_partition(&self, partition: &Partition) -> Result<bool> {
         let keys = self.keys_of(partition);
-        let command = cmd("UNLINK").arg(&keys.both()).take();
+        let command = cmd("UNLINK").args(keys.both());
         let answer =
             self.about_partition(&keys, &command, Load::Small, Access::Write, self.deadline()).await?;
         Ok(reply::integer(answer)? > 0)
@@ -166,7 +165,7 @@ impl RedisBackend {
         &self,
         operation: &'static str,
         partition: &Partition,
-        work: impl AsyncFnOnce(Lease<Connected>) -> Result<T>,
+        work: impl AsyncFnOnce(Arc<Connected>) -> Result<T>,
     ) -> Result<T> {
         let entered = async { work(self.enter()?).await };
         entered.map_err(|error| error.at(NAME, operation).with_key(partition.as_str())).await
@@ -222,7 +221,7 @@ impl CollectionStore for RedisBackend {
     }
 
     async fn delete_partition(&self, partition: &Partition) -> Result<bool> {
-        let work = async |connected: Lease<Connected>| connected.delete_partition(partition).await;
+        let work = async |connected: Arc<Connected>| connected.delete_partition(partition).await;
         self.on("delete_partition", partition, work).await
     }
 }

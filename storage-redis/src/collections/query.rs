@@ -5,10 +5,18 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use redis::{Cmd, Value, cmd};
+use bytes::Bytes;
 use storage_core::{Error, Item, Json, MAX_PAGE_BYTES, Order, Page, Partition, PartitionInfo, Query, Result};
 
-use crate::{error::unexpected, reply, script::Script};
+use crate::{
+    error::unexpected,
+    statements::{
+        answer::Answer,
+        command::{Command, cmd},
+        reply,
+        script::Script,
+    },
+};
 
 pub(super) static SCRIPT: Script = Script::new(include_str!("query.lua"));
 
@@ -33,8 +41,8 @@ pub(super) fn arguments(query: &Query) -> [Cow<'static, [u8]>; 6] {
     [command.to_owned(), start, stop, limit, bodies.to_owned(), most].map(|text| text.into_bytes().into())
 }
 
-pub(super) fn page(query: &Query, answer: Value) -> Result<Page> {
-    if let Value::SimpleString(_) = answer {
+pub(super) fn page(query: &Query, answer: Answer) -> Result<Page> {
+    if let Answer::Status(_) = answer {
         return Err(corrupt());
     }
     let mut parts = reply::array(answer)?.into_iter();
@@ -44,34 +52,30 @@ pub(super) fn page(query: &Query, answer: Value) -> Result<Page> {
     while let (Some(sort), Some(header), Some(body)) = (parts.next(), parts.next(), parts.next()) {
         let sort = reply::text(sort)?;
         let body = if query.bodies { Some(body) } else { None };
-        items.push(item(&sort, reply::bytes(header)?, body)?);
+        items.push(item(&sort, &reply::bytes(header)?, body)?);
     }
     Ok(Page { items, more })
 }
 
-pub(super) fn multi_get(hash: &str, sorts: &[&str]) -> Cmd {
-    let mut command = cmd("HMGET");
-    command.arg(hash);
-    for sort in sorts {
-        command.arg(["a:", sort].concat()).arg(["b:", sort].concat());
-    }
-    command
+pub(super) fn multi_get(hash: &str, sorts: &[&str]) -> Command {
+    let fields = sorts.iter().flat_map(|sort| [["a:", sort].concat(), ["b:", sort].concat()]);
+    cmd("HMGET").arg(hash).args(fields)
 }
 
-pub(super) fn items(sorts: &[&str], answer: Value) -> Result<Vec<Option<Item>>> {
+pub(super) fn items(sorts: &[&str], answer: Answer) -> Result<Vec<Option<Item>>> {
     let mut parts = reply::array(answer)?.into_iter();
     let items = sorts.iter().map(|sort| match (parts.next(), parts.next()) {
-        (Some(Value::Nil), Some(_)) => Ok(None),
-        (Some(header), Some(body)) => item(sort, reply::bytes(header)?, Some(body)).map(Some),
+        (Some(Answer::Nil), Some(_)) => Ok(None),
+        (Some(header), Some(body)) => item(sort, &reply::bytes(header)?, Some(body)).map(Some),
         _ => Err(unexpected()),
     });
     items.collect()
 }
 
 /// Reads an item; the body is `None` where it was not asked for.
-fn item(sort: &str, header: Vec<u8>, body: Option<Value>) -> Result<Item> {
+fn item(sort: &str, header: &[u8], body: Option<Answer>) -> Result<Item> {
     let damaged = || Error::corrupt("the stored item cannot be read").with_key(sort);
-    let header = String::from_utf8(header).map_err(|_| damaged())?;
+    let header = std::str::from_utf8(header).map_err(|_| damaged())?;
     let mut parts = header.splitn(5, ' ');
     let mut number = || parts.next()?.parse::<u64>().ok();
     let (version, written_at) = (number().ok_or_else(damaged)?, number().ok_or_else(damaged)?);
@@ -80,39 +84,34 @@ fn item(sort: &str, header: Vec<u8>, body: Option<Value>) -> Result<Item> {
     let attributes = usize::try_from(tag_bytes).ok().and_then(|start| content.get(start..));
     let attributes = Json::from_stored(sort, attributes.ok_or_else(damaged)?.to_owned())?;
     let body = match body {
-        None => Vec::new(),
+        None => Bytes::new(),
         // An empty one takes no field.
-        Some(Value::Nil) if body_bytes == 0 => Vec::new(),
+        Some(Answer::Nil) if body_bytes == 0 => Bytes::new(),
         Some(body) => {
-            Some(reply::bytes(body)?).filter(|b| b.len() as u64 == body_bytes).ok_or_else(damaged)?
+            let body = Some(reply::bytes(body)?).filter(|body| body.len() as u64 == body_bytes);
+            // A copy: a part would keep the whole page in memory.
+            Bytes::copy_from_slice(&body.ok_or_else(damaged)?)
         }
     };
-    Ok(Item {
-        sort: sort.to_owned(),
-        attributes,
-        body: body.into(),
-        body_bytes,
-        version,
-        written_at: time(written_at),
-    })
+    Ok(Item { sort: sort.to_owned(), attributes, body, body_bytes, version, written_at: time(written_at) })
 }
 
 /// Asks for what [`info`] reads.
-pub(super) fn look(hash: &str) -> Cmd {
+pub(super) fn look(hash: &str) -> Command {
     let fields = ["version", "items", "bytes", "sequence", "updated_at", "expires_at"];
-    cmd("HMGET").arg(hash).arg(&fields).take()
+    cmd("HMGET").arg(hash).args(fields)
 }
 
-pub(super) fn info(partition: Partition, answer: Value) -> Result<Option<PartitionInfo>> {
-    let fields: [Value; 6] = reply::array(answer)?.try_into().map_err(|_| unexpected())?;
+pub(super) fn info(partition: Partition, answer: Answer) -> Result<Option<PartitionInfo>> {
+    let fields: [Answer; 6] = reply::array(answer)?.try_into().map_err(|_| unexpected())?;
     let [version, items, bytes, sequence, updated_at, expires_at] = fields;
-    if version == Value::Nil {
+    if version == Answer::Nil {
         return Ok(None);
     }
-    let number = |field: Value| reply::text(field)?.parse::<u64>().map_err(|_| corrupt());
+    let number = |field: Answer| reply::text(field)?.parse::<u64>().map_err(|_| corrupt());
     let mut info = PartitionInfo::new(partition, number(version)?, time(number(updated_at)?));
     (info.items, info.bytes, info.sequence) = (number(items)?, number(bytes)?, number(sequence)?);
-    if expires_at != Value::Nil {
+    if expires_at != Answer::Nil {
         info.expires_at = Some(time(number(expires_at)?));
     }
     Ok(Some(info))

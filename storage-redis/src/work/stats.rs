@@ -6,17 +6,20 @@ use std::{
 };
 
 use futures::future::{join_all, try_join_all};
-use redis::{Cmd, cmd};
-use storage_core::{Health, Result, Stats, StoreHealth};
+use storage_core::{Health, Result, Stats, StoreHealth, engine::Deadline};
 
-use tokio::time::Instant as Deadline;
-
+use super::operations::Connected;
 use crate::{
-    connect::Request,
+    connections::{
+        lane::Request,
+        node::{Load, Node},
+    },
     error::{Access, NAME},
-    operations::Connected,
-    pool::{Load, Node},
-    reply,
+    statements::{
+        answer::Answer,
+        command::{Command, cmd},
+        reply,
+    },
 };
 
 /// What INFO says and is passed on as it is; of a cluster, the first node's word.
@@ -53,12 +56,12 @@ pub(crate) async fn stats(connected: &Connected) -> Result<Stats> {
 }
 
 async fn ask(node: &Node, deadline: Deadline) -> Result<(String, u64)> {
-    let info = reply::text(call(node, &cmd("INFO"), deadline).await?)?;
-    let entries = reply::integer(call(node, &cmd("DBSIZE"), deadline).await?)?;
+    let info = reply::text(call(node, cmd("INFO"), deadline).await?)?;
+    let entries = reply::integer(call(node, cmd("DBSIZE"), deadline).await?)?;
     Ok((info, entries.unsigned_abs()))
 }
 
-async fn call(node: &Node, command: &Cmd, deadline: Deadline) -> Result<redis::Value> {
+async fn call(node: &Node, command: Command, deadline: Deadline) -> Result<Answer> {
     let answer = node.call(Request::One(command), Load::Bulk, deadline).await;
     answer.map_err(|failure| failure.into_error(Access::Read))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use redis::Cmd;
+use super::command::{Command, with_capacity};
 
 /// A script and the hash by which the server keeps it.
 pub(crate) struct Script {
@@ -48,26 +48,19 @@ impl Script {
     }
 
     /// Runs it by its hash; the server answers NOSCRIPT where it has forgotten it.
-    pub(crate) fn by_hash<A: AsRef<[u8]>>(&self, keys: &[&str], arguments: &[A]) -> Cmd {
-        let hash = self.hash.get_or_init(|| redis::Script::new(self.code).get_hash().to_owned());
+    pub(crate) fn by_hash<A: AsRef<[u8]>>(&self, keys: &[&str], arguments: &[A]) -> Command {
+        let hash = self.hash.get_or_init(|| sha1_smol::Sha1::from(self.code).digest().to_string());
         command("EVALSHA", hash, keys, arguments)
     }
 
     /// Runs it and lets the server keep it.
-    pub(crate) fn in_full<A: AsRef<[u8]>>(&self, keys: &[&str], arguments: &[A]) -> Cmd {
+    pub(crate) fn in_full<A: AsRef<[u8]>>(&self, keys: &[&str], arguments: &[A]) -> Command {
         command("EVAL", self.code, keys, arguments)
     }
 }
 
-fn command<A: AsRef<[u8]>>(name: &str, script: &str, keys: &[&str], arguments: &[A]) -> Cmd {
-    let bytes: usize = arguments.iter().map(|argument| argument.as_ref().len()).sum();
-    let mut command = Cmd::with_capacity(3 + keys.len() + arguments.len(), bytes + script.len() + 128);
-    command.arg(name).arg(script).arg(keys.len());
-    for key in keys {
-        command.arg(key);
-    }
-    for argument in arguments {
-        command.arg(argument.as_ref());
-    }
-    command
+fn command<A: AsRef<[u8]>>(name: &str, script: &str, keys: &[&str], arguments: &[A]) -> Command {
+    let bytes: usize = arguments.iter().map(|argument| argument.as_ref().len() + 16).sum();
+    let command = with_capacity(name, bytes + script.len() + 256).arg(script).number(keys.len());
+    command.args(keys).args(arguments)
 }

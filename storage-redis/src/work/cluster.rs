@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use redis::{ServerError, Value};
 use storage_core::Result;
 
 use crate::{
     config::Address,
+    connections::node::Node,
     error::{refused, unexpected},
-    pool::Node,
+    statements::{
+        answer::{Answer, ServerError},
+        reply::utf8,
+    },
 };
 
 /// How many slots every cluster has.
@@ -86,32 +89,32 @@ fn crc16(bytes: &[u8]) -> u16 {
 }
 
 /// Reads the answer to CLUSTER SLOTS. `asked` is where it came from: a node may not know its own name.
-pub(crate) fn ranges(answer: Value, asked: &Address) -> Result<Vec<Range>> {
+pub(crate) fn ranges(answer: Answer, asked: &Address) -> Result<Vec<Range>> {
     match answer {
-        Value::Array(entries) => {
+        Answer::Array(entries) => {
             entries.into_iter().map(|entry| range(entry, asked).ok_or_else(unexpected)).collect()
         }
-        Value::ServerError(error) => Err(refused(&error)),
+        Answer::Error(error) => Err(refused(&error)),
         _ => Err(unexpected()),
     }
 }
 
-fn range(entry: Value, asked: &Address) -> Option<Range> {
-    let Value::Array(parts) = entry else { return None };
+fn range(entry: Answer, asked: &Address) -> Option<Range> {
+    let Answer::Array(parts) = entry else { return None };
     let mut parts = parts.into_iter();
-    let slot = |part: Value| match part {
-        Value::Int(slot) => u16::try_from(slot).ok().filter(|slot| *slot < SLOTS),
+    let slot = |part: Answer| match part {
+        Answer::Int(slot) => u16::try_from(slot).ok().filter(|slot| *slot < SLOTS),
         _ => None,
     };
     let (first, last) = (slot(parts.next()?)?, slot(parts.next()?)?);
-    let Value::Array(primary) = parts.next()? else { return None };
+    let Answer::Array(primary) = parts.next()? else { return None };
     let mut primary = primary.into_iter();
     let host = match primary.next()? {
-        Value::BulkString(host) => String::from_utf8(host).ok()?,
-        Value::Nil => String::new(),
+        Answer::Bulk(host) => utf8(&host)?,
+        Answer::Nil => String::new(),
         _ => return None,
     };
-    let Value::Int(port) = primary.next()? else { return None };
+    let Answer::Int(port) = primary.next()? else { return None };
     (first <= last).then_some(Range { first, last, address: named(&host, u16::try_from(port).ok()?, asked)? })
 }
 
@@ -128,7 +131,7 @@ pub(crate) fn redirect(error: &ServerError, asked: &Address) -> Option<Redirect>
     match error.code() {
         "MOVED" => Some(Redirect::Moved),
         "ASK" => {
-            let (_slot, address) = error.details()?.split_once(' ')?;
+            let (_slot, address) = error.details().split_once(' ')?;
             let (host, port) = address.trim().rsplit_once(':')?;
             Some(Redirect::Ask(named(host, port.parse().ok()?, asked)?))
         }
@@ -165,15 +168,15 @@ mod tests {
 
     #[test]
     fn a_slot_map_is_read_and_garbage_refused() {
-        let node = |host: Value| Value::Array(vec![host, Value::Int(7), Value::BulkString(b"id".to_vec())]);
-        let entry = |host| Value::Array(vec![Value::Int(0), Value::Int(99), node(host)]);
+        let node = |host: Answer| Answer::Array(vec![host, Answer::Int(7), Answer::Bulk("id".into())]);
+        let entry = |host| Answer::Array(vec![Answer::Int(0), Answer::Int(99), node(host)]);
         let asked = tcp("seed", 1);
-        let read = |host| ranges(Value::Array(vec![entry(host)]), &asked).unwrap().remove(0);
-        assert_eq!(read(Value::BulkString(b"h".to_vec())).address, tcp("h", 7));
-        assert_eq!(read(Value::BulkString(Vec::new())).address, tcp("seed", 7));
-        assert_eq!(read(Value::Nil), Range { first: 0, last: 99, address: tcp("seed", 7) });
+        let read = |host| ranges(Answer::Array(vec![entry(host)]), &asked).unwrap().remove(0);
+        assert_eq!(read(Answer::Bulk("h".into())).address, tcp("h", 7));
+        assert_eq!(read(Answer::Bulk("".into())).address, tcp("seed", 7));
+        assert_eq!(read(Answer::Nil), Range { first: 0, last: 99, address: tcp("seed", 7) });
         for garbage in
-            [Value::Nil, Value::Array(vec![Value::Int(1)]), Value::Array(vec![Value::Array(vec![])])]
+            [Answer::Nil, Answer::Array(vec![Answer::Int(1)]), Answer::Array(vec![Answer::Array(vec![])])]
         {
             assert!(ranges(garbage, &asked).is_err());
         }

@@ -6,19 +6,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use futures::future::join;
-use redis::{Value, cmd};
-use storage_core::{Clock, Glob, Json, Record, Result, Scan, SystemClock, check_key, escape_glob};
+use storage_core::{
+    Clock, Glob, Json, Record, Result, Scan, SystemClock, check_key, engine::Deadline, escape_glob,
+};
 
-use tokio::time::Instant;
-
+use super::operations::Connected;
 use crate::{
     config::Address,
-    connect::Request,
+    connections::{lane::Request, node::Load},
     error::{Access, Failure, unexpected},
-    operations::Connected,
-    pool::Load,
-    reply,
+    statements::{answer::Answer, command::cmd, reply},
 };
 
 /// How many entries of the database the server looks at for one page.
@@ -80,7 +79,7 @@ impl Walk {
     pub(crate) async fn step(
         &mut self,
         connected: &Connected,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Option<Vec<Result<Record>>>> {
         if self.keys.is_empty() {
             let Some(place) = self.places.front_mut() else { return Ok(None) };
@@ -89,7 +88,7 @@ impl Walk {
                 self.places.pop_front();
             }
             let glob = self.scan.glob();
-            let matching = found.into_iter().filter_map(|key| own_key(key, &connected.namespace, glob));
+            let matching = found.into_iter().filter_map(|key| own_key(&key, &connected.namespace, glob));
             self.keys = matching.filter(|key| self.seen.is_new(key)).collect();
         }
         let take = if self.scan.reads_values() { self.chunk } else { PAGE };
@@ -101,7 +100,7 @@ impl Walk {
         &mut self,
         connected: &Connected,
         keys: Vec<String>,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Vec<Result<Record>>> {
         let names: Vec<&str> = keys.iter().map(String::as_str).collect();
         let (values, expiries) =
@@ -122,7 +121,7 @@ impl Walk {
         &self,
         connected: &Connected,
         names: &[&str],
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Vec<Result<Found<Json>>>> {
         if self.scan.reads_values() {
             let values = connected.read_listed(names, deadline).await?;
@@ -146,7 +145,7 @@ impl Walk {
         &self,
         connected: &Connected,
         names: &[&str],
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Vec<Found<SystemTime>>> {
         if !self.scan.wants_expiry() {
             return Ok(names.iter().map(|_| Found::Unasked).collect());
@@ -199,25 +198,25 @@ impl Place {
         connected: &Connected,
         pattern: &str,
         kind: &str,
-        deadline: Instant,
-    ) -> Result<Vec<Vec<u8>>> {
+        deadline: Deadline,
+    ) -> Result<Vec<Bytes>> {
         let node = connected.router.node_at(&self.address);
-        let mut command = cmd("SCAN");
-        command.arg(self.cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(PAGE).arg("TYPE").arg(kind);
-        let mut answer = node.call(Request::One(&command), Load::Bulk, deadline).await;
+        let command = cmd("SCAN").number(self.cursor).arg("MATCH").arg(pattern).arg("COUNT").number(PAGE);
+        let request = Request::One(command.arg("TYPE").arg(kind));
+        let mut answer = node.call(request.clone(), Load::Bulk, deadline).await;
         if let Err(Failure::Lost) = answer {
-            answer = node.call(Request::One(&command), Load::Bulk, deadline).await;
+            answer = node.call(request, Load::Bulk, deadline).await;
         }
         let answer = reply::array(answer.map_err(|failure| failure.into_error(Access::Read))?)?;
-        let Ok([cursor, keys]) = <[Value; 2]>::try_from(answer) else { return Err(unexpected()) };
+        let Ok([cursor, keys]) = <[Answer; 2]>::try_from(answer) else { return Err(unexpected()) };
         self.cursor = reply::text(cursor)?.parse().map_err(|_| unexpected())?;
         reply::array(keys)?.into_iter().map(reply::bytes).collect()
     }
 }
 
 /// The key without the namespace, where it is one of ours and matches.
-fn own_key(full: Vec<u8>, namespace: &str, glob: &Glob) -> Option<String> {
-    let Ok(full) = String::from_utf8(full) else {
+fn own_key(full: &[u8], namespace: &str, glob: &Glob) -> Option<String> {
+    let Ok(full) = std::str::from_utf8(full) else {
         tracing::warn!(namespace, "skipped a key that is not UTF-8: nothing of ours wrote it");
         return None;
     };

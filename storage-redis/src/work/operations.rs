@@ -2,22 +2,26 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use redis::{Cmd, Pipeline, Value, cmd};
 use storage_core::{
     Batch, BatchOperation, Entry, Error, ErrorKind, Expected, Expiry, Json, Result, add_integer,
-    optional_ttl_millis,
+    engine::Deadline, optional_ttl_millis,
 };
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::router::Router;
 use crate::{
     config::RedisConfig,
-    connect::Request,
+    connections::{
+        lane::Request,
+        node::{Load, Node},
+    },
     error::{Access, unexpected},
-    pool::{Load, Node},
-    reply,
-    router::Router,
-    script::{INCREMENT, PERSIST, SWAP, Script},
+    statements::{
+        answer::Answer,
+        command::{Command, cmd, with_capacity},
+        reply,
+        script::{INCREMENT, PERSIST, SWAP, Script},
+    },
 };
 
 /// How often a conditional write looks again at an entry that others keep changing.
@@ -49,12 +53,12 @@ impl Connected {
         Ok(connected)
     }
 
-    pub(crate) fn deadline(&self) -> Instant {
-        Instant::now() + self.timeout
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::after(self.timeout)
     }
 
-    pub(crate) async fn ping(&self, node: &Node, deadline: Instant) -> Result<()> {
-        let answer = node.call(Request::One(&cmd("PING")), Load::Small, deadline).await;
+    pub(crate) async fn ping(&self, node: &Node, deadline: Deadline) -> Result<()> {
+        let answer = node.call(Request::One(cmd("PING")), Load::Small, deadline).await;
         reply::text(answer.map_err(|failure| failure.into_error(Access::Read))?).map(|_| ())
     }
 
@@ -63,18 +67,17 @@ impl Connected {
     }
 
     /// A command about one key, where the key is the first argument.
-    async fn about(&self, name: &str, key: &str, access: Access, deadline: Instant) -> Result<Value> {
+    async fn about(&self, name: &str, key: &str, access: Access, deadline: Deadline) -> Result<Answer> {
         let full = self.full_key(key);
-        let mut command = Cmd::with_capacity(2, name.len() + full.len());
-        command.arg(name).arg(&full);
-        self.send(&full, &command, access, deadline).await
+        let command = with_capacity(name, full.len()).arg(&full);
+        self.send(&full, command, access, deadline).await
     }
 
-    async fn send(&self, full: &str, command: &Cmd, access: Access, deadline: Instant) -> Result<Value> {
+    async fn send(&self, full: &str, command: Command, access: Access, deadline: Deadline) -> Result<Answer> {
         self.router.one(self.router.slot(full), Request::One(command), Load::Small, access, deadline).await
     }
 
-    pub(crate) async fn get(&self, key: &str, deadline: Instant) -> Result<Option<Json>> {
+    pub(crate) async fn get(&self, key: &str, deadline: Deadline) -> Result<Option<Json>> {
         reply::value(self.about("GET", key, Access::Read, deadline).await?, key)
     }
 
@@ -86,7 +89,7 @@ impl Connected {
         let full = self.full_key(key);
         let command = set_command(&full, value, ttl_millis);
         let load = if value.len() < LARGE { Load::Small } else { Load::Bulk };
-        let (slot, request) = (self.router.slot(&full), Request::One(&command));
+        let (slot, request) = (self.router.slot(&full), Request::One(command));
         let answer = self.router.one(slot, request, load, Access::Write, self.deadline()).await?;
         reply::checked(answer).map(|_| ())
     }
@@ -101,11 +104,11 @@ impl Connected {
         name: &str,
         keys: &[&str],
         access: Access,
-        deadline: Instant,
-    ) -> Vec<Result<Value>> {
+        deadline: Deadline,
+    ) -> Vec<Result<Answer>> {
         let commands = keys.iter().map(|key| {
             let full = self.full_key(key);
-            (self.router.slot(&full), cmd(name).arg(full).take())
+            (self.router.slot(&full), cmd(name).arg(full))
         });
         self.router.many(commands.collect(), access, deadline).await
     }
@@ -113,7 +116,7 @@ impl Connected {
     pub(crate) async fn get_many(
         &self,
         keys: &[&str],
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Vec<Result<Option<Json>>>> {
         let answers = self.about_each("GET", keys, Access::Read, deadline).await;
         let each = keys.iter().zip(answers).map(|(key, answer)| {
@@ -131,16 +134,13 @@ impl Connected {
     pub(crate) async fn read_listed(
         &self,
         keys: &[&str],
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Vec<Result<Option<Json>>>> {
         if self.router.is_cluster() || keys.is_empty() {
             return self.get_many(keys, deadline).await;
         }
-        let mut command = cmd("MGET");
-        for key in keys {
-            command.arg(self.full_key(key));
-        }
-        let answer = self.router.one(0, Request::One(&command), Load::Bulk, Access::Read, deadline).await?;
+        let command = cmd("MGET").args(keys.iter().map(|key| self.full_key(key)));
+        let answer = self.router.one(0, Request::One(command), Load::Bulk, Access::Read, deadline).await?;
         let values = reply::array(answer)?;
         if values.len() != keys.len() {
             return Err(unexpected());
@@ -171,7 +171,7 @@ impl Connected {
 
     /// All or nothing: a transaction on one server, or on the node of one slot.
     pub(crate) async fn apply(&self, batch: &Batch) -> Result<()> {
-        let mut pipeline = Pipeline::new();
+        let mut commands = Vec::with_capacity(batch.operations().len());
         let mut slot = None;
         for operation in batch.operations() {
             let full = self.full_key(operation.key());
@@ -183,15 +183,15 @@ impl Connected {
                 )
                 .with_hint("give them a common {tag}"));
             }
-            pipeline.add_command(match operation {
+            commands.push(match operation {
                 BatchOperation::Set(entry) => {
                     set_command(&full, &entry.value, optional_ttl_millis(entry.ttl)?)
                 }
-                _ => cmd("UNLINK").arg(full).take(),
+                _ => cmd("UNLINK").arg(full),
             });
         }
         let Some(slot) = slot else { return Ok(()) };
-        let request = Request::Transaction(pipeline.atomic());
+        let request = Request::Transaction(commands);
         let answer = self.router.one(slot, request, Load::Bulk, Access::Write, self.deadline()).await?;
         reply::array(answer).map(|_| ())
     }
@@ -201,17 +201,17 @@ impl Connected {
         script: &Script,
         key: &str,
         arguments: &[&str],
-        deadline: Instant,
-    ) -> Result<Value> {
+        deadline: Deadline,
+    ) -> Result<Answer> {
         let full = self.full_key(key);
         let slot = self.router.slot(&full);
         let by_hash = script.by_hash(&[&full], arguments);
-        let request = Request::One(&by_hash);
+        let request = Request::One(by_hash);
         let answer = self.router.one(slot, request, Load::Small, Access::Write, deadline).await?;
         match answer {
-            Value::ServerError(error) if error.code() == "NOSCRIPT" => {
+            Answer::Error(error) if error.code() == "NOSCRIPT" => {
                 let in_full = script.in_full(&[&full], arguments);
-                let request = Request::One(&in_full);
+                let request = Request::One(in_full);
                 reply::checked(self.router.one(slot, request, Load::Small, Access::Write, deadline).await?)
             }
             answer => reply::checked(answer),
@@ -237,9 +237,8 @@ impl Connected {
 
     async fn set_if_absent(&self, key: &str, new: &Json, ttl_millis: Option<u64>) -> Result<bool> {
         let full = self.full_key(key);
-        let mut command = set_command(&full, new, ttl_millis);
-        command.arg("NX");
-        Ok(reply::checked(self.send(&full, &command, Access::Write, self.deadline()).await?)? != Value::Nil)
+        let command = set_command(&full, new, ttl_millis).arg("NX");
+        Ok(reply::checked(self.send(&full, command, Access::Write, self.deadline()).await?)? != Answer::Nil)
     }
 
     /// Expects the very text first, which is what somebody who has just read it has. Another text may still mean the
@@ -256,9 +255,9 @@ impl Connected {
         let mut text = expected.clone();
         for _ in 0..SWAP_TRIES {
             match self.script(&SWAP, key, &[text.as_str(), new, &ttl], deadline).await? {
-                Value::Int(_) => return Ok(true),
-                Value::Nil => return Ok(false),
-                found => text = reply::stored(reply::bytes(found)?, key)?,
+                Answer::Int(_) => return Ok(true),
+                Answer::Nil => return Ok(false),
+                found => text = reply::stored(&reply::bytes(found)?, key)?,
             }
             if text != *expected {
                 return Ok(false);
@@ -277,7 +276,7 @@ impl Connected {
             let Some(found) = self.get(key, deadline).await? else { continue };
             let sum = add_integer(Some(&found), by)?;
             let arguments = [found.as_str(), &sum.to_string(), "KEEP"];
-            if let Value::Int(_) = self.script(&SWAP, key, &arguments, deadline).await? {
+            if let Answer::Int(_) = self.script(&SWAP, key, &arguments, deadline).await? {
                 return Ok(sum);
             }
         }
@@ -290,18 +289,18 @@ impl Connected {
         key: &str,
         by: i64,
         ttl_millis: Option<u64>,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Option<i64>> {
         let Some(ttl) = ttl_millis else {
             let full = self.full_key(key);
-            let command = cmd("INCRBY").arg(&full).arg(by).take();
-            return match self.send(&full, &command, Access::Write, deadline).await? {
-                Value::ServerError(error) if error.code() == "ERR" => Ok(None),
+            let command = cmd("INCRBY").arg(&full).number(by);
+            return match self.send(&full, command, Access::Write, deadline).await? {
+                Answer::Error(error) if error.code() == "ERR" => Ok(None),
                 answer => reply::integer(answer).map(Some),
             };
         };
         match self.script(&INCREMENT, key, &[&by.to_string(), &ttl.to_string()], deadline).await? {
-            Value::SimpleString(_) => Ok(None),
+            Answer::Status(_) => Ok(None),
             sum => Ok(Some(reply::text(sum)?.parse().map_err(|_| unexpected())?)),
         }
     }
@@ -315,8 +314,8 @@ impl Connected {
 
     pub(crate) async fn expire(&self, key: &str, ttl_millis: u64) -> Result<bool> {
         let full = self.full_key(key);
-        let command = cmd("PEXPIRE").arg(&full).arg(ttl_millis).take();
-        Ok(reply::integer(self.send(&full, &command, Access::Write, self.deadline()).await?)? > 0)
+        let command = cmd("PEXPIRE").arg(&full).number(ttl_millis);
+        Ok(reply::integer(self.send(&full, command, Access::Write, self.deadline()).await?)? > 0)
     }
 
     pub(crate) async fn persist(&self, key: &str) -> Result<bool> {
@@ -324,13 +323,12 @@ impl Connected {
     }
 }
 
-fn set_command(full: &str, value: &Json, ttl_millis: Option<u64>) -> Cmd {
-    let mut command = Cmd::with_capacity(5, full.len() + value.len() + 32);
-    command.arg("SET").arg(full).arg(value.as_str());
-    if let Some(millis) = ttl_millis {
-        command.arg("PX").arg(millis);
+fn set_command(full: &str, value: &Json, ttl_millis: Option<u64>) -> Command {
+    let command = with_capacity("SET", full.len() + value.len()).arg(full).arg(value.as_str());
+    match ttl_millis {
+        Some(millis) => command.arg("PX").number(millis),
+        None => command,
     }
-    command
 }
 
 /// The answers, or the error that says most: where some writes happened and others did not, what is to be known is

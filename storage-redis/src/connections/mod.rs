@@ -1,0 +1,5 @@
+//! Connections to servers: opened, and driven by themselves.
+
+pub(crate) mod connector;
+pub(crate) mod lane;
+pub(crate) mod node;
