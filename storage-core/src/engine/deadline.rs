@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::pulse;
+use super::pulse::Pulse;
 use crate::{Error, ErrorKind, Result};
 
 /// Longer than any call: what a limit that the clock cannot add is taken for.
@@ -104,6 +104,8 @@ struct Entry {
     waker: Waker,
 }
 
+static PULSE: Pulse = Pulse::new(wake_late);
+
 /// In shards, so that callers on different threads do not wait for each other.
 static SHARDS: [Mutex<Shard>; 16] = [const { Mutex::new(Shard::NEW) }; 16];
 
@@ -136,7 +138,7 @@ impl Alarm {
                 let shard = SHARD.with(|shard| *shard);
                 let entry = Entry { at: self.at, waker: context.waker().clone() };
                 self.place = Some((shard, lock(shard).insert(entry)));
-                pulse::ensure();
+                PULSE.ensure();
             }
             Some(_) if Instant::now() >= self.at => return Poll::Ready(()),
             Some((shard, place)) => {
@@ -200,8 +202,8 @@ impl Shard {
 }
 
 /// Wakes those whose deadline has passed; whether there are or were others.
-pub(super) fn wake_late(now: Instant) -> bool {
-    let mut any = false;
+fn wake_late() -> bool {
+    let (now, mut any) = (Instant::now(), false);
     for shard in &SHARDS {
         let (used, late) = lock(shard).look(now);
         any |= used;

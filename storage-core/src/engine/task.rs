@@ -31,12 +31,15 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
-    background, pulse,
+    background,
+    pulse::Pulse,
     sync::{AtomicU32, Mutex, Ordering, Static, lock},
 };
 
 /// Seen due so often, a task counts as stalled: between two and three ticks of the pulse.
 const STALLED: u32 = 3;
+
+static PULSE: Pulse = Pulse::new(relieve_stalled);
 
 /// All tasks, for the pulse.
 static TASKS: Static<Vec<Weak<Task>>> = Static::new(Vec::new());
@@ -110,7 +113,7 @@ impl Task {
         // It may be kept from its first poll, too.
         task.due.store(1, Ordering::SeqCst);
         TASKS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&task));
-        pulse::ensure();
+        PULSE.ensure();
         task
     }
 
@@ -182,7 +185,7 @@ impl Wake for Task {
             // Who made it due has woken them, or is about to.
             return;
         }
-        pulse::ensure();
+        PULSE.ensure();
         for waker in [&self.host, &self.relief] {
             let waker = lock(waker).clone();
             if let Some(waker) = waker {
@@ -260,7 +263,7 @@ fn set_waker(place: &Mutex<Option<Waker>>, context: &Context<'_>) {
 }
 
 /// Polls in the background what its own runtime does not; whether anything is due at all.
-pub(super) fn relieve_stalled() -> bool {
+fn relieve_stalled() -> bool {
     let (mut due, mut stalled) = (false, Vec::new());
     TASKS.lock().unwrap_or_else(PoisonError::into_inner).retain(|task| {
         let Some(task) = task.upgrade() else { return false };

@@ -7,7 +7,8 @@ use crate::shell::Shell;
 use crate::{Result, workspace};
 
 const SQLITE: &str = "rusqlite";
-const SERVER_DRIVERS: [&str; 2] = ["redis", "tokio-postgres"];
+/// Redis is spoken to by our own crate.
+const SERVER_DRIVERS: [&str; 2] = ["storage-redis", "tokio-postgres"];
 
 /// Who only wants a file builds no driver of a server; who wants production gets them all.
 pub(crate) fn lean_build(shell: &Shell) -> Result<()> {
@@ -67,9 +68,11 @@ mod tests {
 
     #[test]
     fn a_driver_is_known_by_its_whole_name() {
-        let tree =
-            "storage-factory v0.1.0 (/somewhere)\nrusqlite v0.40.0\nredis-like v1.0.0\ntokio v1.0.0 (*)\n";
+        let tree = "storage-factory v0.1.0 (/somewhere)\nrusqlite v0.40.0\nstorage-redis-like v1.0.0\ntokio v1.0.0 (*)\n";
         assert_eq!(drivers_in(tree), ["rusqlite"]);
-        assert_eq!(drivers_in("redis v1.8.0\ntokio-postgres v0.7.0 (*)\n"), ["redis", "tokio-postgres"]);
+        assert_eq!(
+            drivers_in("storage-redis v0.1.0\ntokio-postgres v0.7.0 (*)\n"),
+            ["storage-redis", "tokio-postgres"]
+        );
     }
 }
