@@ -8,6 +8,7 @@ mod process;
 mod registry;
 mod resolve;
 mod settings;
+mod url;
 
 #[cfg(feature = "managed")]
 pub use managed::managed_database;

@@ -2,7 +2,7 @@
 
 use storage_core::{Error, Result};
 
-use crate::resolve::scheme;
+use crate::url::scheme;
 
 /// The schemes, the feature that each needs, and whether this build has it.
 const SCHEMES: [(&str, &str, bool); 3] = [

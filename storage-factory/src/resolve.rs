@@ -8,6 +8,7 @@ use crate::{
     Settings, builtin, managed,
     options::{DEFAULT_DATABASE_URL, Options},
     registry,
+    url::scheme,
 };
 
 /// Which backend the settings ask for.
@@ -95,14 +96,6 @@ fn by_name(name: &str) -> Result<StorageType> {
             )))
         }
     }
-}
-
-/// The scheme of a URL, up to its `:`; a bare path has none.
-pub(crate) fn scheme(url: &str) -> Option<String> {
-    let (scheme, _) = url.split_once(':')?;
-    let is_scheme =
-        scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
-    is_scheme.then(|| scheme.to_ascii_lowercase())
 }
 
 fn by_scheme(setting: &str, url: &str) -> Result<StorageType> {

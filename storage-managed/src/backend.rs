@@ -8,7 +8,7 @@ use storage_core::Result;
 use storage_sqlite::{Publication, Publisher, SqliteConfig, Synchronous};
 use tokio::sync::RwLock;
 
-use crate::{DatabaseStore, Error, Options, home::Home, local, shared::Turn};
+use crate::{DatabaseStore, Error, Options, cache::Paths, home::Home, local, shared::Turn};
 
 /// Lets storage-sqlite's backend run on a managed database: key/values and collections, where nothing is acknowledged
 /// before the home has it, and concurrent writes share a publication.
@@ -54,7 +54,7 @@ impl Managed {
             // What makes a write last is the home.
             synchronous: Synchronous::Normal,
             publisher: Some(Arc::clone(self) as Arc<dyn Publisher>),
-            ..SqliteConfig::new(crate::store::paths(&self.options).database())
+            ..SqliteConfig::new(Paths::new(&self.options.cache).database())
         }
     }
 

@@ -25,6 +25,10 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_path_buf() }
+    }
+
     pub(crate) fn database(&self) -> PathBuf {
         self.folder.join("database.db")
     }

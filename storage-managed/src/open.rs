@@ -13,7 +13,6 @@ use crate::{
     recover::{self, Found},
     remote::{Known, Remote},
     shared::{Content, Shared},
-    store::paths,
     wal::Mark,
 };
 
@@ -23,7 +22,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 }
 
 pub(crate) async fn open(home: Arc<dyn Home>, options: Options) -> Result<Arc<Shared>> {
-    let (paths, wait) = (paths(&options), options.cache_wait);
+    let (paths, wait) = (Paths::new(&options.cache), options.cache_wait);
     let (folder, discard) = (paths.clone(), options.discard_after_rescue);
     let (lock, found) = blocking(move || {
         let lock = folder.lock(wait)?;

@@ -34,7 +34,7 @@ pub(crate) fn list(paths: &Paths) -> Result<Vec<Rescued>> {
 /// # Errors
 /// [`Error::Io`].
 pub fn rescued(cache: &Path) -> Result<Vec<Rescued>> {
-    let folder = Paths { folder: cache.to_owned() }.rescue();
+    let folder = Paths::new(cache).rescue();
     let entries = match fs::read_dir(&folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(Error::io("list", &folder))?,

@@ -14,7 +14,6 @@ use tokio::sync::Semaphore;
 
 use crate::{
     batch::{Batches, Work},
-    cache::Paths,
     error::{Error, Result},
     home::Home,
     local::connect,
@@ -355,9 +354,4 @@ async fn check_integrity(file: File, path: PathBuf) -> Result<()> {
         true => Ok(()),
         false => Err(Error::corrupt("database", "SQLite's integrity check failed on what was rebuilt")),
     }
-}
-
-/// The folder's paths.
-pub(crate) fn paths(options: &Options) -> Paths {
-    Paths { folder: options.cache.clone() }
 }

@@ -4,7 +4,10 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use storage_core::{DEFAULT_MAX_VALUE_BYTES, DEFAULT_OPERATION_TIMEOUT, Error, Result};
 
-use crate::{error::NAME, url};
+use crate::{
+    error::NAME,
+    url::{self, Server},
+};
 
 /// The namespace unless another is set: what the Python buyer agent uses.
 const DEFAULT_NAMESPACE: &str = "ad_buyer:";
@@ -39,25 +42,6 @@ pub struct RedisConfig {
     /// the system trusts. The certificate is verified in any case.
     pub tls_ca: Option<PathBuf>,
     pub(crate) server: Server,
-}
-
-/// Where the server is and who asks.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Server {
-    /// One, or the first nodes to ask of a cluster.
-    pub(crate) addresses: Vec<Address>,
-    pub(crate) cluster: bool,
-    pub(crate) tls: bool,
-    pub(crate) username: Option<String>,
-    pub(crate) password: Option<String>,
-    pub(crate) database: u32,
-}
-
-/// One server.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Address {
-    Tcp { host: String, port: u16 },
-    Unix(PathBuf),
 }
 
 impl RedisConfig {
@@ -112,27 +96,5 @@ impl fmt::Debug for RedisConfig {
             .field("tls_ca", &self.tls_ca)
             .field("server", &self.server)
             .finish()
-    }
-}
-
-impl fmt::Debug for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
-            .field("addresses", &self.addresses)
-            .field("cluster", &self.cluster)
-            .field("tls", &self.tls)
-            .field("username", &self.username)
-            .field("password", &self.password.as_ref().map(|_| "redacted"))
-            .field("database", &self.database)
-            .finish()
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "{}", path.display()),
-        }
     }
 }

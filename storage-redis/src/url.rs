@@ -1,14 +1,31 @@
 //! Redis URLs. What is wrong with one is said without quoting it: any part may be a password that lost its place.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use percent_encoding::percent_decode_str;
 use storage_core::{Error, Result};
 
-use crate::config::{Address, Server};
-
 const DEFAULT_PORT: u16 = 6379;
 const SCHEMES: &str = "use redis://, rediss://, redis+unix://, redis-cluster:// or rediss-cluster://";
+
+/// Where the server is and who asks.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Server {
+    /// One, or the first nodes to ask of a cluster.
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) cluster: bool,
+    pub(crate) tls: bool,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) database: u32,
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Address {
+    Tcp { host: String, port: u16 },
+    Unix(PathBuf),
+}
 
 /// What stands between the scheme and the end.
 #[derive(Default)]
@@ -171,6 +188,28 @@ fn decode(text: &str) -> Result<String> {
 
 fn wrong(what: &'static str) -> Error {
     Error::config(what)
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("addresses", &self.addresses)
+            .field("cluster", &self.cluster)
+            .field("tls", &self.tls)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "redacted"))
+            .field("database", &self.database)
+            .finish()
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 #[cfg(test)]

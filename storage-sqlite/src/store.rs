@@ -12,7 +12,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::{
     SqliteConfig,
     call::{Call, Caller},
-    collections::sweep as sweep_partitions,
+    collections::partition::sweep as sweep_partitions,
     connections::open::{Role, is_set_up, open},
     error::{Answer, lost},
     statements::{

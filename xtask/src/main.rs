@@ -6,6 +6,7 @@ mod bench;
 mod ci;
 mod install;
 mod models;
+mod result;
 mod servers;
 mod shell;
 mod test;
@@ -16,13 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use shell::Shell;
-
-/// What a shell answers for a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
-
-/// A result of a task. Errors are read by people, never matched on.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+use shell::{INTERRUPTED, Shell};
 
 /// Tasks of this repository.
 #[derive(Parser)]
@@ -36,7 +31,8 @@ enum Task {
     },
     /// Start the servers that tests need, print their variables, and stop them at Ctrl-C.
     Servers,
-    /// Check that files and functions keep the budgets of size, and that things are where they belong.
+    /// Check that files and functions keep the budgets of size, that no files import each other, and that things are where
+    /// they belong.
     Tidy,
     /// Check storage-core's shared work in the interleavings of model checkers.
     Models,

@@ -1,7 +1,8 @@
 //! `cargo xtask models`: storage-core's shared work under model checkers.
 
+use crate::result::Result;
 use crate::shell::Shell;
-use crate::{Result, workspace};
+use crate::workspace;
 
 const CHECKERS: [&str; 2] = ["loom", "shuttle"];
 

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use storage_tests::SharedServers;
 
+use crate::install;
+use crate::result::Result;
 use crate::shell::Shell;
-use crate::{Result, install};
 
 /// Prints `export` lines, which a shell can evaluate, to the standard output; all else goes elsewhere.
 pub(crate) fn run(shell: &Shell) -> Result<()> {

@@ -12,8 +12,10 @@ use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use storage_tests::processes::{Guard, id, signal};
 
-use crate::{INTERRUPTED, Result};
+use crate::result::Result;
 
+/// What a shell answers for a program that Ctrl-C ended.
+pub(crate) const INTERRUPTED: u8 = 130;
 const POLL: Duration = Duration::from_millis(20);
 /// How long an interrupted command may take to end.
 const GRACE: Duration = Duration::from_secs(5);

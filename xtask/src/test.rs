@@ -1,7 +1,8 @@
 //! `cargo xtask test`: all tests, against servers of their own.
 
+use crate::result::Result;
+use crate::servers;
 use crate::shell::Shell;
-use crate::{Result, servers};
 
 /// Starts the servers, runs `cargo test`, and stops the servers however that ends.
 pub(crate) fn run(shell: &Shell, arguments: &[String]) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use cargo_metadata::{Metadata, MetadataCommand, Package};
 
-use crate::Result;
+use crate::result::Result;
 use crate::shell::Shell;
 
 /// The workspace's packages.

@@ -7,9 +7,11 @@ use serde_json::Value;
 use storage_core::{CollectionStore, Error, Item, Order, Partition, Query, Result, same_value};
 
 use super::{
-    CheckpointerBackend, layout,
+    CheckpointerBackend,
+    body::split_body,
+    layout,
     layout::Place,
-    read::{Ancestors, TRIES, found, header, moved, pending, split_body, value, value_items, write_items},
+    read::{Ancestors, TRIES, found, header, moved, pending, value, value_items, write_items},
     types::{CheckpointHeader, DeltaHistory, ListCheckpoints},
 };
 use crate::shared::THREADS;

@@ -58,6 +58,7 @@
 
 mod backend;
 mod blobs;
+mod body;
 mod chunks;
 mod commit;
 mod cuts;

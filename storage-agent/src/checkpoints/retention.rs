@@ -1,6 +1,6 @@
 //! What of a thread is no longer needed, and its removal.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use futures::{TryStreamExt, future::BoxFuture};
 use serde_json::Value;
@@ -10,14 +10,11 @@ use super::{
     CheckpointerBackend,
     commit::{Failed, retried, unless_moved},
     layout,
-    survey::{Known, Survey, checkpoints},
+    survey::{Keys, Known, Survey, checkpoints},
     sweep::Plan,
     types::{CheckpointKey, PruneReport, PruneStrategy, Retention},
 };
 use crate::shared::THREADS;
-
-/// Checkpoints by namespace and id.
-pub(super) type Keys = BTreeSet<(String, String)>;
 
 impl CheckpointerBackend {
     /// Prunes threads: to what [`retain`](Self::retain) with `keep_last` 1 leaves, or to nothing. Says what went of each

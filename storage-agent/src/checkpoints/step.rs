@@ -6,10 +6,10 @@ use storage_core::{Commit, Expire, Item, Json, Operation, Precondition, PutMode,
 
 use super::{
     blobs::{Staged, null},
+    body::join_body,
     chunks::{join_hashes, split_hashes},
     layout::{self, CheckpointAttributes, Head, Place, WriteAttributes},
     prepare::{Parts, TaskParts},
-    read::join_body,
     record::{Packer, Prepared},
     types::NewCheckpoint,
 };

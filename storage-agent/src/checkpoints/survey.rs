@@ -1,17 +1,24 @@
 //! What a thread holds, without bodies.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
 
 use serde_json::Value;
 use storage_core::{CollectionStore, Item, Partition, Query, Result};
 
 use super::{
+    body::split_body,
     layout::{self, CheckpointAttributes, Place, corrupt},
-    read::{all, found, split_body},
+    read::{all, found},
 };
 
 /// Namespace and checkpoint id.
 type Key = (String, String);
+
+/// Checkpoints by namespace and id.
+pub(super) type Keys = BTreeSet<Key>;
 
 /// A checkpoint, its values unread.
 #[derive(Debug)]

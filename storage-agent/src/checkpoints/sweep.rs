@@ -8,11 +8,11 @@ use storage_core::{
 
 use super::{
     blobs::{FETCHED, nodes, null},
+    body::split_body,
     layout::{self, Head, Place},
-    read::{all, split_body},
+    read::all,
     record::Record,
-    retention::Keys,
-    survey::Survey,
+    survey::{Keys, Survey},
     types::{CheckpointKey, PruneReport},
 };
 

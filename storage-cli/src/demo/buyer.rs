@@ -5,10 +5,9 @@ use serde_json::Value;
 use storage_core::{Scan, StorageExt, domain::AdBuyer};
 
 use super::{
-    Storage,
     narrator::Narrator,
-    promise,
     sample::{Sample, field},
+    storage::{Storage, promise},
 };
 use crate::{
     failure::Result,

@@ -4,23 +4,19 @@ mod buyer;
 mod narrator;
 mod sample;
 mod seller;
+mod storage;
 mod together;
 
-use std::sync::Arc;
-
 use serde_json::json;
-use storage_core::StorageBackend;
 use storage_factory::{Settings, get_storage_backend};
 use tempfile::TempDir;
 
-use self::{narrator::Narrator, sample::Sample};
+use self::{narrator::Narrator, sample::Sample, storage::Storage};
 use crate::{
     failure::{DONE, Failure, Result, STORE},
     output::{Output, counted},
     store::is_configured,
 };
-
-type Storage = Arc<dyn StorageBackend>;
 
 const NEXT: &str = "\
 The same day on other stores, with no change of code:
@@ -110,12 +106,4 @@ impl Place {
         };
         Ok(Self { settings, run: "demo".to_owned(), described, _folder: Some(folder) })
     }
-}
-
-/// What the demo promises; a store that breaks it fails the demo.
-fn promise(kept: bool, what: &str) -> Result<()> {
-    if kept {
-        return Ok(());
-    }
-    Err(Failure::new(STORE, "broken_promise", format!("the store broke a promise: {what}")))
 }

@@ -9,10 +9,9 @@ use storage_core::{
 };
 
 use super::{
-    Storage,
     narrator::Narrator,
-    promise,
     sample::{Sample, field},
+    storage::{Storage, promise},
 };
 use crate::{
     failure::Result,

@@ -9,7 +9,11 @@ use storage_core::{
 };
 use tokio::task::JoinSet;
 
-use super::{Storage, narrator::Narrator, promise, sample::Sample};
+use super::{
+    narrator::Narrator,
+    sample::Sample,
+    storage::{Storage, promise},
+};
 use crate::{
     failure::{Failure, Result, STORE},
     output::counted,

@@ -4,8 +4,15 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::{MAX_ATTRIBUTES_BYTES, MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, Partition};
+use super::Partition;
 use crate::{Error, Json, MAX_KEY_BYTES, Result, check_key, ttl_millis};
+
+/// The longest attributes of an item, in bytes of JSON text.
+pub const MAX_ATTRIBUTES_BYTES: usize = 64 * 1024;
+/// The most operations and preconditions of one commit.
+pub const MAX_COMMIT_OPERATIONS: usize = 10_000;
+/// The most bytes of the attributes and bodies of one commit, unless a single body may have more.
+pub const MAX_COMMIT_BYTES: usize = 64 * 1024 * 1024;
 
 /// One atomic change of one partition.
 ///

@@ -9,20 +9,12 @@ use futures::stream::BoxStream;
 
 use crate::Result;
 
-pub use commit::{Commit, Committed, Expire, Operation, Outcome, Precondition, PutMode, sequence_key};
+pub use commit::{
+    Commit, Committed, Expire, MAX_ATTRIBUTES_BYTES, MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, Operation,
+    Outcome, Precondition, PutMode, sequence_key,
+};
 pub use partition::{Partition, PartitionInfo, sort_key, sort_key_segments};
-pub use query::{Item, Order, Page, Query};
-
-/// The longest attributes of an item, in bytes of JSON text.
-pub const MAX_ATTRIBUTES_BYTES: usize = 64 * 1024;
-/// The most operations and preconditions of one commit.
-pub const MAX_COMMIT_OPERATIONS: usize = 10_000;
-/// The most bytes of the attributes and bodies of one commit, unless a single body may have more.
-pub const MAX_COMMIT_BYTES: usize = 64 * 1024 * 1024;
-/// The most items of one page.
-pub const MAX_PAGE_ITEMS: usize = 10_000;
-/// A page ends early, with [`Page::more`] set, when its bodies and attributes pass this; it has one item at least.
-pub const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
+pub use query::{Item, MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Order, Page, Query};
 
 /// Partitions of ordered items: logs, conversations, checkpoints, indexes.
 ///

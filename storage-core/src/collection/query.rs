@@ -4,8 +4,13 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::{MAX_PAGE_ITEMS, Partition, commit::check_bound};
+use super::{Partition, commit::check_bound};
 use crate::{Error, Json, Result, prefix_successor};
+
+/// The most items of one page.
+pub const MAX_PAGE_ITEMS: usize = 10_000;
+/// A page ends early, with [`Page::more`] set, when its bodies and attributes pass this; it has one item at least.
+pub const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Items of one partition, in the order of their sort keys.
 ///

@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use super::MAX_DEPTH;
+/// The deepest nesting of arrays and objects: what `serde_json` decodes by default.
+pub const MAX_DEPTH: usize = 127;
 
 /// What is wrong, and at which byte. Never holds a part of the text.
 #[derive(Debug, PartialEq, Eq)]

@@ -10,11 +10,10 @@ use serde_json::{Number, Value, value::RawValue};
 
 use crate::{Error, Result};
 
+pub use check::MAX_DEPTH;
+
 /// The longest value unless a backend is set up otherwise: 16 MiB of JSON text.
 pub const DEFAULT_MAX_VALUE_BYTES: usize = 16 * 1024 * 1024;
-
-/// The deepest nesting of arrays and objects: what `serde_json` decodes by default.
-pub const MAX_DEPTH: usize = 127;
 
 /// The longest spelling of one number, in bytes. No `f64` needs more than 800.
 pub const MAX_NUMBER_BYTES: usize = 1024;

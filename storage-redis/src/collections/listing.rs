@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use storage_core::{Partition, PartitionInfo, Result, engine::Deadline, escape_glob};
 
-use super::{HASH, query};
+use super::query;
 use crate::{
     error::Access,
     work::{
@@ -12,6 +12,9 @@ use crate::{
         scan::{Place, Seen},
     },
 };
+
+/// What the keys of the hashes end with.
+pub(super) const HASH: &str = "}\0h";
 
 /// Where a listing stands. Between two steps it holds no connection.
 pub(super) struct Walk {

@@ -39,10 +39,9 @@ use crate::{
     },
     work::operations::{Connected, LARGE},
 };
-use listing::Walk;
+use listing::{HASH, Walk};
 
-/// What the keys of a partition end with.
-const HASH: &str = "}\0h";
+/// What the keys of the sorted sets end with.
 const INDEX: &str = "}\0s";
 
 /// The pause before a script is sent again while its slot is on the move.

@@ -16,13 +16,14 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    config::{Address, RedisConfig},
+    config::RedisConfig,
     error::{closed_at_once, not_redis, unreachable},
     statements::{
         answer::{Answer, Decoder, Malformed},
         command::{Command, cmd},
         reply::checked,
     },
+    url::Address,
 };
 
 /// Opens connections to any server of the configuration. TLS has a provider of our own instead of the process's, and a

@@ -36,12 +36,12 @@ use tokio_util::{
 
 use super::connector::{Connector, Stream};
 use crate::{
-    config::Address,
     error::Failure,
     statements::{
         answer::{Answer, Decoder, Malformed},
         command::Command,
     },
+    url::Address,
 };
 
 /// What the connection takes at once: more would keep the first of them waiting.

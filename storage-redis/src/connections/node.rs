@@ -8,7 +8,7 @@ use super::{
     connector::Connector,
     lane::{Lane, Request, call},
 };
-use crate::{config::Address, error::Failure, statements::answer::Answer};
+use crate::{error::Failure, statements::answer::Answer, url::Address};
 
 /// One server.
 pub(crate) struct Node {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use storage_core::Result;
 
 use crate::{
-    config::Address,
     connections::node::Node,
     error::{refused, unexpected},
     statements::{
         answer::{Answer, ServerError},
         reply::utf8,
     },
+    url::Address,
 };
 
 /// How many slots every cluster has.

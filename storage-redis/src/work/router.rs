@@ -17,7 +17,7 @@ use super::{
     topology::{Refreshes, Topology},
 };
 use crate::{
-    config::{Address, RedisConfig},
+    config::RedisConfig,
     connections::{
         connector::Connector,
         lane::Request,
@@ -28,6 +28,7 @@ use crate::{
         answer::Answer,
         command::{Command, cmd},
     },
+    url::Address,
 };
 
 /// How often a request follows the cluster's word that another node owns its key.

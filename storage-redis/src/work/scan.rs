@@ -14,10 +14,10 @@ use storage_core::{
 
 use super::operations::Connected;
 use crate::{
-    config::Address,
     connections::{lane::Request, node::Load},
     error::{Access, Failure, unexpected},
     statements::{answer::Answer, command::cmd, reply},
+    url::Address,
 };
 
 /// How many entries of the database the server looks at for one page.

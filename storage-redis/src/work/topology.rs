@@ -15,7 +15,7 @@ use storage_core::{
 
 use super::cluster::{Map, ranges};
 use crate::{
-    config::{Address, RedisConfig},
+    config::RedisConfig,
     connections::{
         connector::Connector,
         lane::Request,
@@ -23,6 +23,7 @@ use crate::{
     },
     error::Access,
     statements::command::cmd,
+    url::Address,
 };
 
 /// The one server, or the nodes of a cluster.

@@ -2,7 +2,7 @@
 
 mod commit;
 mod item;
-mod partition;
+pub(crate) mod partition;
 mod query;
 #[cfg(test)]
 mod tests;
@@ -25,7 +25,6 @@ use crate::{
     statements::entries::View,
     work::writes::Steps,
 };
-pub(crate) use partition::sweep;
 use partition::{Listed, Stored};
 
 #[async_trait]

@@ -6,7 +6,8 @@ use storage_core::{Clock, Commit, Json, Operation, Order, Partition, PutMode, Qu
 use super::{
     commit::commit,
     item::{self, upper},
-    partition, query, sweep,
+    partition::{self, sweep},
+    query,
 };
 use crate::{
     SqliteConfig,

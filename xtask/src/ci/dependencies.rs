@@ -3,8 +3,9 @@
 use cargo_metadata::Package;
 use cargo_metadata::semver::Version;
 
+use crate::result::Result;
 use crate::shell::Shell;
-use crate::{Result, workspace};
+use crate::workspace;
 
 const SQLITE: &str = "rusqlite";
 /// Redis is spoken to by our own crate.

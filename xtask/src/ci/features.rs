@@ -1,7 +1,8 @@
 //! Each feature of the crates that have some builds alone: none leans on what another brings in.
 
+use crate::result::Result;
 use crate::shell::Shell;
-use crate::{Result, workspace};
+use crate::workspace;
 
 const GATED: [&str; 2] = ["storage-factory", "storage-managed"];
 

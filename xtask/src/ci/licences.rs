@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use storage_tests::programs;
 
+use crate::result::Result;
 use crate::shell::Shell;
-use crate::{Result, workspace};
+use crate::workspace;
 
 const PROGRAM: &str = "cargo-deny";
 const VERSION: &str = "^0.20";

@@ -7,8 +7,9 @@ mod packages;
 
 use std::time::{Duration, Instant};
 
+use crate::result::Result;
 use crate::shell::Shell;
-use crate::{Result, models, test, tidy};
+use crate::{models, test, tidy};
 
 type Step = (&'static str, fn(&Shell) -> Result<()>);
 

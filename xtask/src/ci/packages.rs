@@ -1,6 +1,6 @@
 //! Each published crate packs into what a registry would take.
 
-use crate::Result;
+use crate::result::Result;
 use crate::shell::Shell;
 use crate::workspace::{self, is_published};
 

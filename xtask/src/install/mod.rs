@@ -5,7 +5,7 @@ mod tools;
 use nix::unistd::geteuid;
 use storage_tests::programs;
 
-use crate::Result;
+use crate::result::Result;
 use crate::shell::Shell;
 
 /// Installs the servers and the C compiler, which the bundled SQLite needs, as far as they are missing.

@@ -2,7 +2,7 @@
 
 use storage_tests::programs;
 
-use crate::Result;
+use crate::result::Result;
 use crate::shell::Shell;
 
 const AZURITE: &str = "azurite@3.35.0";

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Member, Violation};
+use super::member::{Member, Violation};
 
 const BACKENDS: [&str; 3] = ["storage-sqlite", "storage-redis", "storage-postgres"];
 /// A file may become a folder with a `mod.rs`.

@@ -1,45 +1,26 @@
-//! `cargo xtask tidy`: budgets of size, and each thing where a reader looks for it.
+//! `cargo xtask tidy`: budgets of size, no circle of files, and each thing where a reader looks for it.
 //!
 //! Lines of code are lines that hold at least one token of Rust: neither blank lines nor comments nor
 //! documentation count.
 
+mod circles;
 mod functions;
 mod layout;
 mod lines;
+mod member;
 mod places;
 mod sizes;
 mod source;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::result::Result;
 use crate::shell::Shell;
-use crate::{Result, workspace};
+use crate::workspace;
+use member::Member;
 use source::Source;
-
-/// Something to change, and where.
-#[derive(Debug, PartialEq, Eq)]
-struct Violation {
-    file: PathBuf,
-    line: usize,
-    what: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}: {}", self.file.display(), self.line, self.what)
-    }
-}
-
-/// A package of the workspace.
-struct Member {
-    name: String,
-    /// Its folder, relative to the workspace's.
-    folder: PathBuf,
-    sources: Vec<Source>,
-}
 
 /// Prints all violations, and fails when there are any.
 pub(crate) fn run(shell: &Shell) -> Result<()> {
@@ -49,6 +30,7 @@ pub(crate) fn run(shell: &Shell) -> Result<()> {
     for member in &members {
         violations.extend(layout::check(shell.root(), member));
         violations.extend(places::check(member));
+        violations.extend(circles::check(member));
     }
     violations.extend(sources.iter().flat_map(|source| sizes::check(source)));
     violations.extend(sizes::check_share(&sources));

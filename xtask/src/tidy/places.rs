@@ -4,8 +4,8 @@ use std::path::Path;
 
 use proc_macro2::{TokenStream, TokenTree};
 
+use super::member::{Member, Violation};
 use super::source::Source;
-use super::{Member, Violation};
 
 /// The factory chooses backends; storage-managed has homes in clouds, each with a large SDK.
 const GATED: [&str; 2] = ["storage-factory", "storage-managed"];

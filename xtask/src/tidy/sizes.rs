@@ -1,6 +1,6 @@
 //! Budgets of size.
 
-use super::Violation;
+use super::member::Violation;
 use super::source::Source;
 
 const FILE_LINES: usize = 500;

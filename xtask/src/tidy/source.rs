@@ -17,6 +17,7 @@ pub(super) struct Source {
     /// Whether all of it is tests.
     pub(super) is_test: bool,
     pub(super) tokens: TokenStream,
+    pub(super) syntax: File,
     pub(super) functions: Vec<Function>,
     /// The lines from the attribute to the closing brace of each `#[cfg(test)] mod`.
     pub(super) test_modules: Vec<RangeInclusive<usize>>,
@@ -27,10 +28,11 @@ impl Source {
     /// Takes `text` apart.
     pub(super) fn parse(path: PathBuf, is_test: bool, text: &str) -> syn::Result<Source> {
         let tokens: TokenStream = text.parse()?;
-        let file = syn::parse_file(text)?;
+        let syntax = syn::parse_file(text)?;
         let code = lines::of_code(tokens.clone());
-        let functions = functions::of(&file, &code);
-        Ok(Source { path, is_test, tokens, functions, test_modules: test_modules(&file), code })
+        let functions = functions::of(&syntax, &code);
+        let test_modules = test_modules(&syntax);
+        Ok(Source { path, is_test, tokens, syntax, functions, test_modules, code })
     }
 
     /// How many lines of code are within `lines`.

@@ -1,7 +1,8 @@
 use std::path::{Path, PathBuf};
 
+use super::member::{Member, Violation};
 use super::source::{Source, is_test_file};
-use super::{Member, Violation, layout, places, sizes};
+use super::{layout, places, sizes};
 
 fn source(text: &str) -> Source {
     Source::parse("a/src/lib.rs".into(), false, text).unwrap()

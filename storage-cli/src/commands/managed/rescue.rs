@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use storage_factory::{Settings, managed_database};
 use storage_managed::{Rescued, export, rescued};
 
-use super::open;
+use super::open::open;
 use crate::{
     args::Rescue,
     failure::{DONE, Failure, Result},

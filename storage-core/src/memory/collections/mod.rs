@@ -1,13 +1,9 @@
 //! Partitions of ordered items in memory.
 
 mod partition;
+mod partitions;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::ops::Bound;
 
 use async_trait::async_trait;
 use futures::{
@@ -17,76 +13,10 @@ use futures::{
 
 use super::{MemoryBackend, NAME, named};
 use crate::{
-    Clock, CollectionStore, Commit, Committed, Error, Item, MAX_PAGE_BYTES, Order, Page, Partition,
-    PartitionInfo, Query, Result, check_key,
+    CollectionStore, Commit, Committed, Error, Item, MAX_PAGE_BYTES, Order, Page, Partition, PartitionInfo,
+    Query, Result, check_key,
 };
-use partition::Stored;
-
-/// How many partitions a listing looks at under one lock.
-const LISTED: usize = 256;
-
-/// Every partition, by its text.
-pub(super) struct Partitions {
-    clock: Arc<dyn Clock>,
-    stored: Mutex<BTreeMap<String, Stored>>,
-}
-
-impl Partitions {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, stored: Mutex::new(BTreeMap::new()) }
-    }
-
-    pub(super) fn sweep(&self) {
-        let now = self.clock.now();
-        self.lock().retain(|_, stored| stored.is_live(now));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Stored>> {
-        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn commit(&self, commit: &Commit) -> Result<Committed> {
-        let now = self.clock.now();
-        let mut all = self.lock();
-        let name = commit.partition.as_str();
-        if let Some(stored) = all.get_mut(name).filter(|stored| stored.is_live(now)) {
-            return stored.commit(commit, now);
-        }
-        let mut fresh = Stored::new(now);
-        let committed = fresh.commit(commit, now)?;
-        if commit.operations.is_empty() {
-            return Ok(Committed { version: 0, ..committed });
-        }
-        all.insert(name.to_owned(), fresh);
-        Ok(committed)
-    }
-
-    /// Runs `look` on a partition that is there.
-    fn look<T: Default>(&self, partition: &Partition, look: impl FnOnce(&Stored) -> T) -> T {
-        let now = self.clock.now();
-        let all = self.lock();
-        all.get(partition.as_str()).filter(|stored| stored.is_live(now)).map(look).unwrap_or_default()
-    }
-
-    /// The next partitions of a range after a text, and the text to go on from.
-    fn listed(&self, after: Bound<&str>, upper: &str) -> (Vec<PartitionInfo>, Option<String>) {
-        let now = self.clock.now();
-        let all = self.lock();
-        let seen: Vec<_> = all.range::<str, _>((after, Bound::Excluded(upper))).take(LISTED).collect();
-        let next = seen.last().filter(|_| seen.len() == LISTED).map(|(name, _)| (*name).clone());
-        let live = seen.into_iter().filter(|(_, stored)| stored.is_live(now));
-        (
-            live.filter_map(|(name, stored)| Some(stored.info(Partition::from_text(name).ok()?))).collect(),
-            next,
-        )
-    }
-}
-
-impl fmt::Debug for Partitions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Partitions")
-    }
-}
+pub(super) use partitions::Partitions;
 
 /// The items of a query, cut at its limit and at the bytes of a page.
 fn page<'a>(items: impl Iterator<Item = (&'a String, &'a Item)>, query: &Query) -> Page {

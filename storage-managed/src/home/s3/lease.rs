@@ -12,7 +12,6 @@ use std::{
 use serde::{Deserialize, Serialize};
 use storage_core::{Error, ErrorKind, Result};
 
-use super::S3Home;
 use crate::home::{Held, Home, Put, Version};
 
 /// The lease's object.
@@ -36,7 +35,7 @@ struct Record {
 pub(super) struct Lease {
     known: Mutex<Known>,
     /// One change at a time: a renewal must not outlive the giving back.
-    turn: tokio::sync::Mutex<()>,
+    change: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -80,16 +79,14 @@ impl Lease {
             }
         }
     }
-}
 
-impl S3Home {
     /// Takes the lease where nobody holds it, or its holder has been silent for its term.
-    pub(super) async fn take_lease(&self, owner: &str, term: Duration) -> Result<Option<Held>> {
-        let _turn = self.lease.turn.lock().await;
-        let found = self.lease_record().await?;
+    pub(super) async fn take(&self, home: &impl Home, owner: &str, term: Duration) -> Result<Option<Held>> {
+        let _change = self.change.lock().await;
+        let found = Self::stored(home).await?;
         if let Some((record, version)) = &found
             && !record.token.is_empty()
-            && !self.lease.has_lapsed(record, version)
+            && !self.has_lapsed(record, version)
         {
             return Ok(None);
         }
@@ -100,53 +97,53 @@ impl S3Home {
             counter: 0,
         };
         let held = Held { proof: record.token.clone(), term };
-        let written = self.write_lease(record, found.map(|(_, version)| version)).await?;
+        let written = self.write(home, record, found.map(|(_, version)| version)).await?;
         Ok(written.then_some(held))
     }
 
-    pub(super) async fn renew_lease(&self, held: &Held) -> Result<Option<Held>> {
-        let _turn = self.lease.turn.lock().await;
-        let Some(Ours { mut record, version, .. }) = self.lease.ours(held) else { return Ok(None) };
+    pub(super) async fn renew(&self, home: &impl Home, held: &Held) -> Result<Option<Held>> {
+        let _change = self.change.lock().await;
+        let Some(Ours { mut record, version, .. }) = self.ours(held) else { return Ok(None) };
         record.counter += 1;
-        let written = self.write_lease(record, Some(version)).await?;
+        let written = self.write(home, record, Some(version)).await?;
         Ok(written.then(|| held.clone()))
     }
 
-    pub(super) async fn give_back_lease(&self, held: &Held) -> Result<()> {
-        let _turn = self.lease.turn.lock().await;
-        let Some(Ours { mut record, version, .. }) = self.lease.ours(held) else { return Ok(()) };
-        self.lease.known().ours = None;
+    pub(super) async fn give_back(&self, home: &impl Home, held: &Held) -> Result<()> {
+        let _change = self.change.lock().await;
+        let Some(Ours { mut record, version, .. }) = self.ours(held) else { return Ok(()) };
+        self.known().ours = None;
         record.token.clear();
         record.counter += 1;
-        self.replace(LEASE, encode(&record)?, &version, None).await.map(|_| ())
+        home.replace(LEASE, encode(&record)?, &version, None).await.map(|_| ())
     }
 
     /// Writes the record over the `expected` version, or none, and keeps it as ours. Where the answer does not say whether
     /// that was done, the object does: only we write our token.
-    async fn write_lease(&self, record: Record, expected: Option<Version>) -> Result<bool> {
+    async fn write(&self, home: &impl Home, record: Record, expected: Option<Version>) -> Result<bool> {
         let since = Instant::now();
         let bytes = encode(&record)?;
         let put = match &expected {
-            Some(version) => self.replace(LEASE, bytes, version, None).await,
-            None => self.create(LEASE, bytes, None).await,
+            Some(version) => home.replace(LEASE, bytes, version, None).await,
+            None => home.create(LEASE, bytes, None).await,
         };
         let version = match put {
             Ok(Put::Done(version)) => Some(version),
             Err(error) if error.kind() != ErrorKind::OutcomeUnknown => return Err(error),
             // Refused: be it by an earlier write of ours, whose answer was lost.
-            _ => match self.lease_record().await? {
+            _ => match Self::stored(home).await? {
                 Some((found, version)) if found.token == record.token => Some(version),
                 _ => None,
             },
         };
         let ours = version.map(|version| Ours { record, version, since });
         let is_ours = ours.is_some();
-        self.lease.known().ours = ours;
+        self.known().ours = ours;
         Ok(is_ours)
     }
 
-    async fn lease_record(&self) -> Result<Option<(Record, Version)>> {
-        let Some(object) = self.get(LEASE).await? else { return Ok(None) };
+    async fn stored(home: &impl Home) -> Result<Option<(Record, Version)>> {
+        let Some(object) = home.get(LEASE).await? else { return Ok(None) };
         let record = serde_json::from_slice(&object.bytes)
             .map_err(|_| Error::corrupt("the lease is no lease").with_key(LEASE))?;
         Ok(Some((record, object.version)))

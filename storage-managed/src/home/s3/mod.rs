@@ -313,15 +313,15 @@ impl Home for S3Home {
     }
 
     async fn acquire(&self, owner: &str, term: Duration) -> Result<Option<Held>> {
-        self.take_lease(owner, term).await
+        self.lease.take(self, owner, term).await
     }
 
     async fn renew(&self, held: &Held) -> Result<Option<Held>> {
-        self.renew_lease(held).await
+        self.lease.renew(self, held).await
     }
 
     async fn release(&self, held: &Held) -> Result<()> {
-        self.give_back_lease(held).await
+        self.lease.give_back(self, held).await
     }
 }
 
