@@ -1,4 +1,4 @@
-//! The run: one store after the other, all contenders in turn under each load, all of it several times.
+//! The run: one store after the other, all contenders one after the other under each load, all of it several times.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use storage_bench_harness::{Data, Job, Measured, Result, Task};
@@ -32,7 +32,7 @@ struct Dataset<'a> {
 
 /// One measurement to make.
 #[derive(Clone, Copy)]
-struct Turn {
+struct Measurement {
     contestant: Contestant,
     task: Task,
     callers: usize,
@@ -79,7 +79,7 @@ impl Campaign {
             first.chain(others).filter(|contestant| self.workers.can_run(contestant)).copied().collect();
         let bar = progress(&format!("{} {phase}: writing the entries", store.name), all.len());
         for contestant in all {
-            let job = dataset.job(&Turn { contestant, task: Task::Seed, callers: 1, rate: None }, 0.0);
+            let job = dataset.job(&Measurement { contestant, task: Task::Seed, callers: 1, rate: None }, 0.0);
             let done = self.workers.run(&contestant, &job);
             match done {
                 Err(error) if contestant.name == "ours" => return Err(format!("cannot seed: {error}").into()),
@@ -97,18 +97,24 @@ impl Campaign {
     fn closed(&mut self, dataset: &Dataset<'_>, size: usize) {
         let callers = self.plan.callers.get(size).cloned().unwrap_or_default();
         let loads = callers.iter().flat_map(|callers| BOTH.map(|task| (task, *callers)));
-        let groups: Vec<Vec<Turn>> =
-            loads.map(|(task, count)| self.turns(dataset.store.name, task, count, &callers)).collect();
-        self.take_turns(dataset, "as fast as it goes", &groups, |_| Phase::Closed);
+        let groups: Vec<Vec<Measurement>> =
+            loads.map(|(task, count)| self.measurements(dataset.store.name, task, count, &callers)).collect();
+        self.measure_all(dataset, "as fast as it goes", &groups, |_| Phase::Closed);
     }
 
     /// Who is measured on `task` with `callers`: everybody, and the limits that belong beside them.
-    fn turns(&self, store: &str, task: Task, callers: usize, all_callers: &[usize]) -> Vec<Turn> {
-        let mut turns = Vec::new();
+    fn measurements(
+        &self,
+        store: &str,
+        task: Task,
+        callers: usize,
+        all_callers: &[usize],
+    ) -> Vec<Measurement> {
+        let mut measurements = Vec::new();
         for contestant in self.present(store) {
-            let turn = |callers| Turn { contestant, task, callers, rate: None };
+            let measurement = |callers| Measurement { contestant, task, callers, rate: None };
             match contestant.part {
-                Part::Every => turns.push(turn(callers)),
+                Part::Every => measurements.push(measurement(callers)),
                 Part::Limit { tasks, callers: own, beside } => {
                     let beside = if all_callers.contains(&beside) {
                         Some(beside)
@@ -116,12 +122,12 @@ impl Campaign {
                         all_callers.last().copied()
                     };
                     if tasks.contains(&task) && beside == Some(callers) {
-                        turns.extend(own.iter().map(|callers| turn(*callers)));
+                        measurements.extend(own.iter().map(|callers| measurement(*callers)));
                     }
                 }
             }
         }
-        turns
+        measurements
     }
 
     fn present(&self, store: &str) -> Vec<Contestant> {
@@ -141,12 +147,12 @@ impl Campaign {
             for share in &self.plan.rates {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive rate")]
                 let rate = Some((reached * share) as u64);
-                let all = self.turns(dataset.store.name, task, RATE_CALLERS, &[]);
-                groups.push(all.into_iter().map(|turn| Turn { rate, ..turn }).collect());
+                let all = self.measurements(dataset.store.name, task, RATE_CALLERS, &[]);
+                groups.push(all.into_iter().map(|measurement| Measurement { rate, ..measurement }).collect());
             }
         }
-        self.take_turns(dataset, "at fixed rates", &groups, |turn| {
-            Phase::Rate(turn.rate.unwrap_or_default())
+        self.measure_all(dataset, "at fixed rates", &groups, |measurement| {
+            Phase::Rate(measurement.rate.unwrap_or_default())
         });
     }
 
@@ -154,8 +160,9 @@ impl Campaign {
         let bare = plan::bare_listing(dataset.store.name);
         let both =
             self.present(dataset.store.name).into_iter().filter(|all| ["ours", bare].contains(&all.name));
-        let turns = both.map(|contestant| Turn { contestant, task: Task::ListDeals, callers: 1, rate: None });
-        self.take_turns(dataset, "listing deals", &[turns.collect()], |_| Phase::Listing);
+        let measurements =
+            both.map(|contestant| Measurement { contestant, task: Task::ListDeals, callers: 1, rate: None });
+        self.measure_all(dataset, "listing deals", &[measurements.collect()], |_| Phase::Listing);
     }
 
     /// Ours alone, on a store that grows.
@@ -164,17 +171,18 @@ impl Campaign {
         for keys in self.plan.growth.clone() {
             dataset.data = plan::growing(keys);
             let Some(contestant) = plan::contestants(store.name).first().copied() else { return Ok(()) };
-            let turn = |task| Turn { contestant, task, callers: 1, rate: None };
-            self.workers.run(&contestant, &dataset.job(&turn(Task::Seed), 0.0))?;
+            let measurement = |task| Measurement { contestant, task, callers: 1, rate: None };
+            self.workers.run(&contestant, &dataset.job(&measurement(Task::Seed), 0.0))?;
             self.runtime.block_on(store.settle(&dataset.target))?;
             let mut tasks = vec![Task::Get, Task::Set, Task::Keys, Task::Page];
             if store.name != "redis" {
                 tasks.push(Task::Sweep);
             }
-            let groups: Vec<Vec<Turn>> = tasks.into_iter().map(|task| vec![turn(task)]).collect();
-            self.take_turns(&dataset, &format!("at {keys} keys"), &groups, |_| Phase::Growth);
+            let groups: Vec<Vec<Measurement>> =
+                tasks.into_iter().map(|task| vec![measurement(task)]).collect();
+            self.measure_all(&dataset, &format!("at {keys} keys"), &groups, |_| Phase::Growth);
             if self.plan.scans_at(keys) {
-                self.take_turns(&dataset, "scanning", &[vec![turn(Task::Scan)]], |_| Phase::Listing);
+                self.measure_all(&dataset, "scanning", &[vec![measurement(Task::Scan)]], |_| Phase::Listing);
             }
         }
         Ok(())
@@ -182,12 +190,12 @@ impl Campaign {
 
     /// Measures all groups, round after round; within a group the contenders follow each other, each round beginning
     /// with the next one.
-    fn take_turns(
+    fn measure_all(
         &mut self,
         dataset: &Dataset<'_>,
         title: &str,
-        groups: &[Vec<Turn>],
-        phase: impl Fn(&Turn) -> Phase,
+        groups: &[Vec<Measurement>],
+        phase: impl Fn(&Measurement) -> Phase,
     ) {
         let count: usize = groups.iter().map(Vec::len).sum();
         let title = format!("{}, values of {} bytes, {title}", dataset.store.name, dataset.data.value_bytes);
@@ -195,8 +203,8 @@ impl Campaign {
         for round in 0..self.plan.rounds {
             for group in groups {
                 for position in 0..group.len() {
-                    if let Some(turn) = group.get((position + round) % group.len()) {
-                        self.take_turn(dataset, turn, phase(turn));
+                    if let Some(measurement) = group.get((position + round) % group.len()) {
+                        self.measure(dataset, measurement, phase(measurement));
                     }
                     bar.inc(1);
                 }
@@ -204,10 +212,10 @@ impl Campaign {
         }
     }
 
-    fn take_turn(&mut self, dataset: &Dataset<'_>, turn: &Turn, phase: Phase) {
-        let job = dataset.job(turn, self.plan.seconds);
-        let case = dataset.case(turn, phase);
-        match self.workers.run(&turn.contestant, &job) {
+    fn measure(&mut self, dataset: &Dataset<'_>, measurement: &Measurement, phase: Phase) {
+        let job = dataset.job(measurement, self.plan.seconds);
+        let case = dataset.case(measurement, phase);
+        match self.workers.run(&measurement.contestant, &job) {
             Ok(measured) => self.results.add(case, measured),
             Err(error) => {
                 self.results
@@ -220,29 +228,29 @@ impl Campaign {
 }
 
 impl Dataset<'_> {
-    fn job(&self, turn: &Turn, seconds: f64) -> Job {
+    fn job(&self, measurement: &Measurement, seconds: f64) -> Job {
         #[allow(clippy::cast_precision_loss, reason = "far from 2^52")]
-        let rate = turn.rate.map(|rate| rate as f64);
+        let rate = measurement.rate.map(|rate| rate as f64);
         Job {
             store: self.store.name.into(),
-            contender: turn.contestant.name.into(),
+            contender: measurement.contestant.name.into(),
             target: self.target.clone(),
-            task: turn.task,
-            callers: turn.callers,
+            task: measurement.task,
+            callers: measurement.callers,
             data: self.data.clone(),
             // Interpreters take longer to warm up.
-            seconds: if turn.contestant.program == Program::Python { seconds * 1.5 } else { seconds },
+            seconds: if measurement.contestant.program == Program::Python { seconds * 1.5 } else { seconds },
             rate,
         }
     }
 
-    fn case(&self, turn: &Turn, phase: Phase) -> Case {
-        let suffix = if turn.rate.is_some() { "_fixed_rate" } else { "" };
+    fn case(&self, measurement: &Measurement, phase: Phase) -> Case {
+        let suffix = if measurement.rate.is_some() { "_fixed_rate" } else { "" };
         Case {
             store: self.store.name,
-            op: format!("{}{suffix}", turn.task.name()),
-            contender: turn.contestant.name,
-            callers: turn.callers,
+            op: format!("{}{suffix}", measurement.task.name()),
+            contender: measurement.contestant.name,
+            callers: measurement.callers,
             value_bytes: self.data.value_bytes,
             keys: self.data.keys,
             phase,

@@ -115,7 +115,7 @@ mod built {
         };
         let mut managed = ManagedOptions::new(cache);
         managed.freshness = options.freshness.unwrap_or(managed.freshness);
-        // Whoever waits for the right to write is told so, before the operation as a whole is given up.
+        // Whoever waits for the lease is told so, before the operation as a whole is given up.
         managed.lease_wait = managed.lease_wait.min(options.operation_timeout / 2);
         Ok((home, managed))
     }

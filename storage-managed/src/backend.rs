@@ -8,7 +8,7 @@ use storage_core::Result;
 use storage_sqlite::{Publication, Publisher, SqliteConfig, Synchronous};
 use tokio::sync::RwLock;
 
-use crate::{DatabaseStore, Error, Options, cache::Paths, home::Home, local, shared::Turn};
+use crate::{DatabaseStore, Error, Options, cache::Paths, home::Home, local, shared::WriteLock};
 
 /// Lets storage-sqlite's backend run on a managed database: key/values and collections, where nothing is acknowledged
 /// before the home has it, and concurrent writes share a publication.
@@ -94,16 +94,16 @@ impl Publisher for Managed {
     }
 
     async fn begin(&self) -> Result<Box<dyn Publication>> {
-        let mut turn = self.store().await?.turn().await?;
-        turn.begin().await?;
-        Ok(Box::new(turn))
+        let mut lock = self.store().await?.write_lock().await?;
+        lock.begin().await?;
+        Ok(Box::new(lock))
     }
 }
 
 #[async_trait]
-impl Publication for Turn {
+impl Publication for WriteLock {
     async fn finish(self: Box<Self>) -> Result<()> {
-        Turn::finish(*self).await?;
+        WriteLock::finish(*self).await?;
         Ok(())
     }
 }

@@ -51,12 +51,12 @@ fn vec_of(count: usize, error: &Error) -> Vec<Answer> {
 }
 
 async fn write(shared: &Arc<Shared>, works: Vec<Work>) -> Result<Vec<Answer>> {
-    let turn = shared.turn().await;
-    let mut turn = shared.noted(turn)?;
-    turn.begin().await?;
+    let lock = shared.write_lock().await;
+    let mut lock = shared.noted(lock)?;
+    lock.begin().await?;
     let count = works.len();
     let answers = shared.on_local(move |local| Ok(transact(&local.db, works))).await?;
-    let published = turn.finish().await;
+    let published = lock.finish().await;
     Ok(match (answers, published) {
         (Ok(answers), Ok(_)) => answers,
         // Who failed by itself was rolled back, whatever became of the others.

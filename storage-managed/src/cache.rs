@@ -160,7 +160,7 @@ pub(crate) enum Intent {
     Apply { incarnation: Id, to: Published },
 }
 
-/// The record is kept twice, in two slots of its file that are written in turn: a write that is cut short leaves the
+/// The record is kept twice, in two slots of its file that are written alternately: a write that is cut short leaves the
 /// earlier one. One write and one sync, where replacing a file takes three.
 const SLOT_BYTES: usize = 16 * 1024;
 const HASH_BYTES: usize = 32;

@@ -71,8 +71,8 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// Somebody else holds the right to write. Nothing was written.
-    #[error("somebody else held the right to write for {waited:?}")]
+    /// Somebody else holds the lease. Nothing was written.
+    #[error("somebody else held the lease for {waited:?}")]
     LeaseTaken {
         /// How long it was waited for.
         waited: Duration,

@@ -46,14 +46,14 @@ impl Shared {
         let Some((base, body)) = self.copy_base(staged.to_path_buf()).await? else { return Ok(false) };
         self.remote.put(&base_name(base.generation, base.commit), &body).await?;
         drop(staged);
-        let mut turn = self.turn().await?;
-        self.name_base(&mut turn.content, base).await
+        let mut lock = self.write_lock().await?;
+        self.name_base(&mut lock.content, base).await
     }
 
     /// Copies the newest generation while nobody writes.
     async fn copy_base(self: &Arc<Self>, to: PathBuf) -> Result<Option<(Base, Body)>> {
-        let turn = self.turn().await?;
-        let Some((head, _)) = &turn.content.known else { return Ok(None) };
+        let lock = self.write_lock().await?;
+        let Some((head, _)) = &lock.content.known else { return Ok(None) };
         if head.base.generation == head.generation {
             return Ok(None);
         }

@@ -1,4 +1,4 @@
-//! The right to write: taken at the first write, renewed while there are more, given back after.
+//! The lease: taken at the first write, renewed while there are more, given back after.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -13,7 +13,7 @@ use crate::{
     options::{Options, is_passing},
 };
 
-/// What a store knows of its right to write. Judged by the monotonic clock.
+/// What a store knows of its lease. Judged by the monotonic clock.
 #[derive(Debug, Default)]
 pub(crate) struct Lease(Mutex<Option<Current>>);
 
@@ -32,7 +32,7 @@ impl Lease {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The right to write, while it surely lasts.
+    /// The lease, while it surely lasts.
     pub(crate) fn held(&self) -> Option<Held> {
         let current = self.lock();
         current.as_ref().filter(|current| current.lasts()).map(|current| current.held.clone())
@@ -131,7 +131,7 @@ impl Lease {
         if let Some(current) = current
             && let Err(error) = home.release(&current.held).await
         {
-            tracing::debug!(%error, "the right to write was not given back; it ends by itself");
+            tracing::debug!(%error, "the lease was not given back; it ends by itself");
         }
     }
 }

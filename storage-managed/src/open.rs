@@ -193,7 +193,7 @@ async fn download(
 /// Publishes what a crash had left, and follows the home.
 async fn settle(shared: &Arc<Shared>) -> Result<()> {
     if shared.content.lock().await.unsettled.is_some() {
-        return shared.turn().await.map(drop);
+        return shared.write_lock().await.map(drop);
     }
     let mut content = shared.content.lock().await;
     match content.known.take() {

@@ -16,15 +16,15 @@ pub struct Options {
     pub freshness: Duration,
     /// What is tried again, and when.
     pub retry: RetryPolicy,
-    /// For how long the right to write is taken; it is renewed at a third of it. Azure takes 15 to 60 s.
+    /// For how long the lease for writing is taken; it is renewed at a third of it. Azure takes 15 to 60 s.
     pub lease_term: Duration,
-    /// How long a writer waits for the right to write.
+    /// How long a writer waits for the lease.
     pub lease_wait: Duration,
-    /// When the right to write is given back while nobody writes.
+    /// When the lease is given back while nobody writes.
     pub lease_idle: Duration,
     /// How long it is kept at most while others may wait for it.
     pub lease_share: Duration,
-    /// Who takes the right to write, for people who wonder who has it.
+    /// Who takes the lease, for people who wonder who has it.
     pub owner: String,
     /// How many reads run at once.
     pub readers: usize,

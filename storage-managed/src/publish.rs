@@ -193,7 +193,7 @@ impl Shared {
                 Ok(Judged::Moved) => return Ok(None),
                 Ok(Judged::Open(found)) => {
                     if refused && known == found {
-                        // The head is as it was, so it must be the right to write.
+                        // The head is as it was, so it must be the lease.
                         self.lease.lost();
                     }
                     known = found;

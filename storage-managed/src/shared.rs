@@ -1,7 +1,7 @@
 //! What the parts of a store share, and who may change what.
 //!
-//! Writers take the turn, then the right to write from the home, then the content. Readers that freshen take the content
-//! alone, so that they do not wait for somebody else's right to write.
+//! Writers take the lock of this store's writers, then the lease from the home, then the content. Readers that freshen take
+//! the content alone, so that they do not wait for somebody else's lease.
 
 use std::{
     path::PathBuf,
@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) paths: Paths,
     pub(crate) lease: Lease,
-    pub(crate) turn: Arc<AsyncMutex<()>>,
+    pub(crate) writer: Arc<AsyncMutex<()>>,
     pub(crate) content: Arc<AsyncMutex<Content>>,
     /// Used on threads that may block, by whoever has the content.
     local: Arc<Mutex<Option<Local>>>,
@@ -60,12 +60,12 @@ pub(crate) struct View {
     pub(crate) last_error: Option<String>,
 }
 
-/// A writer's turn: nobody else writes, here or elsewhere, until it ends.
+/// What a writer holds: nobody else writes, here or elsewhere, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct WriteLock {
     pub(crate) shared: Arc<Shared>,
     pub(crate) content: OwnedMutexGuard<Content>,
-    _turn: OwnedMutexGuard<()>,
+    _writer: OwnedMutexGuard<()>,
 }
 
 impl Shared {
@@ -76,7 +76,7 @@ impl Shared {
             paths: local.paths.clone(),
             options,
             lease: Lease::default(),
-            turn: Arc::default(),
+            writer: Arc::default(),
             content: Arc::new(AsyncMutex::new(content)),
             local: Arc::new(Mutex::new(Some(local))),
             view: Mutex::new(view),
@@ -122,9 +122,9 @@ impl Shared {
         self.local.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Waits for the turn and for the right to write, and brings the database up to date.
-    pub(crate) async fn turn(self: &Arc<Self>) -> Result<Turn> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+    /// Waits for the other writers of this store and for the lease, and brings the database up to date.
+    pub(crate) async fn write_lock(self: &Arc<Self>) -> Result<WriteLock> {
+        let writer = Arc::clone(&self.writer).lock_owned().await;
         self.hold().await?;
         let mut content = Arc::clone(&self.content).lock_owned().await;
         if let Some(path) = &content.diverged {
@@ -141,10 +141,10 @@ impl Shared {
             self.lease.set_fresh(true);
         }
         self.lease.touch();
-        Ok(Turn { shared: Arc::clone(self), content, _turn: turn })
+        Ok(WriteLock { shared: Arc::clone(self), content, _writer: writer })
     }
 
-    /// Takes the right to write, unless it is held, and keeps it.
+    /// Takes the lease, unless it is held, and keeps it.
     pub(crate) async fn hold(self: &Arc<Self>) -> Result<()> {
         if self.lease.ensure(&*self.remote.home, &self.options).await? {
             tokio::spawn(keep(Arc::downgrade(self)));
@@ -162,7 +162,7 @@ impl Shared {
 }
 
 impl Drop for Shared {
-    /// Gives the right to write back where somebody still can.
+    /// Gives the lease back where somebody still can.
     fn drop(&mut self) {
         if let (Some(held), Ok(runtime)) = (self.lease.held(), tokio::runtime::Handle::try_current()) {
             let home = Arc::clone(&self.remote.home);
@@ -171,7 +171,7 @@ impl Drop for Shared {
     }
 }
 
-impl Turn {
+impl WriteLock {
     /// Writes down that a batch comes; returns its id.
     pub(crate) async fn begin(&mut self) -> Result<Id> {
         let commit = Id::random();
@@ -201,7 +201,7 @@ impl Turn {
     }
 }
 
-/// Renews the right to write, and gives it back when nobody writes.
+/// Renews the lease, and gives it back when nobody writes.
 async fn keep(shared: std::sync::Weak<Shared>) {
     loop {
         let Some(pause) = shared.upgrade().map(|shared| {
@@ -213,13 +213,13 @@ async fn keep(shared: std::sync::Weak<Shared>) {
         let Some(shared) = shared.upgrade() else { return };
         let Some(idle) = shared.lease.idle() else { return };
         if idle >= shared.options.lease_idle
-            && let Ok(_turn) = Arc::clone(&shared.turn).try_lock_owned()
+            && let Ok(_writer) = Arc::clone(&shared.writer).try_lock_owned()
         {
             shared.lease.release(&*shared.remote.home).await;
             return;
         }
         if shared.lease.due(&shared.options) && !shared.lease.renew(&*shared.remote.home).await {
-            tracing::warn!(home = shared.remote.home.name(), "the right to write was lost");
+            tracing::warn!(home = shared.remote.home.name(), "the lease was lost");
             return;
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     options::Options,
     rebuild::Chain,
     rescue::{Rescued, list},
-    shared::{Shared, Turn},
+    shared::{Shared, WriteLock},
 };
 
 /// Batches of one publication.
@@ -164,12 +164,12 @@ impl DatabaseStore {
         let shared = Arc::clone(&self.inner.shared);
         // In a task of its own: what is committed is published also where nobody waits for it any more.
         let vacuumed = tokio::spawn(async move {
-            let mut turn = shared.turn().await?;
-            turn.begin().await?;
+            let mut lock = shared.write_lock().await?;
+            lock.begin().await?;
             let done =
                 shared.on_local(|local| local.db.execute_batch("VACUUM").map_err(Error::sqlite("vacuum")));
             let done = done.await;
-            turn.finish().await?;
+            lock.finish().await?;
             done
         });
         vacuumed.await.map_err(|_| Error::Panicked)?
@@ -279,7 +279,7 @@ impl DatabaseStore {
         Err(Error::corrupt("head", "what it names is gone each time"))
     }
 
-    /// Publishes what is not published yet, gives back the right to write, and closes the cache. Every later call is
+    /// Publishes what is not published yet, gives back the lease, and closes the cache. Every later call is
     /// [`Error::Closed`].
     ///
     /// # Errors
@@ -288,11 +288,11 @@ impl DatabaseStore {
         let shared = &self.inner.shared;
         let unsettled = shared.content.lock().await.unsettled;
         let settled = match unsettled {
-            Some(_) => shared.turn().await.map(drop),
+            Some(_) => shared.write_lock().await.map(drop),
             None => Ok(()),
         };
         shared.folded().await;
-        let _turn = shared.turn.lock().await;
+        let _writer = shared.writer.lock().await;
         let permits = &self.inner.readers.permits;
         let all = u32::try_from(shared.options.readers).unwrap_or(u32::MAX);
         // Whoever closes second finds it closed.
@@ -308,8 +308,8 @@ impl DatabaseStore {
         settled
     }
 
-    pub(crate) async fn turn(&self) -> Result<Turn> {
-        self.inner.shared.turn().await
+    pub(crate) async fn write_lock(&self) -> Result<WriteLock> {
+        self.inner.shared.write_lock().await
     }
 }
 

@@ -29,7 +29,7 @@ const LARGE: usize = 1024 * 1024;
 /// Less than the deadline of an operation, and far more than a small one takes.
 const SOON: Duration = Duration::from_secs(3);
 
-/// Passes connections on to the server. Over each come `FREE` bytes of answers, and the rest once it is let go.
+/// Passes connections on to the server. Over each come `FREE` bytes of answers, and the others once they are released.
 struct Narrow {
     port: u16,
     held: Arc<Semaphore>,

@@ -67,7 +67,7 @@ async fn a_frozen_server_costs_no_more_than_the_deadline() {
     for (number, kind) in join_all(calls).await.into_iter().enumerate() {
         match kind {
             ErrorKind::OutcomeUnknown if number % 2 == 1 => may_be_applied += 1,
-            // A read, or a write whose turn did not come.
+            // A read, or a write that was never sent.
             kind => assert_eq!(kind, ErrorKind::Timeout),
         }
     }

@@ -43,7 +43,7 @@ fn run_of_the_log(place: &Place) -> Vec<u8> {
     fs::read(place.folder.path().join("agent.db-wal")).unwrap()[16..24].to_vec()
 }
 
-/// Whether all of the log could be moved back into the file, without waiting for anybody.
+/// Whether all of the WAL could be checkpointed, without waiting for anybody.
 fn empties_the_log(db: &Connection) -> bool {
     db.busy_timeout(Duration::ZERO).unwrap();
     let busy: i64 = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();

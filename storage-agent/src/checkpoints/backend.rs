@@ -44,7 +44,7 @@ impl Default for CheckpointConfig {
     }
 }
 
-/// The right to write to a thread, until somebody claims it anew or the thread is deleted.
+/// A fencing token for writing to a thread: valid until somebody claims the thread anew or it is deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Epoch {
     thread_id: String,

@@ -23,7 +23,7 @@ const CONFIG: CombineConfig =
 /// other processes.
 const ROUNDS: u32 = 8;
 
-/// An update that waits for its turn.
+/// An update in the queue.
 pub(super) struct Update {
     pub(super) key: String,
     pub(super) update: SessionUpdate,

@@ -6,7 +6,7 @@ use crate::Result;
 
 /// Keys count from here, so that all have one length.
 pub const KEY_BASE: u64 = 10_000_000;
-/// As many different values as there are; the keys share them in turn.
+/// As many different values as there are; the keys share them round robin.
 const VALUES: u64 = 512;
 /// Values differ and do not compress to nothing, as in life.
 const FILLER: &[u8] = b"abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789";

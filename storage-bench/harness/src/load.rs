@@ -83,18 +83,18 @@ pub(crate) async fn fixed_rate<C: Contender>(contender: C, job: &Job, rate: f64)
     let load = Load::prepare(contender, job)?;
     let window = Window::of(job);
     let runtime = tokio::runtime::Handle::current();
-    let turns = Arc::new(Semaphore::new(job.callers));
+    let permits = Arc::new(Semaphore::new(job.callers));
     let starter = std::thread::spawn({
-        let (load, turns) = (Arc::clone(&load), Arc::clone(&turns));
+        let (load, permits) = (Arc::clone(&load), Arc::clone(&permits));
         move || {
             let began = Instant::now();
             let mut started = 0_u32;
             let due = |position: u32| began + Duration::from_secs_f64(f64::from(position) / rate);
             while due(started) < window.end {
                 while due(started) <= Instant::now().min(window.end) {
-                    let (load, turns, since) = (Arc::clone(&load), Arc::clone(&turns), due(started));
+                    let (load, permits, since) = (Arc::clone(&load), Arc::clone(&permits), due(started));
                     runtime.spawn(async move {
-                        let _turn = turns.acquire_owned().await;
+                        let _permit = permits.acquire_owned().await;
                         load.measured(started as usize, since, window).await;
                     });
                     started += 1;
@@ -108,8 +108,8 @@ pub(crate) async fn fixed_rate<C: Contender>(contender: C, job: &Job, rate: f64)
     sleep_until(window.end.into()).await;
     let processor_time = stopwatch.processor_time();
     starter.join().map_err(|_| "the thread that starts operations failed")?;
-    // Turns come in order: whoever gets all of them has waited for all operations.
-    let _ = timeout(PATIENCE, turns.acquire_many(u32::try_from(job.callers)?)).await;
+    // Permits are given in order: whoever gets all of them has waited for all operations.
+    let _ = timeout(PATIENCE, permits.acquire_many(u32::try_from(job.callers)?)).await;
     Ok(load.meter.finish(window.seconds(), processor_time))
 }
 

@@ -93,7 +93,7 @@ pub struct Listed {
     pub age: Option<Duration>,
 }
 
-/// A home's exclusive right to write, held for a limited time.
+/// A home's exclusive lease for writing, held for a limited time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// What proves it to the home: a lease id, or the version of the lease's object.
@@ -139,7 +139,7 @@ pub trait Home: Send + Sync + fmt::Debug {
     /// All objects whose names start with `prefix`.
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>>;
 
-    /// Takes the right to write for about `term`, or `None` where somebody else holds it. `owner` names the taker for people.
+    /// Takes the lease for about `term`, or `None` where somebody else holds it. `owner` names the taker for people.
     async fn acquire(&self, owner: &str, term: Duration) -> Result<Option<Held>>;
 
     /// Holds it for another term, or `None` where it is lost.

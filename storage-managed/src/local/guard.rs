@@ -47,7 +47,7 @@ impl Local {
     }
 
     /// Takes a snapshot while nobody has SQLite's write lock: who writes back the whole log waits for snapshots under that
-    /// lock, for which the batch would wait in turn.
+    /// lock, for which the batch would then wait.
     fn snapshot(&self) -> Result<()> {
         let (start, doing) = (Instant::now(), "lock the cache");
         self.db.busy_timeout(Duration::ZERO).map_err(Error::sqlite(doing))?;

@@ -38,7 +38,7 @@ impl Cloud {
         url.split([':', '/']).find_map(|part| part.parse().ok()).unwrap()
     }
 
-    /// The shortest term of the right to write.
+    /// The shortest term of the lease.
     pub(crate) fn term(self) -> Duration {
         match self {
             Self::Azure => Duration::from_secs(15),
@@ -104,7 +104,7 @@ impl Place {
         self.at(self.proxy.port(), timeout)
     }
 
-    /// Ends somebody else's right to write now: on S3 it has to run out.
+    /// Ends somebody else's lease now: on S3 it has to run out.
     pub(crate) async fn end_lease(&self) {
         match self.cloud {
             Cloud::Azure => self.azure(self.cloud.port()).break_lease().await.unwrap(),
@@ -133,7 +133,7 @@ impl Place {
         }
     }
 
-    /// For a store that keeps the right to write once it has it.
+    /// For a store that keeps the lease once it has it.
     pub(crate) fn holding(&self, cache: &str) -> Options {
         let long = Duration::from_secs(600);
         Options {
@@ -144,7 +144,7 @@ impl Place {
         }
     }
 
-    /// For one that waits until whoever has the right to write has lost it.
+    /// For one that waits until whoever has the lease has lost it.
     pub(crate) fn patient(&self, cache: &str) -> Options {
         Options { lease_wait: self.cloud.term() * 3, ..self.options(cache) }
     }

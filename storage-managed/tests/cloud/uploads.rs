@@ -1,4 +1,4 @@
-//! The right to write runs out in mid-upload: the segment is slow, and meanwhile no renewal arrives.
+//! The lease runs out in mid-upload: the segment is slow, and meanwhile no renewal arrives.
 
 use std::time::Duration;
 

@@ -64,7 +64,7 @@ async fn every_request_fails(fault: impl Fn(ErrorKind) -> Fault, lasting: u64) {
     }
 }
 
-/// Opens the cache again once the store that was dropped has let go of it.
+/// Opens the cache again once the store that was dropped has released it.
 async fn reopen(place: &Place) -> DatabaseStore {
     let options = Options { cache_wait: Duration::from_secs(5), ..place.options("a") };
     DatabaseStore::open(place.home(), options).await.unwrap()
@@ -157,7 +157,7 @@ async fn diverged(place: &Place) -> (DatabaseStore, DatabaseStore) {
     add(&store, "second").await.unwrap();
     home.fail(1..1_000, Fault::Before(ErrorKind::Unavailable));
     assert_eq!(add(&store, "only here").await.unwrap_err().kind(), ErrorKind::OutcomeUnknown);
-    // As after a pause longer than the lease: somebody else has the right to write.
+    // As after a pause longer than the term: somebody else has the lease.
     std::fs::remove_file(lock_of(place)).unwrap();
     let other = place.open("b").await.unwrap();
     add(&other, "elsewhere").await.unwrap();

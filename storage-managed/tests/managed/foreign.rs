@@ -176,7 +176,7 @@ async fn a_batch_that_is_not_published_cannot_be_written_back_by_others() {
     add(&store, "third").await.unwrap();
     assert_eq!(rows_in_home(&place).await, ["first", "second", "third"]);
     let (frames, moved) = checkpoint("PASSIVE");
-    assert_eq!(frames, moved, "it was let go");
+    assert_eq!(frames, moved, "the snapshot was released");
 }
 
 async fn pages(store: &DatabaseStore) -> i64 {

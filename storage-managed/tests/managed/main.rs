@@ -68,7 +68,7 @@ impl Place {
         }
     }
 
-    /// For a store that keeps the right to write once it has it, so that it is known which request comes next.
+    /// For a store that keeps the lease once it has it, so that it is known which request comes next.
     pub(crate) fn holding(&self, cache: &str) -> Options {
         let long = Duration::from_secs(60);
         Options { lease_idle: long, lease_share: long, lease_term: long * 10, ..self.options(cache) }

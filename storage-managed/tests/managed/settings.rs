@@ -1,4 +1,4 @@
-//! What the settings promise: how often the home is asked, what is tried again, and that the right to write is renewed.
+//! What the settings promise: how often the home is asked, what is tried again, and that the lease is renewed.
 
 use std::time::Duration;
 

@@ -42,7 +42,7 @@ async fn a_publication_is_two_requests_and_its_freshening_two_more() {
     assert_eq!(
         home.take_log(),
         [""; 0],
-        "who holds the right to write need not ask, nothing is published for nothing"
+        "who holds the lease need not ask, nothing is published for nothing"
     );
     readers_home.take_log();
     let before = reader.status().bytes_received;
@@ -164,7 +164,7 @@ async fn a_home_that_was_made_anew_or_went_back_is_refused() {
     copy_folder(&place.home_path(), &place.cache("backup"));
     let store = place.open("a").await.unwrap();
     add(&store, "second").await.unwrap();
-    // Who holds the right to write does not ask: nobody else can have written.
+    // Who holds the lease does not ask: nobody else can have written.
     tokio::time::sleep(Duration::from_millis(200)).await;
 
     std::fs::remove_dir_all(place.home_path()).unwrap();

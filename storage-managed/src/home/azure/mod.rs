@@ -46,7 +46,7 @@ const DATE: HeaderName = HeaderName::from_static("date");
 
 /// A home in a container of Azure Blob Storage, under a prefix of its own.
 ///
-/// Versions are etags. The right to write is a lease (15 to 60 seconds) on the blob `head`, so that the service itself
+/// Versions are etags. The lease is Azure's own (15 to 60 seconds), on the blob `head`, so that the service itself
 /// refuses a `head` from anybody else. Requests are not repeated here; what became of each is said by the error.
 pub struct AzureHome {
     container: BlobContainerClient,
@@ -123,7 +123,7 @@ impl AzureHome {
         self.write("create_container", created).await
     }
 
-    /// Takes the right to write away from whoever holds it, at once: for people who know that the holder is gone.
+    /// Takes the lease away from whoever holds it, at once: for people who know that the holder is gone.
     ///
     /// # Errors
     /// What the service answers; that nobody holds it is success.

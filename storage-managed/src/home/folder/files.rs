@@ -17,7 +17,7 @@ use crate::home::Listed;
 const DRAFTS: &str = ".tmp";
 /// Locked while an object is compared and replaced.
 const WRITE_LOCK: &str = ".write-lock";
-/// Locked by who has the right to write.
+/// Locked by the holder of the lease.
 const LEASE_LOCK: &str = ".lease";
 /// A draft of this age belongs to a process that has ended.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);

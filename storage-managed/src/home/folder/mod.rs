@@ -28,7 +28,7 @@ const PIECE: usize = 256 * 1024;
 
 /// A home in a local or shared folder, which is created on the first write (mode 0700, files 0600).
 ///
-/// Versions are hashes of the content. The right to write is a lock of the operating system on a file in the folder
+/// Versions are hashes of the content. The lease is a lock of the operating system on a file in the folder
 /// (`flock`): it ends with the process that holds it, and a paused process keeps it. A shared folder therefore has to pass
 /// locks on to its server: NFS 4 and SMB do, unless they are mounted with `nolock` or `nobrl`.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! The right to write, as an object that is changed by compare-and-swap.
+//! The lease, as an object that is changed by compare-and-swap.
 //!
 //! The machines' clocks are never compared: who wants to take over from a holder waits, on its own monotonic clock, until the
 //! object has not changed for the holder's whole term. A holder renews by changing it, and counts its term from before it

@@ -53,7 +53,7 @@ const TRIES: u32 = 4;
 
 /// A home in a bucket of S3, or of a store that speaks its protocol with conditional writes, under a prefix of its own.
 ///
-/// Versions are etags. The right to write is an object, `lease`, that is changed by compare-and-swap: another takes over
+/// Versions are etags. The lease is an object, `lease`, that is changed by compare-and-swap: another takes over
 /// when it has seen it unchanged for the holder's whole term. S3 cannot refuse a late `head` for its lease, so it is the
 /// etag that fences writers there. Requests are not repeated here; what became of each is said by the error.
 pub struct S3Home {
