@@ -51,7 +51,7 @@ pub(crate) struct Run {
     /// Write plots into this folder.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) svg: Option<PathBuf>,
-    /// Write the report as Markdown into this file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) markdown: Option<PathBuf>,
+    /// Write bars, figures and plots into the documents of the workspace in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) record: Option<PathBuf>,
 }

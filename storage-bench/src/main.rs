@@ -6,9 +6,9 @@ mod bars;
 mod campaign;
 mod contenders;
 mod dataset;
-mod markdown;
 mod plan;
 mod plots;
+mod record;
 mod report;
 mod results;
 mod table;
@@ -52,10 +52,12 @@ fn measure(run: &Run) -> Result<()> {
         std::fs::write(file, results.json_lines()?)?;
     }
     if let Some(folder) = &run.svg {
-        plots::draw(&results, folder)?;
+        for store in report::stores(&results) {
+            plots::draw(&results, store, folder)?;
+        }
     }
-    if let Some(file) = &run.markdown {
-        std::fs::write(file, markdown::document(run, &servers, &report))?;
+    if let Some(root) = &run.record {
+        record::write(root, run, &servers, &results)?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ pub(crate) struct Plan {
     pub(crate) data: [Data; 2],
     /// The fixed rates, as shares of what ours reaches.
     pub(crate) rates: Vec<f64>,
-    /// How many keys the growing store has, in turn.
+    /// How many keys the growing store has, one size after the other.
     pub(crate) growth: Vec<u64>,
 }
 

@@ -19,27 +19,39 @@ struct Plot {
     lines: Vec<(String, Vec<(f64, f64)>)>,
 }
 
-/// Writes all plots into a folder, which is made if it is missing.
+/// Writes the plots of a store into a folder, which is made if it is missing, in place of those of an earlier run. Returns
+/// their names.
 ///
 /// # Errors
 /// Where the folder cannot be written.
-pub(crate) fn draw(results: &Results, folder: &Path) -> Result<()> {
+pub(crate) fn draw(results: &Results, store: &str, folder: &Path) -> Result<Vec<String>> {
     std::fs::create_dir_all(folder)?;
-    for store in ["sqlite", "postgres", "redis"] {
-        for op in ["get", "set"] {
-            let mut sizes: Vec<usize> =
-                results.of(store, Phase::Closed).map(|row| row.case.value_bytes).collect();
-            sizes.sort_unstable();
-            sizes.dedup();
-            for bytes in sizes {
-                throughput(results, store, op, bytes)
-                    .write(folder, &format!("throughput-{store}-{op}-{bytes}"))?;
-            }
-            latency(results, store, op).write(folder, &format!("latency-{store}-{op}"))?;
+    for file in std::fs::read_dir(folder)? {
+        let path = file?.path();
+        let is_of_store = |name: &str| name.split('-').nth(1) == Some(store);
+        if path.file_stem().and_then(|name| name.to_str()).is_some_and(is_of_store) {
+            std::fs::remove_file(path)?;
         }
-        growth(results, store).write(folder, &format!("growth-{store}"))?;
     }
-    Ok(())
+    let mut plots = Vec::new();
+    for op in ["get", "set"] {
+        let mut sizes: Vec<usize> =
+            results.of(store, Phase::Closed).map(|row| row.case.value_bytes).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        let throughput =
+            |bytes| (format!("throughput-{store}-{op}-{bytes}"), throughput(results, store, op, bytes));
+        plots.extend(sizes.into_iter().map(throughput));
+        plots.push((format!("latency-{store}-{op}"), latency(results, store, op)));
+    }
+    plots.push((format!("growth-{store}"), growth(results, store)));
+    let mut names = Vec::new();
+    for (name, plot) in plots {
+        if plot.write(folder, &name)? {
+            names.push(format!("{name}.svg"));
+        }
+    }
+    Ok(names)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "far from 2^52")]
@@ -101,7 +113,7 @@ fn growth(results: &Results, store: &str) -> Plot {
 
 impl Plot {
     /// Writes the plot, unless there is nothing to see.
-    fn write(mut self, folder: &Path, name: &str) -> Result<()> {
+    fn write(mut self, folder: &Path, name: &str) -> Result<bool> {
         for (_, points) in &mut self.lines {
             points.retain(|(x, y)| *x > 0.0 && *y > 0.0 && y.is_finite());
             points.sort_by(|left, right| left.0.total_cmp(&right.0));
@@ -109,13 +121,14 @@ impl Plot {
         self.lines.retain(|(_, points)| !points.is_empty());
         let x = bounds(self.lines.iter().flat_map(|(_, points)| points.iter().map(|(x, _)| *x)));
         let y = bounds(self.lines.iter().flat_map(|(_, points)| points.iter().map(|(_, y)| *y)));
-        if x.0 < x.1 {
-            // Room for the names on the right.
-            let x = (x.0, x.1 * (x.1 / x.0).powf(0.3));
-            let file = folder.join(format!("{name}.svg"));
-            self.render(&file, x, y).map_err(|error| format!("{}: {error}", file.display()))?;
+        if x.0 >= x.1 {
+            return Ok(false);
         }
-        Ok(())
+        // Room for the names on the right.
+        let x = (x.0, x.1 * (x.1 / x.0).powf(0.3));
+        let file = folder.join(format!("{name}.svg"));
+        self.render(&file, x, y).map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(true)
     }
 
     fn render(&self, file: &Path, x: (f64, f64), y: (f64, f64)) -> Result<()> {

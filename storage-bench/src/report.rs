@@ -6,27 +6,25 @@ use crate::bars;
 use crate::results::{Phase, Results, Row};
 use crate::table::{Table, figure};
 
-/// The whole report: the bars, the ratios, then the figures.
+/// The whole report: of each store the bars, the ratios, then the figures.
 pub(crate) fn report(results: &Results) -> String {
-    let mut text = section(
-        "## Bars",
-        "Medians over the rounds. Ratios are those of one round each.",
-        &bars::table(results),
-    );
-    for store in ["sqlite", "postgres", "redis"] {
-        if results.rows.iter().any(|row| row.case.store == store) {
-            text.push_str(&format!("## {}\n\n", title(store)));
-            text.push_str(&store_report(results, store));
-        }
-    }
-    if !results.notes.is_empty() {
-        text.push_str("## Notes\n\n");
-        results.notes.iter().for_each(|note| text.push_str(&format!("- {note}\n")));
-    }
-    text
+    let stores = stores(results).into_iter();
+    let text = |store| format!("# {}\n\n{}{}", title(store), bars(results, store), details(results, store));
+    stores.map(text).collect()
 }
 
-fn title(store: &str) -> &str {
+/// The stores that the results are of.
+pub(crate) fn stores(results: &Results) -> Vec<&'static str> {
+    let is_measured = |store: &&str| results.rows.iter().any(|row| row.case.store == *store);
+    ["sqlite", "postgres", "redis"].into_iter().filter(is_measured).collect()
+}
+
+/// What was to be reached on a store.
+pub(crate) fn bars(results: &Results, store: &str) -> String {
+    format!("{}\n", bars::table(results, store))
+}
+
+pub(crate) fn title(store: &str) -> &str {
     match store {
         "sqlite" => "SQLite",
         "postgres" => "Postgres",
@@ -34,24 +32,30 @@ fn title(store: &str) -> &str {
     }
 }
 
-fn store_report(results: &Results, store: &str) -> String {
+/// All figures of a store.
+pub(crate) fn details(results: &Results, store: &str) -> String {
     let mut text = section(
-        "### Ours divided by each",
+        "## Ours divided by each",
         "Throughput at each number of callers, p99 of each divided by ours behind the slash; above 1 ours is ahead.",
         &ratios(results, store),
     );
-    text.push_str(&section("### As fast as it goes", "", &closed(results, store)));
+    text.push_str(&section("## As fast as it goes", "", &closed(results, store)));
     text.push_str(&section(
-        "### At fixed rates",
+        "## At fixed rates",
         "Latency counts from when an operation was due. Those in brackets did not keep up.",
         &fixed_rates(results, store),
     ));
-    text.push_str(&section("### Many entries", "", &others(results, store, Phase::Listing)));
+    text.push_str(&section("## Many entries", "", &others(results, store, Phase::Listing)));
     text.push_str(&section(
-        "### A growing store, ours, one caller",
+        "## A growing store, ours, one caller",
         "",
         &others(results, store, Phase::Growth),
     ));
+    let notes: Vec<&String> = results.notes.iter().filter(|note| note.starts_with(store)).collect();
+    if !notes.is_empty() {
+        text.push_str("## Notes\n\n");
+        notes.iter().for_each(|note| text.push_str(&format!("- {note}\n")));
+    }
     text
 }
 

@@ -6,8 +6,9 @@ use std::process::Command;
 use clap::{Args, ValueEnum};
 use storage_tests::{Postgres, PostgresOptions, Redis, RedisOptions, programs};
 
+use crate::result::Result;
 use crate::shell::Shell;
-use crate::{Result, install, workspace};
+use crate::{install, workspace};
 
 /// What Python's contenders need; those of py-key-value bring their drivers.
 const PYTHON_PACKAGES: [&str; 4] =
@@ -36,9 +37,9 @@ pub(crate) struct Arguments {
     /// Write plots into this folder.
     #[arg(long, value_name = "FOLDER")]
     svg: Option<PathBuf>,
-    /// Write the report as Markdown into this file.
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    /// Write bars, figures and plots of what is measured into BENCHMARKS.md, storage-bench/results and storage-bench/plots.
+    #[arg(long)]
+    record: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -59,7 +60,7 @@ pub(crate) fn run(shell: &Shell, arguments: &Arguments) -> Result<()> {
     let target = workspace::members(shell)?.target_directory.into_std_path_buf();
     shell.run(shell.cargo(&["build", "--release", "--package", "storage-bench"]))?;
     let mut command = shell.command(target.join("release/storage-bench"), &["run"]);
-    add_options(&mut command, arguments)?;
+    add_options(shell, &mut command, arguments)?;
     add_workers(shell, &mut command, &target, arguments.python)?;
     let wants = |store| arguments.only.is_none_or(|only| only == store);
     if wants(Store::Sqlite) {
@@ -98,15 +99,17 @@ fn managed(shell: &Shell, arguments: &Arguments) -> Result<()> {
     shell.run(command)
 }
 
-fn add_options(command: &mut Command, arguments: &Arguments) -> Result<()> {
+fn add_options(shell: &Shell, command: &mut Command, arguments: &Arguments) -> Result<()> {
     if arguments.quick {
         command.arg("--quick");
     }
     if let Some(power) = arguments.growth {
         command.args(["--growth", &power.to_string()]);
     }
-    let Arguments { json, svg, markdown, .. } = arguments;
-    for (option, path) in [("--json", json), ("--svg", svg), ("--markdown", markdown)] {
+    if arguments.record {
+        command.arg("--record").arg(shell.root());
+    }
+    for (option, path) in [("--json", &arguments.json), ("--svg", &arguments.svg)] {
         if let Some(path) = path {
             // The command runs in the workspace's folder.
             command.arg(option).arg(std::path::absolute(path)?);

@@ -1,16 +1,16 @@
 //! Who is measured. Each run is a process of its own, so that memory and processor time are its own.
 
+mod batching;
 mod ours;
 mod pgbench;
+mod pool;
 mod postgres;
+mod raw;
 mod redis;
 mod redis_benchmark;
 mod sqlite;
 
 use storage_bench_harness::{Job, Measured, Result, measure};
-
-/// Connections of each pool: more than the server has cores, and enough that none of them idles.
-pub(crate) const POOL: u32 = 16;
 
 /// Does what a job asks, as the contender that it names.
 pub(crate) async fn work(job: Job) -> Result<Measured> {
@@ -18,7 +18,7 @@ pub(crate) async fn work(job: Job) -> Result<Measured> {
     match (job.store.as_str(), job.contender.as_str()) {
         (_, "ours") => measure(ours::Ours::open(&job).await?, &job).await,
         ("sqlite", "tokio-rusqlite") => measure(sqlite::TokioRusqlite::open(target).await?, &job).await,
-        ("sqlite", "raw-256" | "raw-1-thread") => tokio::task::block_in_place(|| sqlite::raw(&job)),
+        ("sqlite", "raw-256" | "raw-1-thread") => tokio::task::block_in_place(|| raw::run(&job)),
         ("postgres", "bb8-postgres") => measure(postgres::Pooled::open(target).await?, &job).await,
         ("postgres", "tokio-postgres") => measure(postgres::Pipelined::open(target).await?, &job).await,
         ("postgres", "pgbench") => tokio::task::block_in_place(|| pgbench::run(&job)),

@@ -6,7 +6,7 @@ use bb8_postgres::PostgresConnectionManager;
 use storage_bench_harness::{Contender, Deal, Finding, Result, Task};
 use tokio_postgres::{Client, NoTls, Row, Statement, types::Type};
 
-use super::POOL;
+use super::pool::POOL;
 
 /// One key, unless it has expired.
 pub(super) const GET: &str = "SELECT value::text FROM kv_store WHERE key = $1 \

@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use redis::{AsyncCommands, aio::MultiplexedConnection};
 use storage_bench_harness::{Contender, Deal, Finding, Result, Task};
 
-use super::POOL;
+use super::pool::POOL;
 
 /// The namespace that a backend has unless it is set up otherwise.
 const NAMESPACE: &str = "ad_buyer:";
