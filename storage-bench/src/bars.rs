@@ -63,7 +63,7 @@ type AtLeast = (&'static str, &'static str, usize, &'static str, f64, &'static s
 /// saves less.
 const THROUGHPUT: [AtLeast; 14] = [
     ("sqlite", "set", 256, "tokio-rusqlite", 5.0, FLUSH),
-    ("sqlite", "set", 256, "raw-256", 0.45, WAKE_UP),
+    ("sqlite", "set", 256, "raw-256", 0.6, WAKE_UP),
     ("sqlite", "get", 64, "raw-1-thread", 1.0, WAKE_UP),
     ("sqlite", "get", 1, "tokio-rusqlite", 1.2, WAKE_UP),
     ("postgres", "get", 256, "pgbench", 3.5, WAKE_UP),
