@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     DEFAULT_OPERATION_TIMEOUT, Error, ErrorKind, Expected, Json, Listing, Result, Scan, StorageBackend,
-    engine::{Deadline, Order, Passed, Place},
+    engine::{Deadline, Order, Passed, Place, back_off},
     optional_ttl_millis,
 };
 
@@ -211,20 +211,12 @@ where
         if queue.run(backend.compare_and_set(key, expected, new.clone(), new_ttl)).await? {
             return Ok(new);
         }
-        queue.run(spread_out(attempt)).await;
+        queue.run(back_off(attempt)).await;
     }
     Err(place(Error::new(
         ErrorKind::Conflict,
         format!("others changed the entry {UPDATE_TRIES} times in a row"),
     )))
-}
-
-/// Others write here too: pauses at random, longer each time, up to about 50 ms; the first tries spread by themselves.
-async fn spread_out(attempt: u32) {
-    match attempt {
-        0..4 => tokio::task::yield_now().await,
-        _ => Deadline::never().pause(Duration::from_micros(fastrand::u64(0..=200 << attempt.min(8)))).await,
-    }
 }
 
 async fn update_alone<B, F>(
