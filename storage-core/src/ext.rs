@@ -89,7 +89,7 @@ pub trait StorageExt: StorageBackend {
     ///
     /// `ttl` is that of the written value; without it an earlier expiry is removed, as with `set`. Returns the value
     /// that is now there. `change` may run several times. Callers of one process queue by key, which spares them
-    /// conflicts; one that does not go on, such as a future that is kept without being polled, is passed after some 20 ms.
+    /// conflicts; one that does not go on, such as a future that is kept without being polled, is passed after some 100 ms.
     /// A wrapper must not call it from within its own `get` or `compare_and_set`: the inner call would wait for the outer one.
     ///
     /// # Errors
@@ -194,11 +194,8 @@ where
         let hint = "update_unguarded changes it, without regard to other processes";
         return Err(Error::unsupported(backend.name(), "update").with_key(key).with_hint(hint));
     }
-    // It spares conflicts and nothing depends on it: who is not admitted in time goes on.
-    let queue = Place::join(key, Order::Advisory);
-    if Deadline::after(PATIENCE).within(queue.admitted()).await.is_none() {
-        queue.leave();
-    }
+    let patience = Deadline::after(PATIENCE);
+    let mut queue = admitted(key, patience).await;
     for attempt in 0..UPDATE_TRIES {
         let found = queue.run(backend.get(key)).await?;
         let new = match change(found.as_ref()).map_err(place)? {
@@ -212,11 +209,24 @@ where
             return Ok(new);
         }
         queue.run(back_off(attempt)).await;
+        if queue.is_passed() {
+            // It was slow, like many on a busy machine: all who were passed would race on without end.
+            queue = admitted(key, patience).await;
+        }
     }
     Err(place(Error::new(
         ErrorKind::Conflict,
         format!("others changed the entry {UPDATE_TRIES} times in a row"),
     )))
+}
+
+/// A place in the queue of a key. It spares conflicts and nothing depends on it: who is not admitted in time goes on.
+async fn admitted(key: &str, patience: Deadline) -> Place {
+    let queue = Place::join(key, Order::Advisory);
+    if patience.within(queue.admitted()).await.is_none() {
+        queue.leave();
+    }
+    queue
 }
 
 async fn update_alone<B, F>(

@@ -39,7 +39,8 @@ impl Order {
     /// How long a caller that has to go on is waited for.
     const fn patience(self) -> Duration {
         match self {
-            Self::Advisory => Duration::from_millis(20),
+            // A busy machine takes some 20 ms to poll what is woken, and a wrong guess costs a conflict.
+            Self::Advisory => Duration::from_millis(100),
             // Passing one costs it a new start, or its knowledge of the outcome.
             Self::Exclusive => Duration::from_millis(500),
         }
@@ -48,7 +49,7 @@ impl Order {
     /// How long it is waited for in any case, also where the store does not answer it.
     const fn limit(self) -> Duration {
         match self {
-            Self::Advisory => Duration::from_millis(500),
+            Self::Advisory => Duration::from_secs(2),
             Self::Exclusive => DEFAULT_OPERATION_TIMEOUT,
         }
     }
@@ -66,8 +67,8 @@ static SHARDS: [Mutex<BTreeMap<u64, Queue>>; 64] = [const { Mutex::new(BTreeMap:
 struct Queue {
     admitted: Vec<Arc<Ticket>>,
     waiting: VecDeque<Arc<Ticket>>,
-    /// How many are admitted at once: one, and twice as many each time that one is passed, until one leaves. So a live
-    /// caller soon gets past any number of kept ones.
+    /// How many are admitted at once: one, and twice as many each time that all of them are passed, until one goes on. So a
+    /// live caller soon gets past any number of kept ones.
     width: usize,
 }
 
@@ -94,9 +95,9 @@ impl Queue {
         self.admitted = kept;
         for ticket in &passed {
             ticket.lock().phase = Phase::Passed;
-            if ticket.order == Order::Advisory {
-                self.width = WIDEST.min(self.width * 2);
-            }
+        }
+        if self.admitted.is_empty() && passed.iter().any(|ticket| ticket.order == Order::Advisory) {
+            self.width = WIDEST.min(self.width * 2);
         }
         passed.extend(self.admit());
         passed
@@ -250,14 +251,21 @@ impl Place {
         .await;
     }
 
+    /// Whether others went on without it.
+    pub(crate) fn is_passed(&self) -> bool {
+        self.ticket.lock().phase == Phase::Passed
+    }
+
     /// Goes on without a place.
     pub(crate) fn leave(&self) {
         let mut queues = lock(self.shard);
         let before = std::mem::replace(&mut self.ticket.lock().phase, Phase::Passed);
+        let Some(queue) = queues.get_mut(&self.key) else { return };
         if before == Phase::Passed {
+            // It was slow, and not kept.
+            queue.width = 1;
             return;
         }
-        let Some(queue) = queues.get_mut(&self.key) else { return };
         let admitted = queue.remove(&self.ticket);
         if queue.admitted.is_empty() && queue.waiting.is_empty() {
             queues.remove(&self.key);
