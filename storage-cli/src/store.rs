@@ -8,12 +8,12 @@ use storage_factory::{Settings, get_storage_backend};
 
 use crate::{args::Global, failure::Result};
 
-/// The settings of the environment, with the options over them.
+/// The settings of the environment and of a `.env` file, with the options over them.
 ///
 /// One URL that is given without a type decides alone: what the environment says about the type or the other URL belongs
 /// to another store. Only `STORAGE_TYPE=hybrid` stays, which needs both.
 pub(crate) fn settings(global: &Global) -> Result<Settings> {
-    let mut settings = Settings::from_environment()?;
+    let mut settings = Settings::from_environment()?.with_dot_env()?;
     let one_url = global.database_url.is_some() != global.redis_url.is_some();
     let hybrid = settings.get("STORAGE_TYPE").is_some_and(|name| name.eq_ignore_ascii_case("hybrid"));
     if one_url && global.storage_type.is_none() && !hybrid {

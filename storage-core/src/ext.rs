@@ -1,18 +1,13 @@
 //! Typed and convenience calls on every backend.
 
-use std::{
-    future::Future,
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
-    sync::LazyLock,
-    time::Duration,
-};
+use std::{future::Future, time::Duration};
 
 use futures::StreamExt;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     DEFAULT_OPERATION_TIMEOUT, Error, ErrorKind, Expected, Json, Listing, Result, Scan, StorageBackend,
+    engine::{Deadline, Order, Passed, Place, back_off},
     optional_ttl_millis,
 };
 
@@ -93,12 +88,13 @@ pub trait StorageExt: StorageBackend {
     /// [`UPDATE_TRIES`] times. No update is lost, and none is applied twice.
     ///
     /// `ttl` is that of the written value; without it an earlier expiry is removed, as with `set`. Returns the value
-    /// that is now there. `change` may run several times. On a backend without `compare_and_set` updates exclude each
-    /// other within this process alone. A wrapper must not call it from within its own `get`, `set` or
-    /// `compare_and_set`: the inner call would wait for the outer one.
+    /// that is now there. `change` may run several times. Callers of one process queue by key, which spares them
+    /// conflicts; one that does not go on, such as a future that is kept without being polled, is passed after some 100 ms.
+    /// A wrapper must not call it from within its own `get` or `compare_and_set`: the inner call would wait for the outer one.
     ///
     /// # Errors
-    /// What `change` answers; `Conflict` when the tries are used up; else as `get` and `compare_and_set`.
+    /// What `change` answers; `Conflict` when the tries are used up; `Unsupported` on a backend without
+    /// `compare_and_set`; else as `get` and `compare_and_set`.
     fn update<F>(
         &self,
         key: &str,
@@ -109,6 +105,33 @@ pub trait StorageExt: StorageBackend {
         F: FnMut(Option<&Json>) -> Result<Change> + Send,
     {
         update(self, key, ttl, change)
+    }
+
+    /// [`update`](Self::update) on every backend: where there is no `compare_and_set`, it excludes the other callers of
+    /// `update_unguarded` in this process, and nobody else. **What another process, or a plain `set`, writes between its
+    /// read and its write is lost.**
+    ///
+    /// There a caller waits up to 5 s for those before it. One that does not go on for half a second, or takes more than 5 s
+    /// for its read and write, is passed: before its write it begins anew.
+    ///
+    /// # Errors
+    /// As `update`; without `compare_and_set` also `Timeout`, with nothing written, where it does not come about in time, and
+    /// `OutcomeUnknown` where it was passed while it wrote; else as `get`, `set` and `delete`.
+    fn update_unguarded<F>(
+        &self,
+        key: &str,
+        ttl: Option<Duration>,
+        change: F,
+    ) -> impl Future<Output = Result<Option<Json>>> + Send
+    where
+        F: FnMut(Option<&Json>) -> Result<Change> + Send,
+    {
+        async move {
+            match self.capabilities().compare_and_set {
+                true => update(self, key, ttl, change).await,
+                false => update_alone(self, key, ttl, change).await,
+            }
+        }
     }
 
     /// Everything a scan finds, decoded, in byte order of the keys; entries that cannot be read are listed apart.
@@ -157,23 +180,8 @@ fn decode<T: DeserializeOwned>(
     value.decode().map_err(|error| error.at(backend, operation).with_key(key))
 }
 
-/// Callers of one process who update the same key queue here instead of making each other retry. Keys share stripes.
-static STRIPES: LazyLock<Vec<Mutex<()>>> = LazyLock::new(|| (0..1024).map(|_| Mutex::new(())).collect());
-
-/// How long a caller queues where `compare_and_set` keeps it from losing anything: long enough for a crowd on a healthy
-/// store, and no longer than one call on a dead one.
+/// How long a caller queues: long enough for a crowd on a healthy store, and no longer than one call on a dead one.
 const PATIENCE: Duration = DEFAULT_OPERATION_TIMEOUT;
-
-/// Waits for the stripe of a key: for good where the stripe alone excludes others, else for [`PATIENCE`].
-async fn turn(key: &str, alone: bool) -> Option<MutexGuard<'static, ()>> {
-    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
-    let stripes = &*STRIPES;
-    let stripe = stripes.get(usize::try_from(hash % stripes.len() as u64).ok()?)?;
-    match alone {
-        true => Some(stripe.lock().await),
-        false => tokio::time::timeout(PATIENCE, stripe.lock()).await.ok(),
-    }
-}
 
 async fn update<B, F>(backend: &B, key: &str, ttl: Option<Duration>, mut change: F) -> Result<Option<Json>>
 where
@@ -182,25 +190,29 @@ where
 {
     let place = |error: Error| error.at(backend.name(), "update").with_key(key);
     optional_ttl_millis(ttl).map_err(place)?;
-    let atomic = backend.capabilities().compare_and_set;
-    let _turn = turn(key, !atomic).await;
+    if !backend.capabilities().compare_and_set {
+        let hint = "update_unguarded changes it, without regard to other processes";
+        return Err(Error::unsupported(backend.name(), "update").with_key(key).with_hint(hint));
+    }
+    let patience = Deadline::after(PATIENCE);
+    let mut queue = admitted(key, patience).await;
     for attempt in 0..UPDATE_TRIES {
-        let found = backend.get(key).await?;
+        let found = queue.run(backend.get(key)).await?;
         let new = match change(found.as_ref()).map_err(place)? {
             Change::Set(value) => Some(value),
             Change::Delete if found.is_some() => None,
             Change::Delete | Change::Keep => return Ok(found),
         };
-        if !atomic {
-            write_alone(backend, key, new.as_ref(), ttl).await?;
-            return Ok(new);
-        }
         let new_ttl = ttl.filter(|_| new.is_some());
-        if backend.compare_and_set(key, Expected::from_read(found), new.clone(), new_ttl).await? {
+        let expected = Expected::from_read(found);
+        if queue.run(backend.compare_and_set(key, expected, new.clone(), new_ttl)).await? {
             return Ok(new);
         }
-        // Others write here too: spread out, longer each time, up to about 50 ms.
-        tokio::time::sleep(Duration::from_micros(fastrand::u64(0..=200 << attempt.min(8)))).await;
+        queue.run(back_off(attempt)).await;
+        if queue.is_passed() {
+            // It was slow, like many on a busy machine: all who were passed would race on without end.
+            queue = admitted(key, patience).await;
+        }
     }
     Err(place(Error::new(
         ErrorKind::Conflict,
@@ -208,7 +220,54 @@ where
     )))
 }
 
-async fn write_alone<B: StorageBackend + ?Sized>(
+/// A place in the queue of a key. It spares conflicts and nothing depends on it: who is not admitted in time goes on.
+async fn admitted(key: &str, patience: Deadline) -> Place {
+    let queue = Place::join(key, Order::Advisory);
+    if patience.within(queue.admitted()).await.is_none() {
+        queue.leave();
+    }
+    queue
+}
+
+async fn update_alone<B, F>(
+    backend: &B,
+    key: &str,
+    ttl: Option<Duration>,
+    mut change: F,
+) -> Result<Option<Json>>
+where
+    B: StorageBackend + ?Sized,
+    F: FnMut(Option<&Json>) -> Result<Change> + Send,
+{
+    let place = |error: Error| error.at(backend.name(), "update_unguarded").with_key(key);
+    optional_ttl_millis(ttl).map_err(place)?;
+    let deadline = Deadline::after(PATIENCE);
+    while !deadline.has_passed() {
+        let queue = Place::join(key, Order::Exclusive);
+        if deadline.within(queue.admitted()).await.is_none() {
+            break;
+        }
+        // Passed before it wrote anything, it begins anew.
+        let Ok(found) = queue.run_unless_passed(backend.get(key)).await else { continue };
+        let found = found?;
+        let new = match change(found.as_ref()).map_err(place)? {
+            Change::Set(value) => Some(value),
+            Change::Delete if found.is_some() => None,
+            Change::Delete | Change::Keep => return Ok(found),
+        };
+        match queue.run_unless_passed(write(backend, key, new.as_ref(), ttl)).await {
+            Ok(written) => return written.map(|()| new),
+            Err(Passed { begun: false }) => {}
+            Err(Passed { begun: true }) => {
+                let message = "the call was not polled, or not answered, for so long that others went on";
+                return Err(place(Error::new(ErrorKind::OutcomeUnknown, message)));
+            }
+        }
+    }
+    Err(place(deadline.error(ErrorKind::Timeout)))
+}
+
+async fn write<B: StorageBackend + ?Sized>(
     backend: &B,
     key: &str,
     new: Option<&Json>,

@@ -33,6 +33,7 @@ mod glob;
 mod json;
 mod key;
 mod lifecycle;
+mod limits;
 mod memory;
 mod pub_sub;
 mod scan;
@@ -58,6 +59,7 @@ pub use json::{
 };
 pub use key::{MAX_KEY_BYTES, check_key, join_key, key_prefix};
 pub use lifecycle::{DEFAULT_OPERATION_TIMEOUT, Lease, Lifecycle, spawn_sweeper, with_deadline};
+pub use limits::{MAX_TIMEOUT, check_timeout};
 pub use memory::{MemoryBackend, MemoryConfig};
 pub use pub_sub::{Delivery, PubSub};
 pub use scan::{Filter, Listing, Record, Scan};

@@ -166,6 +166,7 @@ async fn what_would_race_is_unsupported_and_changes_nothing() {
     let refused = [
         ("compare_and_set", storage.compare_and_set("k", Expected::Absent, new, None).await.err()),
         ("compare_and_set", storage.set_if_absent("absent", Json::from(2), None).await.err()),
+        ("update", storage.update("k", None, |_| Ok(storage_core::Change::Delete)).await.err()),
         ("increment", storage.increment("k", 1, None).await.err()),
         ("apply", storage.apply(Batch::new().delete("k")).await.err()),
         ("ttl", storage.ttl("k").await.err()),
@@ -295,7 +296,7 @@ async fn updates_within_a_process_exclude_each_other_without_compare_and_set() {
         .map(|_| {
             let storage = Arc::clone(&storage);
             tokio::spawn(async move {
-                let added = storage.update("counter", None, |found| {
+                let added = storage.update_unguarded("counter", None, |found| {
                     let sum = found.map_or(Ok(0), Json::decode::<i64>)? + 1;
                     Ok(storage_core::Change::Set(Json::from(sum)))
                 });

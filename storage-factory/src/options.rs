@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use storage_core::{DEFAULT_MAX_VALUE_BYTES, DEFAULT_OPERATION_TIMEOUT, Error, Result, SweepConfig};
+use storage_core::{
+    DEFAULT_MAX_VALUE_BYTES, DEFAULT_OPERATION_TIMEOUT, Error, Result, SweepConfig, check_timeout,
+};
 
 use crate::Settings;
 
@@ -80,13 +82,17 @@ fn sweep(settings: &Settings) -> Result<Option<SweepConfig>> {
 /// Unlike the others it may be zero.
 fn freshness(settings: &Settings) -> Result<Option<Duration>> {
     let name = "STORAGE_FRESHNESS";
-    let parsed = settings.get(name).map(humantime::parse_duration).transpose();
-    parsed.map_err(|_| malformed(name, "a duration with its unit, such as 0s, 500ms or 5s"))
+    let Some(text) = settings.get(name) else { return Ok(None) };
+    let freshness = humantime::parse_duration(text);
+    let freshness =
+        freshness.map_err(|_| malformed(name, "a duration with its unit, such as 0s, 500ms or 5s"))?;
+    check_timeout(name, freshness)?;
+    Ok(Some(freshness))
 }
 
 fn duration(name: &str, text: &str) -> Result<Duration> {
     match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
+        Ok(duration) if !duration.is_zero() => check_timeout(name, duration).map(|()| duration),
         _ => Err(malformed(name, "a duration with its unit, such as 500ms, 5s or 2m")),
     }
 }

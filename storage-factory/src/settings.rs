@@ -120,8 +120,8 @@ enum Origin {
 
 /// Settings by the names of their environment variables.
 ///
-/// Explicit ones win over the process environment, that over a `.env` file in the working directory. An empty text
-/// counts as unset. Nothing is looked into before a backend is built.
+/// Explicit ones win over the process environment, that over a `.env` file, in whatever order they are added. An empty
+/// text counts as unset. Nothing is looked into before a backend is built.
 ///
 /// ```
 /// use storage_factory::{Settings, get_storage_backend};
@@ -144,21 +144,37 @@ impl Settings {
         Self::default()
     }
 
-    /// The settings of the process environment, and of a `.env` file in the working directory.
+    /// The settings of the process environment, and of nothing else.
     ///
     /// # Errors
-    /// `Config` where a variable is not UTF-8 or the `.env` file cannot be read; a missing file is no error.
+    /// `Config` where a variable is not UTF-8.
     pub fn from_environment() -> Result<Self> {
         let mut settings = Self::new();
-        for (name, text) in environment::dot_env()? {
-            settings.note(Origin::DotEnv, &name, text);
-        }
         for name in all() {
             if let Some(text) = environment::variable(name)? {
                 settings.note(Origin::Environment, name, text);
             }
         }
         Ok(settings)
+    }
+
+    /// Adds those of the `.env` file in the working directory, which say what nothing else says. The file is read only
+    /// here; [`get_storage`](crate::get_storage) and the `storage` command do it. The process environment stays as it is.
+    ///
+    /// ```no_run
+    /// use storage_factory::Settings;
+    ///
+    /// let settings = Settings::from_environment()?.with_dot_env()?;
+    /// # Ok::<(), storage_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Config` where the file cannot be read; a missing one is no error.
+    pub fn with_dot_env(mut self) -> Result<Self> {
+        for (name, text) in environment::dot_env()? {
+            self.note(Origin::DotEnv, &name, text);
+        }
+        Ok(self)
     }
 
     /// Sets one explicitly: it wins over the environment. An empty text unsets it.

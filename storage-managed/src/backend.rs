@@ -1,12 +1,11 @@
 //! The SQLite backend on a managed database.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use rusqlite::Connection;
 use storage_core::Result;
 use storage_sqlite::{Publication, Publisher, SqliteConfig, Synchronous};
-use tokio::sync::RwLock;
 
 use crate::{DatabaseStore, Error, Options, cache::Paths, home::Home, local, shared::WriteLock};
 
@@ -37,14 +36,14 @@ use crate::{DatabaseStore, Error, Options, cache::Paths, home::Home, local, shar
 pub struct Managed {
     home: Arc<dyn Home>,
     options: Options,
-    store: RwLock<Option<DatabaseStore>>,
+    store: Mutex<Option<DatabaseStore>>,
 }
 
 impl Managed {
     /// A database that is opened when a backend connects. Does no I/O.
     #[must_use]
     pub fn new(home: Arc<dyn Home>, options: Options) -> Arc<Self> {
-        Arc::new(Self { home, options, store: RwLock::new(None) })
+        Arc::new(Self { home, options, store: Mutex::new(None) })
     }
 
     /// Settings of a backend on this database, to be changed as one likes: path and publisher aside. Give it to one backend.
@@ -63,22 +62,28 @@ impl Managed {
     /// # Errors
     /// [`Error::Closed`] while the backend is not connected.
     pub async fn store(&self) -> Result<DatabaseStore, Error> {
-        self.store.read().await.clone().ok_or(Error::Closed)
+        self.lock().clone().ok_or(Error::Closed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<DatabaseStore>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl Publisher for Managed {
     async fn open(&self) -> Result<()> {
-        let mut store = self.store.write().await;
-        if store.is_none() {
-            *store = Some(DatabaseStore::open(Arc::clone(&self.home), self.options.clone()).await?);
+        // A backend opens once at a time.
+        if self.lock().is_none() {
+            let store = DatabaseStore::open(Arc::clone(&self.home), self.options.clone()).await?;
+            *self.lock() = Some(store);
         }
         Ok(())
     }
 
     async fn close(&self) -> Result<()> {
-        match self.store.write().await.take() {
+        let open = self.lock().take();
+        match open {
             Some(store) => Ok(store.close().await?),
             None => Ok(()),
         }

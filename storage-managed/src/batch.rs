@@ -7,7 +7,10 @@ use std::{
 };
 
 use rusqlite::Connection;
-use storage_core::{ErrorKind, Group};
+use storage_core::{
+    ErrorKind,
+    engine::{Combiner, Deadline, Limits, Work as Shareable, Worker, spawn_thread},
+};
 
 use crate::{
     error::{Error, Result},
@@ -17,24 +20,42 @@ use crate::{
 pub(crate) type Work = Box<dyn FnOnce(&Connection) -> rusqlite::Result<Box<dyn Any + Send>> + Send>;
 type Answer = Result<Box<dyn Any + Send>>;
 
-/// The writer, as a group of those who wait for it.
-#[derive(Debug)]
-pub(crate) struct Batches(pub(crate) Arc<Shared>);
+/// Batches of one publication.
+const TOGETHER: Limits = Limits { workers: 1, items: 1_024, bytes: usize::MAX };
 
-impl Group for Batches {
+/// The writer: a thread that takes what waits, so that what is committed is published also where nobody waits for it any more.
+#[derive(Debug)]
+pub(crate) struct Batches(Arc<Shared>);
+
+impl Batches {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Combiner<Self> {
+        Combiner::new(Self(Arc::clone(shared)), TOGETHER)
+    }
+
+    async fn run(&self, works: Vec<Work>) -> Vec<storage_core::Result<Answer>> {
+        let count = works.len();
+        let answers = write(&self.0, works).await.unwrap_or_else(|error| vec_of(count, &error));
+        answers.into_iter().map(Ok).collect()
+    }
+}
+
+/// Does a batch with those that wait. The home limits what it waits for.
+pub(crate) async fn submit(batches: &Combiner<Batches>, work: Work) -> Answer {
+    batches.submit(work, Deadline::never()).await.map_err(|error| match error.kind() {
+        ErrorKind::NotConnected => Error::Closed,
+        // The writer ended within it.
+        ErrorKind::OutcomeUnknown => Error::Panicked,
+        _ => Error::Home(error),
+    })?
+}
+
+impl Shareable for Batches {
     type Item = Work;
     type Answer = Answer;
 
-    async fn run(&self, works: Vec<Work>) -> Vec<storage_core::Result<Answer>> {
-        let (count, shared) = (works.len(), Arc::clone(&self.0));
-        // In a task of its own: what is committed is published also where nobody waits for it any more.
-        let written = tokio::spawn(async move { write(&shared, works).await }).await;
-        let answers = match written {
-            Ok(Ok(answers)) => answers,
-            Ok(Err(error)) => vec_of(count, &error),
-            Err(_) => vec_of(count, &Error::Panicked),
-        };
-        answers.into_iter().map(Ok).collect()
+    fn start(worker: Worker<Self>) {
+        let run = async |batches: &Self, works| batches.run(works).await;
+        spawn_thread("storage-managed-writer", worker.serve(run));
     }
 
     fn weight(&self, _work: &Work) -> usize {

@@ -101,6 +101,9 @@ pub enum Error {
         /// The system's answer.
         source: Arc<io::Error>,
     },
+    /// A setting cannot be used.
+    #[error("{0}")]
+    Settings(storage_core::Error),
     /// This release cannot do it.
     #[error("{0}")]
     Unsupported(String),
@@ -168,6 +171,7 @@ impl Error {
                 _ => ErrorKind::Unavailable,
             },
             Self::Io { .. } => ErrorKind::Unavailable,
+            Self::Settings(error) => error.kind(),
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Closed => ErrorKind::NotConnected,
         }

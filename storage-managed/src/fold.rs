@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use storage_core::engine::spawn_thread;
+
 use crate::{
     error::Result,
     format::{Base, Head, MAX_FOLDS, base_name},
@@ -26,13 +28,13 @@ impl Shared {
         let large = bytes > (head.base_bytes() / SHARE).max(self.options.fold_bytes);
         let fold = segments >= self.options.fold_segments || large;
         if fold && !self.folding.swap(true, Ordering::AcqRel) {
-            let shared = Arc::clone(self);
-            tokio::spawn(async move {
+            let folding = Folding(Arc::clone(self));
+            spawn_thread("storage-managed-fold", async move {
+                let shared = &folding.0;
                 let done = match shared.fold().await {
                     Ok(_) => shared.clean().await,
                     Err(error) => Err(error),
                 };
-                shared.folding.store(false, Ordering::Release);
                 if let Err(error) = done {
                     tracing::warn!(%error, "folding or cleaning up failed; it will be tried again");
                 }
@@ -137,6 +139,15 @@ impl Shared {
         while self.folding.load(Ordering::Acquire) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+}
+
+/// Folding that goes on, until it is dropped.
+struct Folding(Arc<Shared>);
+
+impl Drop for Folding {
+    fn drop(&mut self) {
+        self.0.folding.store(false, Ordering::Release);
     }
 }
 

@@ -36,7 +36,7 @@ impl Shared {
         Ok(self.view().generation)
     }
 
-    fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         let fresh_at = self.view().fresh_at;
         self.lease.is_fresh() || fresh_at.is_some_and(|at| at.elapsed() < self.options.freshness)
     }

@@ -18,6 +18,7 @@ mod recover;
 mod remote;
 mod rescue;
 mod shared;
+mod spawned;
 mod store;
 mod wal;
 

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use storage_core::{Clock, ErrorKind, SystemClock};
+use storage_core::{Clock, Error as CoreError, ErrorKind, SystemClock, check_timeout};
 
 use crate::error::{Error, Result};
 
@@ -77,10 +77,21 @@ impl Options {
             ("fold_segments", self.fold_segments == 0),
             ("retry.attempts", self.retry.attempts == 0),
         ];
-        match zero.iter().find(|(_, zero)| *zero) {
-            Some((name, _)) => Err(Error::Unsupported(format!("`{name}` may not be zero"))),
-            None => Ok(()),
+        if let Some((name, _)) = zero.iter().find(|(_, zero)| *zero) {
+            return Err(Error::Settings(CoreError::config(format!("{name} may not be zero"))));
         }
+        let times = [
+            ("freshness", self.freshness),
+            ("retry.pause", self.retry.pause),
+            ("retry.cap", self.retry.cap),
+            ("lease_term", self.lease_term),
+            ("lease_wait", self.lease_wait),
+            ("lease_idle", self.lease_idle),
+            ("lease_share", self.lease_share),
+            ("busy_timeout", self.busy_timeout),
+            ("cache_wait", self.cache_wait),
+        ];
+        times.iter().try_for_each(|(name, time)| check_timeout(name, *time)).map_err(Error::Settings)
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use storage_core::engine::task;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{
@@ -147,7 +148,7 @@ impl Shared {
     /// Takes the lease, unless it is held, and keeps it.
     pub(crate) async fn hold(self: &Arc<Self>) -> Result<()> {
         if self.lease.ensure(&*self.remote.home, &self.options).await? {
-            tokio::spawn(keep(Arc::downgrade(self)));
+            task::spawn_in_background(keep(Arc::downgrade(self)));
         }
         Ok(())
     }
@@ -164,9 +165,13 @@ impl Shared {
 impl Drop for Shared {
     /// Gives the lease back where somebody still can.
     fn drop(&mut self) {
-        if let (Some(held), Ok(runtime)) = (self.lease.held(), tokio::runtime::Handle::try_current()) {
+        if let Some(held) = self.lease.held() {
             let home = Arc::clone(&self.remote.home);
-            runtime.spawn(async move { home.release(&held).await });
+            task::spawn_in_background(async move {
+                if let Err(error) = home.release(&held).await {
+                    tracing::debug!(%error, "the right to write was not given back; it ends by itself");
+                }
+            });
         }
     }
 }

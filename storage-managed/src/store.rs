@@ -9,7 +9,7 @@ use std::{
 };
 
 use rusqlite::Connection;
-use storage_core::{CombineConfig, Combiner};
+use storage_core::engine::Combiner;
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -24,12 +24,9 @@ use crate::{
     shared::{Shared, WriteLock},
 };
 
-/// Batches of one publication.
-const TOGETHER: CombineConfig =
-    CombineConfig { running: 1, items: 1_024, bytes: usize::MAX, queue_bytes: 64 * 1024 * 1024 };
-
 /// A SQLite database that lives in a [`Home`], see the [crate documentation](crate). Cheap to clone; all clones are one
-/// store. Needs a tokio runtime with time.
+/// store. Needs no runtime: what it does runs on threads of its own, and a call that is kept without being polled, or whose
+/// runtime ends, stops nobody else.
 #[derive(Clone)]
 pub struct DatabaseStore {
     inner: Arc<Inner>,
@@ -98,8 +95,8 @@ impl DatabaseStore {
     pub async fn open(home: Arc<dyn Home>, options: Options) -> Result<Self> {
         options.check()?;
         let readers = Readers { idle: Mutex::default(), permits: Arc::new(Semaphore::new(options.readers)) };
-        let shared = open(home, options).await?;
-        let batches = Combiner::new(Batches(Arc::clone(&shared)), TOGETHER);
+        let shared = while_awaited(open(home, options)).await?;
+        let batches = Batches::new(&shared);
         Ok(Self { inner: Arc::new(Inner { readers, shared, batches }) })
     }
 
@@ -117,7 +114,7 @@ impl DatabaseStore {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let work: Work = Box::new(|db| batch(db).map(|answer| Box::new(answer) as _));
-        let answer = self.inner.batches.submit_unlimited(work).await.map_err(Error::Home)??;
+        let answer = submit(&self.inner.batches, work).await?;
         // It is what the batch has answered.
         answer.downcast().map(|answer| *answer).map_err(|_| Error::Panicked)
     }
@@ -128,7 +125,11 @@ impl DatabaseStore {
     /// # Errors
     /// [`Error::Home`] where the home cannot be asked; [`Error::Corrupt`], [`Error::Recreated`], [`Error::WentBack`].
     pub async fn ensure_fresh(&self) -> Result<u64> {
-        self.inner.shared.ensure_fresh().await
+        let shared = Arc::clone(&self.inner.shared);
+        if shared.is_fresh() {
+            return Ok(shared.view().generation);
+        }
+        by_itself(async move { shared.ensure_fresh().await }).await
     }
 
     /// Reads from what is here, on a thread of its own; [`ensure_fresh`](Self::ensure_fresh) brings it up to date. For
@@ -141,19 +142,22 @@ impl DatabaseStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let readers = &self.inner.readers;
-        let permit = Arc::clone(&readers.permits).acquire_owned().await.map_err(|_| Error::Closed)?;
-        let (inner, idle) = (Arc::clone(&self.inner), readers.pop());
-        let work = move || {
-            let db = idle.map_or_else(|| inner.reader(), Ok)?;
-            let answer = read(&db).map_err(Error::sqlite("read"));
-            if db.is_autocommit() {
-                inner.readers.lock().push(db);
-            }
-            drop(permit);
-            answer
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Panicked)?
+        let inner = Arc::clone(&self.inner);
+        while_awaited_idle(async move {
+            let permits = Arc::clone(&inner.readers.permits);
+            let permit = permits.acquire_owned().await.map_err(|_| Error::Closed)?;
+            let work = move || {
+                let db = inner.readers.pop().map_or_else(|| inner.reader(), Ok)?;
+                let answer = read(&db).map_err(Error::sqlite("read"));
+                if db.is_autocommit() {
+                    inner.readers.lock().push(db);
+                }
+                drop(permit);
+                answer
+            };
+            tokio::task::spawn_blocking(work).await.map_err(|_| Error::Panicked)?
+        })
+        .await
     }
 
     /// Runs `VACUUM`, which no batch can, and publishes what it changed: usually most of the database.
@@ -171,8 +175,8 @@ impl DatabaseStore {
             let done = done.await;
             lock.finish().await?;
             done
-        });
-        vacuumed.await.map_err(|_| Error::Panicked)?
+        })
+        .await
     }
 
     /// The file of the local copy. Whoever opens it has to apply [`prepare`](crate::prepare) to the connection, and writes
@@ -216,7 +220,8 @@ impl DatabaseStore {
     /// # Errors
     /// As [`ensure_fresh`](Self::ensure_fresh).
     pub async fn discard_diverged(&self) -> Result<u64> {
-        self.inner.shared.adopt().await
+        let shared = Arc::clone(&self.inner.shared);
+        by_itself(async move { shared.adopt().await }).await
     }
 
     /// Folds the segments into a new base now, removes what was superseded longer than [`Options::grace`] ago, and waits for
@@ -225,10 +230,14 @@ impl DatabaseStore {
     /// # Errors
     /// As [`for_write`](Self::for_write), and nothing was changed then.
     pub async fn fold(&self) -> Result<bool> {
-        self.inner.shared.folded().await;
-        let folded = self.inner.shared.fold().await?;
-        self.inner.shared.clean().await?;
-        Ok(folded)
+        let shared = Arc::clone(&self.inner.shared);
+        by_itself(async move {
+            shared.folded().await;
+            let folded = shared.fold().await?;
+            shared.clean().await?;
+            Ok(folded)
+        })
+        .await
     }
 
     /// Rebuilds the newest generation from the home alone, in a folder of its own, and runs SQLite's integrity check.
@@ -238,7 +247,7 @@ impl DatabaseStore {
     pub async fn verify(&self) -> Result<Verified> {
         let folder = tempfile::tempdir_in(&self.inner.shared.paths.folder)
             .map_err(Error::io("create a folder in", &self.inner.shared.paths.folder))?;
-        self.rebuild(None, &folder.path().join("database.db")).await
+        self.rebuild(None, folder.path().join("database.db")).await
     }
 
     /// Writes a generation to a new file, from the home alone, and checks it as [`verify`](Self::verify) does. Earlier
@@ -250,7 +259,7 @@ impl DatabaseStore {
         if std::fs::exists(to).map_err(Error::io("look for", to))? {
             return Err(Error::Unsupported(format!("`{}` exists already", to.display())));
         }
-        let restored = self.rebuild(Some(generation), to).await;
+        let restored = self.rebuild(Some(generation), to.to_owned()).await;
         if restored.is_err() {
             // What is left would be in the way of the next try.
             let _ = std::fs::remove_file(to);
@@ -258,8 +267,29 @@ impl DatabaseStore {
         restored
     }
 
+    async fn rebuild(&self, generation: Option<u64>, to: PathBuf) -> Result<Verified> {
+        let inner = Arc::clone(&self.inner);
+        while_awaited(async move { inner.rebuild(generation, &to).await }).await
+    }
+
+    /// Publishes what is not published yet, gives back the right to write, and closes the cache. Every later call is
+    /// [`Error::Closed`].
+    ///
+    /// # Errors
+    /// [`Error::Pending`] where a batch could not be published: the next open publishes it.
+    pub async fn close(&self) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        by_itself(async move { inner.close().await }).await
+    }
+
+    pub(crate) async fn turn(&self) -> Result<Turn> {
+        self.inner.shared.turn().await
+    }
+}
+
+impl Inner {
     async fn rebuild(&self, generation: Option<u64>, to: &Path) -> Result<Verified> {
-        let remote = &self.inner.shared.remote;
+        let remote = &self.shared.remote;
         for _ in 0..3 {
             let Some((head, _)) = remote.head().await? else {
                 return Err(Error::Unsupported("nothing was published yet".to_owned()));
@@ -299,7 +329,7 @@ impl DatabaseStore {
         let _reading = permits.acquire_many(all).await;
         permits.close();
         let _content = shared.content.lock().await;
-        self.inner.readers.lock().clear();
+        self.readers.lock().clear();
         if let Some(mut local) = shared.take_local() {
             let saved = tokio::task::spawn_blocking(move || local.save()).await;
             saved.map_err(|_| Error::Panicked)??;

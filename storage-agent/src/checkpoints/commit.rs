@@ -1,10 +1,10 @@
 //! Commits of any size, and their retries.
 
-use std::{future::Future, time::Duration};
+use std::future::Future;
 
 use storage_core::{
     CollectionStore, Commit, Error, ErrorKind, MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, Operation,
-    PartitionInfo, Precondition, Result,
+    PartitionInfo, Precondition, Result, engine::back_off,
 };
 
 /// How often a step that somebody else's commit got in the way of is tried.
@@ -90,7 +90,7 @@ where
             Err(Failed::Moved(error)) if tries + 1 >= TRIES => return Err(error),
             Err(Failed::Moved(_)) => {}
         }
-        tokio::time::sleep(Duration::from_micros(fastrand::u64(0..=200 << tries.min(8)))).await;
+        back_off(tries).await;
         tries += 1;
     }
 }

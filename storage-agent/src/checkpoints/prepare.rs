@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use storage_core::{Error, ErrorKind, Result};
+use storage_core::{Error, ErrorKind, Result, engine::background};
 
 use super::{
     chunks::Cut,
@@ -27,8 +27,9 @@ pub(super) async fn off_thread<T: Send + 'static>(
     if bytes < BLOCKING_BYTES {
         return Ok(work());
     }
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| Error::new(ErrorKind::Unavailable, "the program is shutting down"))
+    // Its threads serve callers of every runtime, and those without one.
+    let done = background()?.spawn_blocking(work).await;
+    done.map_err(|_| Error::new(ErrorKind::Unavailable, "the values could not be cut"))
 }
 
 /// The payloads of a step, ready to be stored.

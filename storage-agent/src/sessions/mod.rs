@@ -147,11 +147,12 @@ impl SessionStore {
     }
 
     /// Changes a session in one atomic step and refreshes its expiry: no update of concurrent callers is lost, and none
-    /// is applied twice. Those of one process share round trips. Returns the session as this update left it, or `None`
-    /// where there is none.
+    /// is applied twice. Those of one process share round trips, which belong to a task of their own: a caller that gives up,
+    /// or keeps its future, blocks nobody. Returns the session as this update left it, or `None` where there is none.
     ///
     /// # Errors
-    /// `Conflict` where hundreds of tries in a row found that other processes had changed it.
+    /// `Unsupported` where the storage has no `compare_and_set`; `Conflict` where hundreds of tries in a row found that other
+    /// processes had changed it; after 30 s `Timeout`, where it waited for earlier updates, or `OutcomeUnknown`.
     pub async fn update_session(&self, id: &str, update: &SessionUpdate) -> Result<Option<Session>> {
         self.shared.measured("update_session", self.change(id, update)).await
     }

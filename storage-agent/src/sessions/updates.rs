@@ -9,16 +9,18 @@ use std::{
 
 use futures::future::join_all;
 use storage_core::{
-    Change, CombineConfig, Combiner, Error, ErrorKind, Group, Json, Result, StorageBackend, StorageExt,
+    Change, Error, ErrorKind, Json, Result, StorageBackend, StorageExt,
+    engine::{Combiner, Deadline, Limits, Work, Worker, task},
 };
 
 use super::{Session, SessionUpdate};
 
 /// How many queues there are. A session always waits in the same one, so that no two groups of a process race for it.
 const QUEUES: usize = 64;
-/// How much travels together, and how much may wait.
-const CONFIG: CombineConfig =
-    CombineConfig { running: 1, items: 1_024, bytes: 1 << 20, queue_bytes: 16 << 20 };
+/// How much travels together.
+const LIMITS: Limits = Limits { workers: 1, items: 1_024, bytes: 1 << 20 };
+/// How long an update may take, waiting for those before it included: several calls of a storage.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How often an update begins anew after `update` has used up its own tries. Each of those rounds is 64 races lost to
 /// other processes.
 const ROUNDS: u32 = 8;
@@ -37,7 +39,7 @@ pub(super) struct Updates(Vec<Combiner<Documents>>);
 impl Updates {
     pub(super) fn new(storage: &Arc<dyn StorageBackend>, ttl: Option<Duration>) -> Self {
         let documents = || Documents { storage: Arc::clone(storage), ttl };
-        Self((0..QUEUES).map(|_| Combiner::new(documents(), CONFIG)).collect())
+        Self((0..QUEUES).map(|_| Combiner::new(documents(), LIMITS)).collect())
     }
 
     /// The session as this update left it; `None` where there is none.
@@ -45,7 +47,7 @@ impl Updates {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&update.key);
         let queue = usize::try_from(hash % QUEUES as u64).ok().and_then(|queue| self.0.get(queue));
         match queue {
-            Some(queue) => queue.submit_unlimited(update).await,
+            Some(queue) => queue.submit(update, Deadline::after(PATIENCE)).await,
             None => Err(Error::new(ErrorKind::Unavailable, "there is no queue for the session")),
         }
     }
@@ -56,10 +58,25 @@ struct Documents {
     ttl: Option<Duration>,
 }
 
-impl Group for Documents {
+impl Work for Documents {
     type Item = Update;
     type Answer = Option<Session>;
 
+    fn weight(&self, update: &Update) -> usize {
+        let metadata = &update.update.metadata;
+        metadata.iter().map(|(name, value)| name.len() + value.as_str().map_or(64, str::len)).sum()
+    }
+
+    fn lost(&self) -> ErrorKind {
+        ErrorKind::OutcomeUnknown
+    }
+
+    fn start(worker: Worker<Self>) {
+        task::spawn(worker.serve(async |documents: &Self, updates| documents.run(updates).await));
+    }
+}
+
+impl Documents {
     async fn run(&self, updates: Vec<Update>) -> Vec<Result<Option<Session>>> {
         let mut sessions: BTreeMap<&str, (Vec<usize>, Vec<&Update>)> = BTreeMap::new();
         for (place, update) in updates.iter().enumerate() {
@@ -75,17 +92,6 @@ impl Group for Documents {
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
-    fn weight(&self, update: &Update) -> usize {
-        let metadata = &update.update.metadata;
-        metadata.iter().map(|(name, value)| name.len() + value.as_str().map_or(64, str::len)).sum()
-    }
-
-    fn lost(&self) -> ErrorKind {
-        ErrorKind::OutcomeUnknown
-    }
-}
-
-impl Documents {
     /// One answer for each update of a session.
     async fn change_all(&self, key: &str, updates: &[&Update]) -> Vec<Result<Option<Session>>> {
         match self.change(key, updates).await {

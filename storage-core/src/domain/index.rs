@@ -12,7 +12,7 @@ pub(super) async fn add(
 ) -> Result<()> {
     SESSION.key(storage, "update", session_id)?;
     let key = BUYER_SESSIONS.key(storage, "update", pricing_key)?;
-    let added = storage.update(&key, None, |found| {
+    let added = storage.update_unguarded(&key, None, |found| {
         let mut ids = ids(found)?;
         if ids.iter().any(|id| id == session_id) {
             return Ok(Change::Keep);
@@ -30,7 +30,7 @@ pub(super) async fn remove(
 ) -> Result<bool> {
     let key = BUYER_SESSIONS.key(storage, "update", pricing_key)?;
     let mut removed = false;
-    let update = storage.update(&key, None, |found| {
+    let update = storage.update_unguarded(&key, None, |found| {
         let mut ids = ids(found)?;
         let before = ids.len();
         ids.retain(|id| id != session_id);

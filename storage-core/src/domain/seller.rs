@@ -180,11 +180,12 @@ pub trait AdSeller: StorageBackend {
         index::sessions(self, pricing_key)
     }
 
-    /// Adds a session to the end of a buyer's index, unless it is in it. Concurrent callers lose nothing.
+    /// Adds a session to the end of a buyer's index, unless it is in it. Concurrent callers lose nothing, those of other
+    /// processes where the backend has `compare_and_set`.
     ///
     /// # Errors
     /// `InvalidInput` for an id that no session can have; `Corrupt`, changing nothing, where the index is no array of
-    /// strings; else as [`update`](crate::StorageExt::update).
+    /// strings; else as [`update_unguarded`](crate::StorageExt::update_unguarded).
     fn add_session_to_buyer_index(
         &self,
         session_id: &str,
@@ -194,11 +195,11 @@ pub trait AdSeller: StorageBackend {
     }
 
     /// Removes a session from a buyer's index; true where it was in it. The index goes with its last session.
-    /// Concurrent callers lose nothing.
+    /// Concurrent callers lose nothing, those of other processes where the backend has `compare_and_set`.
     ///
     /// # Errors
     /// `Corrupt`, changing nothing, where the index is no array of strings; else as
-    /// [`update`](crate::StorageExt::update).
+    /// [`update_unguarded`](crate::StorageExt::update_unguarded).
     fn remove_session_from_buyer_index(
         &self,
         session_id: &str,

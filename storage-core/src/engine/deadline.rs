@@ -98,6 +98,15 @@ impl Deadline {
     }
 }
 
+/// Pauses before something is tried again that others were faster with: at random, longer each time, up to about 50 ms.
+/// `tried` counts from 0; after the first few tries others are only let in, for those spread by themselves. Needs no runtime.
+pub async fn back_off(tried: u32) {
+    match tried {
+        0..4 => tokio::task::yield_now().await,
+        _ => Deadline::never().pause(Duration::from_micros(fastrand::u64(0..=200 << tried.min(8)))).await,
+    }
+}
+
 /// Who is woken at a deadline.
 struct Entry {
     at: Instant,

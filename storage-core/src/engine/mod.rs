@@ -14,6 +14,7 @@ mod background;
 mod combiner;
 mod deadline;
 mod homes;
+mod key_queue;
 mod lifecycle;
 #[cfg(test)]
 mod models;
@@ -27,8 +28,9 @@ mod tests;
 
 pub use background::{background, spawn_thread};
 pub use combiner::{Combiner, Entry, Replies, Reply, Unanswered, Work, Worker};
-pub use deadline::Deadline;
+pub use deadline::{Deadline, back_off};
 pub use homes::{Home, Homes, current_runtime};
+pub(crate) use key_queue::{Order, Passed, Place};
 pub use lifecycle::{Guard, Lease, Lifecycle};
 pub use queue::Limits;
 pub use sweeper::{SweepConfig, spawn_sweeper};

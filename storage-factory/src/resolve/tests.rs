@@ -35,6 +35,9 @@ fn the_type_by_name_and_by_url() {
     }
 }
 
+/// The seconds of `Duration::MAX`.
+const MAX: &str = "18446744073709551615s";
+
 #[test]
 fn what_is_wrong_is_said_with_what_to_do() {
     let redis = ("REDIS_URL", "redis://:hunter2@h");
@@ -66,6 +69,10 @@ fn what_is_wrong_is_said_with_what_to_do() {
         ),
         (vec![("STORAGE_OPERATION_TIMEOUT", "0s")], "STORAGE_OPERATION_TIMEOUT"),
         (vec![("STORAGE_SWEEP_INTERVAL", "never")], "STORAGE_SWEEP_INTERVAL"),
+        (vec![("STORAGE_OPERATION_TIMEOUT", "25h")], "STORAGE_OPERATION_TIMEOUT may be at most 24 h"),
+        (vec![("STORAGE_OPERATION_TIMEOUT", MAX)], "STORAGE_OPERATION_TIMEOUT may be at most 24 h"),
+        (vec![("STORAGE_SWEEP_INTERVAL", MAX)], "STORAGE_SWEEP_INTERVAL may be at most 24 h"),
+        (vec![("STORAGE_FRESHNESS", MAX)], "STORAGE_FRESHNESS may be at most 24 h"),
         (vec![("STORAGE_MAX_VALUE_BYTES", "1e9")], "STORAGE_MAX_VALUE_BYTES must be"),
     ] {
         let error = get_storage_backend(&settings(&pairs)).unwrap_err();

@@ -12,6 +12,7 @@ mod faults;
 mod model;
 mod place;
 mod readers;
+mod stopped;
 mod uploads;
 mod writers;
 

@@ -10,6 +10,7 @@ use storage_tests::Fault;
 use crate::{
     model::{add, batches, in_home},
     place::{Cloud, Place, TIMEOUT},
+    stopped::Stoppable,
 };
 
 const WRITERS: usize = 6;
@@ -46,27 +47,6 @@ pub(crate) async fn until_a_segment_travels(place: &Place) {
     }
 }
 
-/// A process that stops in mid-upload: nothing of it runs, neither its renewals nor its publication, until `awake`.
-fn sleeper(place: &Arc<Place>, awake: std::sync::mpsc::Receiver<()>) -> std::thread::JoinHandle<()> {
-    let place = Arc::clone(place);
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let options = Options { lease_term: place.cloud.term(), ..place.holding("zombie") };
-            let store = DatabaseStore::open(place.watched(TIMEOUT), options).await.unwrap();
-            add(&store, "first").await.unwrap();
-            place.proxy.reset();
-            place.proxy.at(0, Fault::DelayAnswer(Duration::from_millis(300)));
-            let stop = async {
-                until_a_segment_travels(&place).await;
-                awake.recv().unwrap();
-            };
-            let (written, ()) = tokio::join!(add(&store, "only here"), stop);
-            check_overtaken(&place, &store, written).await;
-        });
-    })
-}
-
 /// A batch that could not be published any more is kept, and the store goes on without it once it is told to.
 pub(crate) async fn check_overtaken(
     place: &Place,
@@ -94,17 +74,26 @@ pub(crate) async fn check_overtaken(
 }
 
 pub(crate) async fn a_zombie_wakes_up(cloud: &Cloud) {
-    let place = Arc::new(Place::new(*cloud).await);
-    let (wake, awake) = std::sync::mpsc::channel();
-    let zombie = sleeper(&place, awake);
-    until_a_segment_travels(&place).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    place.end_lease().await;
-    let other = place.open(place.patient("other")).await.unwrap();
-    add(&other, "elsewhere").await.unwrap();
-    other.close().await.unwrap();
-    wake.send(()).unwrap();
-    tokio::task::spawn_blocking(move || zombie.join().unwrap()).await.unwrap();
+    let place = Place::new(*cloud).await;
+    let home = Stoppable::new(place.watched(TIMEOUT));
+    let options = Options { lease_term: place.cloud.term(), ..place.holding("zombie") };
+    let zombie = DatabaseStore::open(home.clone(), options).await.unwrap();
+    add(&zombie, "first").await.unwrap();
+    place.proxy.reset();
+    place.proxy.at(0, Fault::DelayAnswer(Duration::from_millis(300)));
+    // It stops in mid-upload.
+    let stopped = async {
+        until_a_segment_travels(&place).await;
+        home.stop();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        place.end_lease().await;
+        let other = place.open(place.patient("other")).await.unwrap();
+        add(&other, "elsewhere").await.unwrap();
+        other.close().await.unwrap();
+        home.go_on();
+    };
+    let (written, ()) = tokio::join!(add(&zombie, "only here"), stopped);
+    check_overtaken(&place, &zombie, written).await;
     assert_eq!(in_home(&place).await, ["first", "elsewhere"]);
 }
 

@@ -16,6 +16,7 @@ mod folding;
 mod foreign;
 mod full;
 mod kills;
+mod liveness;
 mod processes;
 mod settings;
 mod stores;
