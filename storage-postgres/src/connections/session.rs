@@ -1,53 +1,31 @@
-//! One connection with the statements that it has prepared, and how connections are opened.
+//! One connection with the statements that it has prepared.
 
 use std::{
     collections::HashMap,
-    fmt,
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
     task::Poll,
 };
 
-use bb8::{ErrorSink, ManageConnection};
 use futures::{
     TryStreamExt,
     future::{join, join4, try_join, try_join_all},
 };
-use storage_core::{Error, ErrorKind, Result};
-use tokio::sync::watch;
-use tokio_postgres::{Client, Row, RowStream, Statement, config::Config as Driver, types::ToSql};
-use tokio_postgres_rustls::MakeRustlsConnect;
-use tokio_util::task::TaskTracker;
+use tokio_postgres::{Client, Row, RowStream, Statement};
 
 use crate::{
-    PostgresConfig,
-    error::{Failure, connect_error},
-    sql::Query,
-    tls,
+    config::PostgresConfig,
+    statements::{query::Query, value::Param},
 };
 
-/// A parameter of a statement.
-pub(crate) type Param<'a> = &'a (dyn ToSql + Sync);
-
-/// Opens connections for the pool.
-pub(crate) struct Connector {
-    config: Arc<PostgresConfig>,
-    driver: Driver,
-    tls: MakeRustlsConnect,
-    /// The tasks that serve the connections.
-    tasks: TaskTracker,
-    /// The latest attempt that failed: callers who wait for a connection hear of it.
-    failed: watch::Sender<Option<Error>>,
-}
-
-/// One connection, used by one caller at a time.
+/// One connection, used by one piece of work at a time.
 pub(crate) struct Session {
     pub(crate) client: Client,
     config: Arc<PostgresConfig>,
     table: String,
     prepared: HashMap<Query, Statement>,
-    /// A statement is under way. Whoever finds this set was preceded by a caller who went away.
+    /// A statement is under way, or the connection is about to end.
     pub(crate) busy: bool,
     /// A transaction is open whose end has not been sent.
     pub(crate) open: bool,
@@ -69,87 +47,12 @@ pub(crate) struct Rows {
     pub(crate) complete: bool,
 }
 
-impl Connector {
-    /// Reads the root certificates, and opens nothing yet.
-    pub(crate) async fn new(config: Arc<PostgresConfig>, tasks: TaskTracker) -> Result<Self> {
-        let tls = tokio::task::spawn_blocking({
-            let config = Arc::clone(&config);
-            move || tls::client_config(config.ssl_mode, config.ssl_roots.as_ref())
-        });
-        let tls = tls.await.map_err(|_| Error::new(ErrorKind::Unavailable, "the runtime is stopping"))??;
-        let (failed, _) = watch::channel(None);
-        Ok(Self { driver: config.driver(), config, tls: MakeRustlsConnect::new(tls), tasks, failed })
-    }
-
-    pub(crate) fn failures(&self) -> watch::Sender<Option<Error>> {
-        self.failed.clone()
-    }
-
-    pub(crate) fn tls(&self) -> MakeRustlsConnect {
-        self.tls.clone()
-    }
-
-    async fn open(&self) -> Result<Session> {
-        let limit = self.config.connect_timeout;
-        let opened = tokio::time::timeout(limit, self.driver.connect(self.tls.clone())).await;
-        let (client, connection) = opened
-            .map_err(|_| Error::new(ErrorKind::Unavailable, format!("no connection within {limit:?}")))?
-            .map_err(|error| connect_error(&error))?;
-        self.tasks.spawn(async move {
-            if let Err(error) = connection.await {
-                let error = Failure::from(error).error;
-                tracing::debug!(%error, "a Postgres connection ended");
-            }
-        });
-        let table = self.config.table();
-        let config = Arc::clone(&self.config);
-        Ok(Session { client, config, table, prepared: HashMap::new(), busy: false, open: false })
-    }
-}
-
-impl ManageConnection for Connector {
-    type Connection = Session;
-    type Error = Error;
-
-    async fn connect(&self) -> Result<Session> {
-        let opened = self.open().await;
-        if let Err(error) = &opened {
-            self.failed.send_replace(Some(error.clone()));
-        }
-        opened
-    }
-
-    /// Not asked by the pool: a checkout costs no round trip.
-    async fn is_valid(&self, session: &mut Session) -> Result<()> {
-        session.client.check_connection().await.map_err(|error| Failure::from(error).error)
-    }
-
-    fn has_broken(&self, session: &mut Session) -> bool {
-        session.is_broken()
-    }
-}
-
-impl fmt::Debug for Connector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector").field("config", &self.config).finish_non_exhaustive()
-    }
-}
-
-/// Errors of connections that nobody waits for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Trace;
-
-impl ErrorSink<Error> for Trace {
-    fn sink(&self, error: Error) {
-        tracing::warn!(%error, "a Postgres connection could not be opened");
-    }
-
-    fn boxed_clone(&self) -> Box<dyn ErrorSink<Error>> {
-        Box::new(*self)
-    }
-}
-
 impl Session {
+    pub(super) fn new(client: Client, config: &Arc<PostgresConfig>) -> Self {
+        let (table, config) = (config.table(), Arc::clone(config));
+        Self { client, config, table, prepared: HashMap::new(), busy: false, open: false }
+    }
+
     /// Whether it must not be used again.
     pub(crate) fn is_broken(&self) -> bool {
         self.busy || self.open || self.client.is_closed()

@@ -1,0 +1,60 @@
+//! The queues in front of the connections, one for each kind of operation that callers share.
+
+use std::{fmt, sync::Arc};
+
+use storage_core::{
+    ErrorKind, Result,
+    engine::{Combiner, Deadline, Home, Unanswered},
+};
+
+use super::{
+    groups::{Item, Kind, Shared},
+    kinds::{Creates, Deletes, Exists, Gets, Sets, Swaps},
+};
+use crate::{
+    connections::pool::Pool,
+    error::{exhausted, interrupted},
+};
+
+pub(crate) struct Queues {
+    pub(crate) gets: Combiner<Shared<Gets>>,
+    pub(crate) exists: Combiner<Shared<Exists>>,
+    pub(crate) sets: Combiner<Shared<Sets>>,
+    pub(crate) deletes: Combiner<Shared<Deletes>>,
+    pub(crate) creates: Combiner<Shared<Creates>>,
+    pub(crate) swaps: Combiner<Shared<Swaps>>,
+}
+
+impl Queues {
+    pub(crate) fn new(pool: &Arc<Pool>, home: Home, connections: u32) -> Self {
+        Self {
+            gets: Shared::queue(pool, home, Gets::default(), connections),
+            exists: Shared::queue(pool, home, Exists, connections),
+            sets: Shared::queue(pool, home, Sets, connections),
+            deletes: Shared::queue(pool, home, Deletes, connections),
+            creates: Shared::queue(pool, home, Creates, connections),
+            swaps: Shared::queue(pool, home, Swaps, connections),
+        }
+    }
+}
+
+/// Does one operation, alone or with others.
+pub(crate) async fn submit<K: Kind>(
+    queue: &Combiner<Shared<K>>,
+    item: Item<K>,
+    deadline: Deadline,
+) -> Result<K::Answer> {
+    let late = if K::WRITES { ErrorKind::OutcomeUnknown } else { ErrorKind::Timeout };
+    match queue.call(item, deadline).await {
+        Ok(answer) => answer,
+        Err(Unanswered::Waiting) => Err(exhausted(deadline.limit())),
+        Err(Unanswered::Taken) => Err(deadline.error(late)),
+        Err(Unanswered::Lost) => Err(interrupted(late)),
+    }
+}
+
+impl fmt::Debug for Queues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Queues")
+    }
+}
