@@ -32,10 +32,10 @@ mod ext;
 mod glob;
 mod json;
 mod key;
-mod lifecycle;
 mod memory;
 mod pub_sub;
 mod scan;
+mod timeout;
 mod types;
 
 pub use backend::StorageBackend;
@@ -57,10 +57,10 @@ pub use json::{
     DEFAULT_MAX_VALUE_BYTES, Json, MAX_DEPTH, MAX_NUMBER_BYTES, add_integer, check_value_size, same_value,
 };
 pub use key::{MAX_KEY_BYTES, check_key, join_key, key_prefix};
-pub use lifecycle::{DEFAULT_OPERATION_TIMEOUT, Lease, Lifecycle, spawn_sweeper, with_deadline};
 pub use memory::{MemoryBackend, MemoryConfig};
 pub use pub_sub::{Delivery, PubSub};
 pub use scan::{Filter, Listing, Record, Scan};
+pub use timeout::{DEFAULT_OPERATION_TIMEOUT, with_deadline};
 pub use types::{
     Batch, BatchOperation, Capabilities, Entry, Expected, Expiry, Health, HealthStatus, Stats, StoreHealth,
     check_entry, check_swap,

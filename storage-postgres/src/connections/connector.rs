@@ -12,7 +12,7 @@ use tokio_postgres::config::Config as Driver;
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use super::{session::Session, tls};
+use super::{session::Session, tls, wire::Wire};
 use crate::{
     config::PostgresConfig,
     error::{Failure, connect_error},
@@ -24,9 +24,9 @@ pub(crate) struct Connector {
     config: Arc<PostgresConfig>,
     driver: Driver,
     tls: MakeRustlsConnect,
-    /// Where the connections are driven.
+    /// Where the connections belong.
     home: Home,
-    /// The tasks that drive connections, and those that cancel statements.
+    /// The connections that are open, and the tasks that cancel statements.
     tasks: TaskTracker,
     /// The latest attempt that failed: who waits for a connection hears of it.
     failed: watch::Sender<Option<Error>>,
@@ -79,15 +79,13 @@ impl Connector {
         let (client, connection) = opened
             .ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("no connection within {limit:?}")))?
             .map_err(|error| connect_error(&error))?;
-        let token = self.token();
-        self.home.spawn(async move {
-            let _token = token;
+        let served = async {
             if let Err(error) = connection.await {
                 let error = Failure::from(error).error;
                 tracing::debug!(%error, "a Postgres connection ended");
             }
-        });
-        Ok(Session::new(client, &self.config))
+        };
+        Ok(Session::new(client, Wire::new(served, self.home, self.token()), &self.config))
     }
 }
 
@@ -104,8 +102,8 @@ impl ManageConnection for Connector {
     }
 
     /// Not asked by the pool: a checkout costs no round trip.
-    async fn is_valid(&self, session: &mut Session) -> Result<()> {
-        session.client.check_connection().await.map_err(|error| Failure::from(error).error)
+    async fn is_valid(&self, _: &mut Session) -> Result<()> {
+        Ok(())
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {

@@ -92,7 +92,7 @@ impl Executor {
         }
     }
 
-    /// See [`Session::set_and_purge`](super::session::Session::set_and_purge).
+    /// See [`Statements::set_and_purge`](super::session::Statements::set_and_purge).
     pub(crate) async fn set_and_purge(&mut self, set: &[Param<'_>], purge: &[Param<'_>]) -> Result<()> {
         let mut tries = Tries::new(true);
         loop {

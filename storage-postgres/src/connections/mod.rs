@@ -5,3 +5,4 @@ pub(crate) mod executor;
 pub(crate) mod pool;
 pub(crate) mod session;
 mod tls;
+pub(crate) mod wire;

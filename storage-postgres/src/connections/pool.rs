@@ -97,9 +97,9 @@ impl Pool {
     pub(crate) async fn checkout(self: &Arc<Self>, deadline: Deadline) -> Result<Checkout> {
         loop {
             let lent = deadline.within(self.connection()).await;
-            let (permit, connection) = lent.unwrap_or_else(|| Err(exhausted(deadline.limit())))?;
+            let (permit, mut connection) = lent.unwrap_or_else(|| Err(exhausted(deadline.limit())))?;
             // The server may have closed it while it lay idle: the drop takes it out of the pool.
-            if !connection.is_broken() {
+            if connection.wire.is_open() {
                 let (connection, permit, pool) = (Some(connection), Some(permit), Arc::clone(self));
                 return Ok(Checkout { connection, permit, deadline, pool });
             }
@@ -153,14 +153,15 @@ impl Checkout {
         let deadline = self.deadline;
         let session = self.session()?;
         session.busy = true;
-        let answer = deadline.within(session.query(query, params, budget)).await;
+        let answer =
+            deadline.within(session.wire.drive(session.statements.query(query, params, budget))).await;
         let read = self.settle(answer)?;
         // The rest is not wanted: it is cancelled and the connection given up.
         self.session()?.busy = !read.complete;
         Ok(read)
     }
 
-    /// See [`Session::set_and_purge`].
+    /// See [`Statements::set_and_purge`](super::session::Statements::set_and_purge).
     pub(super) async fn set_and_purge(
         &mut self,
         set: &[Param<'_>],
@@ -171,11 +172,11 @@ impl Checkout {
         let deadline = self.deadline;
         let session = self.session()?;
         session.busy = true;
-        let answer = deadline.within(session.set_and_purge(set, purge)).await;
+        let answer = deadline.within(session.wire.drive(session.statements.set_and_purge(set, purge))).await;
         self.settle(answer)
     }
 
-    /// See [`Session::pipeline`]. A transaction that fails before its end has to be [rolled back](Self::roll_back).
+    /// See [`Statements::pipeline`](super::session::Statements::pipeline). A transaction that fails before its end has to be [rolled back](Self::roll_back).
     pub(crate) async fn pipeline(
         &mut self,
         part: Part,
@@ -185,7 +186,7 @@ impl Checkout {
         let session = self.session()?;
         session.busy = true;
         session.open = part != Part::End;
-        let answer = deadline.within(session.pipeline(part, statements)).await;
+        let answer = deadline.within(session.wire.drive(session.statements.pipeline(part, statements))).await;
         self.settle(answer)
     }
 
@@ -197,7 +198,9 @@ impl Checkout {
             && !session.busy
         {
             session.busy = true;
-            let ended = deadline.within(session.client.batch_execute("ROLLBACK")).await;
+            let ended = deadline
+                .within(session.wire.drive(session.statements.client.batch_execute("ROLLBACK")))
+                .await;
             session.open = !matches!(ended, Some(Ok(())));
             session.busy = ended.is_none();
         }
@@ -207,8 +210,11 @@ impl Checkout {
     pub(crate) async fn prepare(&mut self, query: Query) -> Result<(), Failure> {
         let deadline = self.deadline;
         let session = self.session()?;
+        if session.statements.is_prepared(query) {
+            return Ok(());
+        }
         session.busy = true;
-        let answer = deadline.within(session.prepare(query)).await;
+        let answer = deadline.within(session.wire.drive(session.statements.prepare(query))).await;
         self.settle(answer).map_err(|failure| match failure.state {
             State::Lost | State::Late if query.is_write() => failure.error.into(),
             _ => failure,
@@ -233,7 +239,7 @@ impl Checkout {
 impl Drop for Checkout {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
-        if connection.busy && !connection.client.is_closed() {
+        if connection.busy && !connection.wire.has_ended() {
             let permit = self.permit.take();
             self.pool.connector.home().spawn(cancel(connection, permit, self.pool.connector.clone()));
         }
@@ -248,7 +254,7 @@ async fn cancel(
     connector: Connector,
 ) {
     let _token = connector.token();
-    let query = connection.client.cancel_token();
+    let query = connection.statements.client.cancel_token();
     let cancelled = query.cancel_query(connector.tls());
     if !matches!(Deadline::after(CANCEL_LIMIT).within(cancelled).await, Some(Ok(()))) {
         tracing::debug!("a statement could not be cancelled");

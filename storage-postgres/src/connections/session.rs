@@ -14,6 +14,7 @@ use futures::{
 };
 use tokio_postgres::{Client, Row, RowStream, Statement};
 
+use super::wire::Wire;
 use crate::{
     config::PostgresConfig,
     statements::{query::Query, value::Param},
@@ -21,14 +22,20 @@ use crate::{
 
 /// One connection, used by one piece of work at a time.
 pub(crate) struct Session {
-    pub(crate) client: Client,
-    config: Arc<PostgresConfig>,
-    table: String,
-    prepared: HashMap<Query, Statement>,
+    pub(crate) statements: Statements,
+    pub(crate) wire: Wire,
     /// A statement is under way, or the connection is about to end.
     pub(crate) busy: bool,
     /// A transaction is open whose end has not been sent.
     pub(crate) open: bool,
+}
+
+/// What is sent on a connection; the [wire](Wire) has to be driven meanwhile.
+pub(crate) struct Statements {
+    pub(crate) client: Client,
+    config: Arc<PostgresConfig>,
+    table: String,
+    prepared: HashMap<Query, Statement>,
 }
 
 /// Which part of a transaction is sent.
@@ -48,16 +55,19 @@ pub(crate) struct Rows {
 }
 
 impl Session {
-    pub(super) fn new(client: Client, config: &Arc<PostgresConfig>) -> Self {
+    pub(super) fn new(client: Client, wire: Wire, config: &Arc<PostgresConfig>) -> Self {
         let (table, config) = (config.table(), Arc::clone(config));
-        Self { client, config, table, prepared: HashMap::new(), busy: false, open: false }
+        let statements = Statements { client, config, table, prepared: HashMap::new() };
+        Self { statements, wire, busy: false, open: false }
     }
 
-    /// Whether it must not be used again.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.busy || self.open || self.client.is_closed()
+    /// Whether it must not be used again, as far as is known.
+    pub(super) fn is_broken(&self) -> bool {
+        self.busy || self.open || self.wire.has_ended()
     }
+}
 
+impl Statements {
     /// Sends a statement, and reads rows until about `budget` bytes of them are here.
     pub(crate) async fn query(
         &self,
@@ -125,12 +135,14 @@ impl Session {
         ended.map(|()| rows)
     }
 
-    /// Prepares a statement, unless it is, or this goes through a pooler.
+    /// Whether a statement need not be [prepared](Self::prepare) first: it is, or this goes through a pooler.
+    pub(crate) fn is_prepared(&self, query: Query) -> bool {
+        self.config.pooler || self.prepared.contains_key(&query)
+    }
+
     pub(crate) async fn prepare(&mut self, query: Query) -> Result<(), tokio_postgres::Error> {
-        if !self.config.pooler && !self.prepared.contains_key(&query) {
-            let statement = self.client.prepare_typed(&query.text(&self.table), query.types()).await?;
-            self.prepared.insert(query, statement);
-        }
+        let statement = self.client.prepare_typed(&query.text(&self.table), query.types()).await?;
+        self.prepared.insert(query, statement);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use storage_core::{
     engine::{Deadline, Guard, Home, Homes, Lease, background, spawn_sweeper},
 };
 use tokio::{runtime::Handle, sync::oneshot};
+use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{queues::Queues, sweep::sweep};
@@ -50,11 +51,9 @@ impl Connected {
         let background = background()?;
         let home = if runtime.is_some() { Home::Own } else { Home::Background };
         let connector = Connector::new(Arc::clone(&config), home).await?;
-        let first = connector.open().await?;
-        let indexed = schema::prepare(&first.client, &config).await?;
-        let collections = partition_schema::prepare(&first.client, &config).await?;
-        let get = if indexed { Query::Get } else { Query::GetByPrimaryKey };
-        let (schema, mut first) = (Schema { get, collections }, Some(first));
+        let mut first = connector.open().await?;
+        let schema = first.wire.drive(prepare(&first.statements.client, &config)).await?;
+        let mut first = Some(first);
         let sets = Homes::of(runtime.as_ref().map(Handle::id), |home| {
             let runtime = runtime.as_ref().filter(|_| home == Home::Own).unwrap_or(background);
             let pool = Arc::new(Pool::new(&config, connector.at(home), schema, first.take(), runtime));
@@ -84,6 +83,13 @@ impl Connected {
             tracing::warn!("a Postgres connection did not close within {limit:?}");
         }
     }
+}
+
+/// Makes what is missing.
+async fn prepare(client: &Client, config: &PostgresConfig) -> Result<Schema> {
+    let indexed = schema::prepare(client, config).await?;
+    let collections = partition_schema::prepare(client, config).await?;
+    Ok(Schema { get: if indexed { Query::Get } else { Query::GetByPrimaryKey }, collections })
 }
 
 /// Sweeps with the connections of the background.
