@@ -25,7 +25,7 @@ use crate::{
     statements::value::signed,
     work::{
         connected::{Connected, call},
-        groups::{Item, Kind, Shared},
+        groups::{Kind, Shared},
         kinds::{Swap, Write},
         queues::{Queues, submit},
         scan::{self, Cursor},
@@ -84,8 +84,7 @@ impl PostgresBackend {
     ) -> Result<K::Answer> {
         let lease = self.lifecycle.enter()?;
         let queues = Arc::clone(&lease.here().queues);
-        let item = Item { item, _guard: lease.into() };
-        submit(queue(&queues), item, self.deadline()).await
+        submit(queue(&queues), item, lease.into(), self.deadline()).await
     }
 
     async fn swap(

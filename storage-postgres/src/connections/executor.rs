@@ -28,14 +28,14 @@ pub(crate) struct Executor {
     pub(crate) deadline: Deadline,
     /// For the first statement, where one was got already.
     first: Option<Checkout>,
-    /// Whether a connection was ever got.
-    begun: Arc<AtomicBool>,
+    /// Whether a connection was ever got, where anybody asks.
+    begun: Option<Arc<AtomicBool>>,
 }
 
 impl Executor {
     pub(crate) fn new(pool: &Arc<Pool>) -> Self {
         let deadline = pool.deadline();
-        Self { pool: Arc::clone(pool), deadline, first: None, begun: Arc::default() }
+        Self { pool: Arc::clone(pool), deadline, first: None, begun: None }
     }
 
     /// One that has its first connection.
@@ -48,8 +48,8 @@ impl Executor {
     }
 
     /// Whether a connection was ever got: until then nothing was sent.
-    pub(crate) fn begun(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.begun)
+    pub(crate) fn begun(&mut self) -> Arc<AtomicBool> {
+        Arc::clone(self.begun.get_or_insert_default())
     }
 
     pub(crate) async fn checkout(&mut self) -> Result<Checkout> {
@@ -58,7 +58,9 @@ impl Executor {
             None => self.pool.checkout(self.deadline).await?,
         };
         checkout.deadline = self.deadline;
-        self.begun.store(true, Ordering::Relaxed);
+        if let Some(begun) = &self.begun {
+            begun.store(true, Ordering::Relaxed);
+        }
         Ok(checkout)
     }
 

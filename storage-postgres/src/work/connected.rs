@@ -77,6 +77,7 @@ impl Connected {
     /// Ends the connections.
     pub(crate) async fn close(self: Arc<Self>, config: &PostgresConfig) {
         let connector = self.connector.clone();
+        self.sets.all().for_each(|set| set.queues.close());
         drop(self);
         let limit = config.operation_timeout.saturating_add(CANCEL_LIMIT);
         if Deadline::after(limit).within(connector.closed()).await.is_none() {
@@ -140,7 +141,7 @@ where
 /// Starts work; it keeps `guard` until it has ended.
 fn start<T, F>(
     home: Home,
-    executor: Executor,
+    mut executor: Executor,
     guard: impl Send + 'static,
     work: impl FnOnce(Executor) -> F,
 ) -> oneshot::Receiver<Result<T>>

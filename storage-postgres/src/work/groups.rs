@@ -2,9 +2,11 @@
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
-    sync::{Arc, Weak},
-    task::Poll,
+    future::Future,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use storage_core::{
@@ -13,11 +15,8 @@ use storage_core::{
 };
 
 use crate::{
-    connections::{
-        executor::Executor,
-        pool::{Checkout, Pool},
-    },
-    error::{Failure, State, interrupted},
+    connections::{executor::Executor, pool::Pool},
+    error::{Failure, State},
 };
 
 /// How many groups of one kind are under way at once. One is at the server while the callers of the other wake up;
@@ -69,8 +68,33 @@ pub(crate) struct Shared<K> {
 /// One caller's operation.
 pub(crate) struct Item<K: Kind> {
     pub(crate) item: K::Item,
+    pub(crate) call: Arc<Call>,
     /// `disconnect` waits for it.
     pub(crate) _guard: Guard,
+}
+
+/// Whether an operation is sent or its caller gives up first: never both, so that a caller knows which.
+#[derive(Debug, Default)]
+pub(crate) struct Call(AtomicU8);
+
+const WAITING: u8 = 0;
+const BEGUN: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+impl Call {
+    /// Whether it is to be sent.
+    fn begin(&self) -> bool {
+        self.leave(BEGUN)
+    }
+
+    /// Whether it has not been sent, and never will be.
+    pub(crate) fn give_up(&self) -> bool {
+        self.leave(GIVEN_UP)
+    }
+
+    fn leave(&self, to: u8) -> bool {
+        self.0.compare_exchange(WAITING, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
 }
 
 /// One operation of a group, and its place there.
@@ -97,49 +121,25 @@ impl<K: Kind> Work for Shared<K> {
     }
 }
 
-/// Runs groups until nothing waits. What waits while there is no connection is not begun.
+/// Runs groups, each on a connection of the pool, for as long as the backend is connected.
 async fn serve<K: Kind>(worker: Worker<Shared<K>>) {
-    let Some(pool) = worker.work().pool.upgrade() else {
-        return worker.refuse_waiting(&interrupted(ErrorKind::Timeout));
-    };
-    while let Some(connection) = connection(&pool, &worker).await
-        && let Some(group) = gathered(&worker).await
-    {
-        let (items, replies) = Entry::split(group);
-        let executor = Executor::on(&pool, connection);
-        replies.send(worker.work().run(executor, &items).await);
-        if items.len() > 1 {
-            // Those who were just answered come back together, not one by one.
+    while let Some(group) = worker.take().await {
+        let Some(pool) = worker.work().pool.upgrade() else { return };
+        let count = group.len();
+        match pool.checkout(pool.deadline()).await {
+            Ok(connection) => {
+                let begun = group.into_iter().filter(|entry| entry.item.call.begin()).collect();
+                let (items, replies) = Entry::split(begun);
+                let executor = Executor::on(&pool, connection);
+                replies.send(worker.work().run(executor, &items).await);
+            }
+            Err(error) => group.into_iter().for_each(|entry| entry.reply.send(Err(error.clone()))),
+        }
+        if count > 1 && worker.waiting() == 0 {
+            // Those who were just answered come back together, not one by one. One that is alone has nobody to wait for.
             tokio::task::yield_now().await;
         }
-        if worker.waiting() == 0 {
-            break;
-        }
     }
-}
-
-/// A connection; `None` where there is none to be had, and nobody waits any more.
-async fn connection<K: Kind>(pool: &Arc<Pool>, worker: &Worker<Shared<K>>) -> Option<Checkout> {
-    loop {
-        match pool.checkout(pool.deadline()).await {
-            Ok(connection) => return Some(connection),
-            // Those who came later have time left; each knows by itself how long it waits.
-            Err(error) if error.kind() == ErrorKind::Timeout && worker.waiting() > 0 => {}
-            Err(error) => {
-                worker.refuse_waiting(&error);
-                return None;
-            }
-        }
-    }
-}
-
-/// What waits, where anything does.
-async fn gathered<K: Kind>(worker: &Worker<Shared<K>>) -> Option<Vec<Entry<Shared<K>>>> {
-    poll_fn(|context| match worker.poll_take(context) {
-        Poll::Ready(group) => Poll::Ready(group),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
 }
 
 impl<K: Kind> Shared<K> {

@@ -4,11 +4,11 @@ use std::{fmt, sync::Arc};
 
 use storage_core::{
     ErrorKind, Result,
-    engine::{Combiner, Deadline, Home, Unanswered},
+    engine::{Combiner, Deadline, Guard, Home, Unanswered, Work},
 };
 
 use super::{
-    groups::{Item, Kind, Shared},
+    groups::{Call, Item, Kind, Shared},
     kinds::{Creates, Deletes, Exists, Gets, Sets, Swaps},
 };
 use crate::{
@@ -36,19 +36,34 @@ impl Queues {
             swaps: Shared::queue(pool, home, Swaps, connections),
         }
     }
+
+    /// Ends the workers.
+    pub(crate) fn close(&self) {
+        self.gets.close();
+        self.exists.close();
+        self.sets.close();
+        self.deletes.close();
+        self.creates.close();
+        self.swaps.close();
+    }
 }
 
 /// Does one operation, alone or with others.
 pub(crate) async fn submit<K: Kind>(
     queue: &Combiner<Shared<K>>,
-    item: Item<K>,
+    item: K::Item,
+    guard: Guard,
     deadline: Deadline,
 ) -> Result<K::Answer> {
-    let late = if K::WRITES { ErrorKind::OutcomeUnknown } else { ErrorKind::Timeout };
+    let call = Arc::new(Call::default());
+    let item = Item { item, call: Arc::clone(&call), _guard: guard };
+    let late = queue.work().lost();
     match queue.call(item, deadline).await {
         Ok(answer) => answer,
         Err(Unanswered::Waiting) => Err(exhausted(deadline.limit())),
+        Err(Unanswered::Taken) if call.give_up() => Err(exhausted(deadline.limit())),
         Err(Unanswered::Taken) => Err(deadline.error(late)),
+        Err(Unanswered::Lost) if call.give_up() => Err(interrupted(ErrorKind::Timeout)),
         Err(Unanswered::Lost) => Err(interrupted(late)),
     }
 }
