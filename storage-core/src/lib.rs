@@ -37,6 +37,7 @@ mod limits;
 mod memory;
 mod pub_sub;
 mod scan;
+mod timeout;
 mod types;
 
 pub use backend::StorageBackend;
@@ -63,6 +64,7 @@ pub use limits::{MAX_TIMEOUT, check_timeout};
 pub use memory::{MemoryBackend, MemoryConfig};
 pub use pub_sub::{Delivery, PubSub};
 pub use scan::{Filter, Listing, Record, Scan};
+pub use timeout::{DEFAULT_OPERATION_TIMEOUT, with_deadline};
 pub use types::{
     Batch, BatchOperation, Capabilities, Entry, Expected, Expiry, Health, HealthStatus, Stats, StoreHealth,
     check_entry, check_swap,

@@ -1,8 +1,6 @@
-//! The backend: checks, connects, and hands over to the pool.
+//! The backend: checks what it is given, and hands over to work that runs by itself.
 
 use std::{
-    collections::BTreeMap,
-    future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,24 +11,27 @@ use futures::{
     stream::{self, BoxStream},
 };
 use storage_core::{
-    Batch, Capabilities, CollectionStore, Entry, Error, Expected, Expiry, Health, Json, Lease, Lifecycle,
-    PubSub, Record, Result, Scan, Stats, StorageBackend, StoreHealth, check_entry, check_key, check_swap,
-    optional_ttl_millis, spawn_sweeper, ttl_millis,
+    Batch, Capabilities, CollectionStore, Entry, Error, ErrorKind, Expected, Expiry, Health, Json, PubSub,
+    Record, Result, Scan, Stats, StorageBackend, StoreHealth, check_entry, check_key, check_swap,
+    engine::{Combiner, Deadline, Lifecycle},
+    optional_ttl_millis, ttl_millis,
 };
-use tokio_util::task::AbortOnDropHandle;
+use tokio::runtime::Handle;
 
 use crate::{
-    PostgresConfig,
-    group::Queues,
-    kinds::{Swap, Write},
-    pool::Pool,
-    scan::Cursor,
-    sql::Query,
-    store::{column, signed},
+    config::PostgresConfig,
+    connections::executor::Executor,
+    error::{NAME, named, on_key},
+    statements::value::signed,
+    work::{
+        connected::{Connected, call},
+        groups::{Kind, Shared},
+        kinds::{Swap, Write},
+        queues::{Queues, submit},
+        scan::{self, Cursor},
+        store, sweep,
+    },
 };
-
-/// The backend's name.
-const NAME: &str = "postgres";
 
 /// The whole contract on Postgres 12 and later.
 ///
@@ -43,12 +44,6 @@ pub struct PostgresBackend {
     lifecycle: Lifecycle<Connected>,
 }
 
-pub(crate) struct Connected {
-    pub(crate) pool: Arc<Pool>,
-    queues: Queues,
-    _sweeper: Option<AbortOnDropHandle<()>>,
-}
-
 impl PostgresBackend {
     /// A backend that is not connected yet; does no I/O.
     ///
@@ -59,112 +54,108 @@ impl PostgresBackend {
         Ok(Self { config: Arc::new(config), lifecycle: Lifecycle::new() })
     }
 
-    async fn open(&self) -> Result<Connected> {
-        let pool = Arc::new(Pool::open(Arc::clone(&self.config)).await?);
-        let sweeper = self.config.sweep.map(|sweep| {
-            let pool = Arc::clone(&pool);
-            spawn_sweeper(sweep, move || {
-                let pool = Arc::clone(&pool);
-                async move { pool.sweep(pool.deadline(), sweep.batch).await }
-            })
-        });
-        let queues = Queues::new(&pool, self.config.pool_max);
-        Ok(Connected { pool, queues, _sweeper: sweeper })
+    fn deadline(&self) -> Deadline {
+        Deadline::after(self.config.operation_timeout)
     }
 
-    pub(crate) fn enter(&self) -> Result<Lease<Connected>> {
-        self.lifecycle.enter()
+    /// Does work that changes nothing, or nothing that matters.
+    pub(crate) async fn read<T, F>(&self, work: impl FnOnce(Executor) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        call(self.lifecycle.enter()?, ErrorKind::Timeout, work).await
     }
 
-    /// Removes a batch after the other until nothing is left or the time is up.
-    async fn sweep_all(&self, pool: &Pool) -> Result<u64> {
-        let batch = self.config.sweep.unwrap_or_default().batch.max(1);
-        let deadline = pool.deadline();
-        let mut removed = 0;
-        loop {
-            let swept = match pool.sweep(deadline, batch).await {
-                Err(_) if removed > 0 => return Ok(removed),
-                swept => swept?,
-            };
-            removed += swept;
-            if swept < u64::from(batch) {
-                return Ok(removed);
+    /// Does work that may change something.
+    pub(crate) async fn write<T, F>(&self, work: impl FnOnce(Executor) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        call(self.lifecycle.enter()?, ErrorKind::OutcomeUnknown, work).await
+    }
+
+    /// Does what callers share.
+    async fn submit<K: Kind>(
+        &self,
+        queue: impl FnOnce(&Queues) -> &Combiner<Shared<K>>,
+        item: K::Item,
+    ) -> Result<K::Answer> {
+        let lease = self.lifecycle.enter()?;
+        let queues = Arc::clone(&lease.here().queues);
+        submit(queue(&queues), item, lease.into(), self.deadline()).await
+    }
+
+    async fn swap(
+        &self,
+        key: String,
+        expected: Expected,
+        new: Option<Json>,
+        ttl: Option<i64>,
+    ) -> Result<bool> {
+        match (expected, new) {
+            (Expected::Absent, None) => Ok(!self.submit(|queues| &queues.exists, key).await?),
+            (Expected::Absent, Some(value)) => {
+                self.submit(|queues| &queues.creates, Write { key, value, ttl }).await
+            }
+            (Expected::Value(expected), new) => {
+                self.submit(|queues| &queues.swaps, Swap { key, expected, new, ttl }).await
             }
         }
     }
 }
 
-/// Names backend and operation in an error.
-pub(crate) fn named<T>(operation: &'static str, answer: Result<T>) -> Result<T> {
-    answer.map_err(|error| error.at(NAME, operation))
-}
-
-/// [`named`] for a call that concerns one key.
-pub(crate) async fn on_key<T>(
-    operation: &'static str,
-    key: &str,
-    call: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    call.await.map_err(|error| error.at(NAME, operation).with_key(key))
+/// The keys, checked.
+fn owned(keys: &[&str]) -> Result<Vec<String>> {
+    keys.iter().map(|key| check_key(key).map(|()| (*key).to_owned())).collect()
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl StorageBackend for PostgresBackend {
+    /// Opens a connection and makes what is missing of the schema. Making the indexes of a large table takes as long as it
+    /// takes, up to ten minutes; all else ends within the timeouts.
     async fn connect(&self) -> Result<()> {
-        named("connect", self.lifecycle.connect(self.open()).await)
+        let (config, runtime) = (Arc::clone(&self.config), Handle::try_current().ok());
+        // It limits itself, step by step.
+        let connected = self.lifecycle.connect(Deadline::never(), || Connected::open(config, runtime));
+        named("connect", connected.await)
     }
 
     async fn disconnect(&self) -> Result<()> {
+        let config = Arc::clone(&self.config);
         let close = |connected: Arc<Connected>| async move {
-            let pool = Arc::clone(&connected.pool);
-            drop(connected);
-            pool.close().await;
+            connected.close(&config).await;
             Ok(())
         };
-        named("disconnect", self.lifecycle.disconnect(close).await)
+        named("disconnect", self.lifecycle.disconnect(self.deadline(), close).await)
     }
 
     async fn get(&self, key: &str) -> Result<Option<Json>> {
         named("get", check_key(key))?;
-        let limit = self.config.operation_timeout;
-        on_key("get", key, async { self.enter()?.queues.gets.submit(key.to_owned(), limit).await }).await
+        on_key("get", key, self.submit(|queues| &queues.gets, key.to_owned())).await
     }
 
     async fn set(&self, key: &str, value: Json, ttl: Option<Duration>) -> Result<()> {
         let ttl = named("set", check_entry(key, &value, ttl, self.config.max_value_bytes))?;
         let write = Write { key: key.to_owned(), value, ttl: ttl.map(signed) };
-        let limit = self.config.operation_timeout;
-        on_key("set", key, async { self.enter()?.queues.sets.submit(write, limit).await }).await
+        on_key("set", key, self.submit(|queues| &queues.sets, write)).await
     }
 
     async fn delete(&self, key: &str) -> Result<bool> {
         named("delete", check_key(key))?;
-        let limit = self.config.operation_timeout;
-        on_key("delete", key, async { self.enter()?.queues.deletes.submit(key.to_owned(), limit).await })
-            .await
+        on_key("delete", key, self.submit(|queues| &queues.deletes, key.to_owned())).await
     }
 
     async fn exists(&self, key: &str) -> Result<bool> {
         named("exists", check_key(key))?;
-        let limit = self.config.operation_timeout;
-        on_key("exists", key, async { self.enter()?.queues.exists.submit(key.to_owned(), limit).await }).await
+        on_key("exists", key, self.submit(|queues| &queues.exists, key.to_owned())).await
     }
 
     async fn keys(&self, pattern: &str) -> Result<Vec<String>> {
         let scan = named("keys", Scan::keys(pattern))?;
-        let lease = named("keys", self.enter())?;
-        let deadline = lease.pool.deadline();
-        let mut keys = Vec::new();
-        let mut next = Some(Cursor::new(scan));
-        while let Some(cursor) = next {
-            let (items, after) = named("keys", cursor.page(&lease.pool, deadline).await)?;
-            for item in items {
-                keys.push(named("keys", item)?.key);
-            }
-            next = after;
-        }
-        Ok(keys)
+        named("keys", self.read(|executor| scan::keys(executor, scan)).await)
     }
 
     fn name(&self) -> &'static str {
@@ -184,28 +175,27 @@ impl StorageBackend for PostgresBackend {
     }
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<Json>>>> {
-        named("get_many", keys.iter().try_for_each(|key| check_key(key)))?;
-        let found = named("get_many", async { self.enter()?.pool.get_many(keys).await }.await)?;
+        let keys = named("get_many", owned(keys))?;
+        let found = named("get_many", self.read(|executor| store::get_many(executor, keys)).await)?;
         Ok(found.into_iter().map(|value| named("get_many", value)).collect())
     }
 
     async fn set_many(&self, entries: Vec<Entry>) -> Result<()> {
         let limit = self.config.max_value_bytes;
         named("set_many", entries.iter().try_for_each(|entry| entry.check(limit)))?;
-        named("set_many", async { self.enter()?.pool.set_many(&entries).await }.await)
+        named("set_many", self.write(|executor| store::set_many(executor, entries)).await)
     }
 
     async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
-        named("delete_many", keys.iter().try_for_each(|key| check_key(key)))?;
-        named("delete_many", async { self.enter()?.pool.delete(keys).await }.await)
+        let keys = named("delete_many", owned(keys))?;
+        named("delete_many", self.write(|executor| store::delete_many(executor, keys)).await)
     }
 
     fn scan(&self, scan: Scan) -> BoxStream<'_, Result<Record>> {
         let pages = stream::try_unfold(Some(Cursor::new(scan)), move |cursor| async move {
             let Some(cursor) = cursor else { return Ok(None) };
-            let lease = named("scan", self.enter())?;
-            let page = named("scan", cursor.page(&lease.pool, lease.pool.deadline()).await)?;
-            Ok::<_, Error>(Some(page))
+            let page = self.read(|mut executor| async move { cursor.page(&mut executor).await });
+            Ok::<_, Error>(Some(named("scan", page.await)?))
         });
         let items = pages.map_ok(|items| stream::iter(items).map(Ok)).try_flatten();
         // A corrupt entry is an item: it does not end the stream, as an error of the stream itself does.
@@ -221,81 +211,54 @@ impl StorageBackend for PostgresBackend {
     ) -> Result<bool> {
         let checked = check_swap(key, new.as_ref(), ttl, self.config.max_value_bytes);
         let ttl = named("compare_and_set", checked)?.map(signed);
-        let (owned, limit) = (key.to_owned(), self.config.operation_timeout);
-        let work = async {
-            let queues = &self.enter()?.queues;
-            match (expected, new) {
-                (Expected::Absent, None) => Ok(!queues.exists.submit(owned, limit).await?),
-                (Expected::Absent, Some(value)) => {
-                    queues.creates.submit(Write { key: owned, value, ttl }, limit).await
-                }
-                (Expected::Value(expected), new) => {
-                    queues.swaps.submit(Swap { key: owned, expected, new, ttl }, limit).await
-                }
-            }
-        };
-        on_key("compare_and_set", key, work).await
+        on_key("compare_and_set", key, self.swap(key.to_owned(), expected, new, ttl)).await
     }
 
     async fn increment(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64> {
         named("increment", check_key(key))?;
         let ttl = named("increment", optional_ttl_millis(ttl))?.map(signed);
-        on_key("increment", key, async { self.enter()?.pool.increment(key, by, ttl).await }).await
+        let owned = key.to_owned();
+        on_key("increment", key, self.write(|executor| store::increment(executor, owned, by, ttl))).await
     }
 
     async fn apply(&self, batch: Batch) -> Result<()> {
         named("apply", batch.check(self.config.max_value_bytes))?;
-        named("apply", async { self.enter()?.pool.apply(&batch).await }.await)
+        named("apply", self.write(|executor| store::apply(executor, batch)).await)
     }
 
     async fn ttl(&self, key: &str) -> Result<Option<Expiry>> {
         named("ttl", check_key(key))?;
-        on_key("ttl", key, async { self.enter()?.pool.ttl(key).await }).await
+        let owned = key.to_owned();
+        on_key("ttl", key, self.read(|executor| store::ttl(executor, owned))).await
     }
 
     async fn expire(&self, key: &str, ttl: Duration) -> Result<bool> {
         named("expire", check_key(key))?;
-        let ttl = signed(named("expire", ttl_millis(ttl))?);
-        on_key("expire", key, async { self.enter()?.pool.expire(key, ttl).await }).await
+        let (owned, ttl) = (key.to_owned(), signed(named("expire", ttl_millis(ttl))?));
+        on_key("expire", key, self.write(|executor| store::expire(executor, owned, ttl))).await
     }
 
     async fn persist(&self, key: &str) -> Result<bool> {
         named("persist", check_key(key))?;
-        on_key("persist", key, async { self.enter()?.pool.persist(key).await }).await
+        let owned = key.to_owned();
+        on_key("persist", key, self.write(|executor| store::persist(executor, owned))).await
     }
 
     /// As many batches as the deadline lets through.
     async fn cleanup(&self) -> Result<u64> {
-        named("cleanup", async { self.sweep_all(&self.enter()?.pool).await }.await)
+        let batch = self.config.sweep.unwrap_or_default().batch.max(1);
+        named("cleanup", self.read(|executor| sweep::sweep_all(executor, batch)).await)
     }
 
     async fn health(&self) -> Health {
         let start = Instant::now();
-        let answer = async {
-            let lease = self.enter()?;
-            lease.pool.query(lease.pool.deadline(), Query::Ping, &[]).await
-        };
-        let answer = named("health", answer.await);
+        let answer = named("health", self.read(store::ping).await);
         Health { stores: vec![StoreHealth::new(NAME, start.elapsed(), answer.err().as_ref())] }
     }
 
     async fn stats(&self) -> Result<Stats> {
-        named("stats", async { stats(&self.enter()?.pool, &self.config.table()).await }.await)
+        let table = self.config.table();
+        let size = named("stats", self.lifecycle.enter()).map(|connected| connected.size())?;
+        named("stats", self.read(|executor| store::stats(executor, table, size)).await)
     }
-}
-
-async fn stats(pool: &Pool, table: &str) -> Result<Stats> {
-    let rows = pool.query(pool.deadline(), Query::Stats, &[&table]).await?;
-    let mut stats = Stats { backend: NAME.to_owned(), ..Stats::default() };
-    if let Some(row) = rows.first() {
-        stats.entries = u64::try_from(column::<i64>(row, 0)?).ok();
-        stats.bytes = u64::try_from(column::<i64>(row, 1)?).ok();
-        let (connections, idle) = pool.size();
-        stats.details = BTreeMap::from([
-            ("server_version".to_owned(), column(row, 2)?),
-            ("pool_connections".to_owned(), connections.to_string()),
-            ("pool_idle".to_owned(), idle.to_string()),
-        ]);
-    }
-    Ok(stats)
 }

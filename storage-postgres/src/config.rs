@@ -6,8 +6,6 @@ use percent_encoding::percent_decode_str;
 use storage_core::{DEFAULT_MAX_VALUE_BYTES, DEFAULT_OPERATION_TIMEOUT, Error, Result, SweepConfig};
 use tokio_postgres::config::{Config as Driver, Host, SslMode as DriverSslMode};
 
-use crate::sql::quote_identifier;
-
 /// The schemes of a URL. `+asyncpg` and `+psycopg` are how Python programs name their driver.
 const SCHEMES: [&str; 4] = ["postgresql://", "postgres://", "postgresql+asyncpg://", "postgresql+psycopg://"];
 
@@ -65,9 +63,10 @@ pub enum SslRoots {
 /// ```
 #[derive(Clone)]
 pub struct PostgresConfig {
-    /// How many idle connections the pool keeps at least.
+    /// How many idle connections the pool keeps at least, on the runtime that connected.
     pub pool_min: u32,
-    /// How many connections the pool opens at most.
+    /// How many connections the pool opens at most, for callers on the runtime that connected. Callers on other runtimes
+    /// or none, and sweeps, share as many again, opened as needed.
     pub pool_max: u32,
     /// The schema of the table, created on connect where it is missing; `None` takes the connection's search path.
     pub schema: Option<String>,
@@ -207,6 +206,11 @@ fn session_settings(limit: Duration) -> String {
         "-c statement_timeout={limit} -c idle_in_transaction_session_timeout={limit} \
          -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"
     )
+}
+
+/// A name as it stands in SQL, whatever is in it.
+pub(crate) fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn is_socket(host: &Host) -> bool {

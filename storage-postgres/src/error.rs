@@ -4,7 +4,10 @@
 
 use std::{error::Error as StdError, time::Duration};
 
-use storage_core::{Error, ErrorKind};
+use storage_core::{Error, ErrorKind, Result};
+
+/// The backend's name in errors and health.
+pub(crate) const NAME: &str = "postgres";
 
 /// Why a statement has no answer, and what that leaves open.
 #[derive(Debug, Clone)]
@@ -73,6 +76,32 @@ impl From<tokio_postgres::Error> for Failure {
             },
         }
     }
+}
+
+/// Names backend and operation in an error.
+pub(crate) fn named<T>(operation: &'static str, answer: Result<T>) -> Result<T> {
+    answer.map_err(|error| error.at(NAME, operation))
+}
+
+/// [`named`] for a call that concerns one key.
+pub(crate) async fn on_key<T>(
+    operation: &'static str,
+    key: &str,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    call.await.map_err(|error| error.at(NAME, operation).with_key(key))
+}
+
+/// Nothing was sent: no connection was to be had.
+pub(crate) fn exhausted(limit: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, format!("no connection of the pool became free within {limit:?}"))
+        .with_hint("raise POSTGRES_POOL_MAX, or send less at once")
+}
+
+/// The work ended without an answer. `late` is what a caller is told where it takes too long.
+pub(crate) fn interrupted(late: ErrorKind) -> Error {
+    let kind = if late == ErrorKind::OutcomeUnknown { late } else { ErrorKind::Unavailable };
+    Error::new(kind, "the work of the call was interrupted")
 }
 
 fn state(code: &str) -> State {

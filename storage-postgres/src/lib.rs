@@ -3,17 +3,10 @@
 mod backend;
 mod collections;
 mod config;
+mod connections;
 mod error;
-mod group;
-mod kinds;
-mod pool;
-mod scan;
-mod schema;
-mod session;
-mod sql;
-mod store;
-mod tls;
-mod value;
+mod statements;
+mod work;
 
 pub use backend::PostgresBackend;
 pub use config::{PostgresConfig, SslMode, SslRoots};

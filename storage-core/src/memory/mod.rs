@@ -14,9 +14,11 @@ use futures::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    Batch, BatchOperation, Capabilities, Clock, CollectionStore, DEFAULT_MAX_VALUE_BYTES, Entry, Error,
-    Expected, Expiry, Glob, Json, Lifecycle, PubSub, Record, Result, Scan, Stats, StorageBackend,
-    SweepConfig, SystemClock, add_integer, check_entry, check_key, check_swap, spawn_sweeper, ttl_millis,
+    Batch, BatchOperation, Capabilities, Clock, CollectionStore, DEFAULT_MAX_VALUE_BYTES,
+    DEFAULT_OPERATION_TIMEOUT, Entry, Error, Expected, Expiry, Glob, Json, PubSub, Record, Result, Scan,
+    Stats, StorageBackend, SweepConfig, SystemClock, add_integer, check_entry, check_key, check_swap,
+    engine::{Deadline, Lifecycle, spawn_sweeper},
+    ttl_millis,
 };
 use channels::Channels;
 use collections::Partitions;
@@ -120,22 +122,24 @@ fn named<T>(operation: &'static str, checked: Result<T>) -> Result<T> {
 #[deny(clippy::missing_trait_methods)]
 impl StorageBackend for MemoryBackend {
     async fn connect(&self) -> Result<()> {
-        let open = async {
-            let sweeper = self.sweep.map(|sweep| {
-                let (store, partitions) = (Arc::clone(&self.store), Arc::clone(&self.partitions));
+        let (store, partitions) = (Arc::clone(&self.store), Arc::clone(&self.partitions));
+        let sweep = self.sweep;
+        let open = || async move {
+            let sweeper = sweep.map(|sweep| {
                 spawn_sweeper(sweep, move || {
                     partitions.sweep();
                     let removed = store.sweep();
                     async move { Ok(removed) }
                 })
             });
-            Ok(Connected { _sweeper: sweeper })
+            Ok(Connected { _sweeper: sweeper.transpose()? })
         };
-        self.lifecycle.connect(open).await
+        self.lifecycle.connect(Deadline::after(DEFAULT_OPERATION_TIMEOUT), open).await
     }
 
     async fn disconnect(&self) -> Result<()> {
-        self.lifecycle.disconnect(|_| async { Ok(()) }).await
+        let deadline = Deadline::after(DEFAULT_OPERATION_TIMEOUT);
+        self.lifecycle.disconnect(deadline, |_| async { Ok(()) }).await
     }
 
     async fn get(&self, key: &str) -> Result<Option<Json>> {

@@ -3,14 +3,15 @@
 use std::collections::HashSet;
 
 use storage_core::{Commit, Committed, Operation, Outcome, Result};
-use tokio::time::Instant;
 
-use super::{commit::expiry, hidden::Hidden, sql::Sql, unsigned};
 use crate::{
+    connections::executor::Executor,
     error::State,
-    pool::Pool,
-    sql::Query,
-    store::{column, signed},
+    statements::{
+        partitions::Sql,
+        query::Query,
+        value::{Hidden, column, expiry, signed, unsigned},
+    },
 };
 
 /// Appends of one commit, as the columns that the server takes.
@@ -55,12 +56,11 @@ impl<'c> Appends<'c> {
     }
 
     /// `None` where it takes the longer way after all; nothing was applied then.
-    pub(super) async fn send(&self, pool: &Pool, deadline: Instant) -> Result<Option<Committed>> {
+    pub(super) async fn send(&self, executor: &mut Executor) -> Result<Option<Committed>> {
         let (count, bytes) = (signed(self.prefixes.len() as u64), signed(self.bytes as u64));
         let (expires, ttl) = self.expiry;
-        let answer = pool
+        let answer = executor
             .rows(
-                deadline,
                 Query::Collections(Sql::Append),
                 &[
                     &self.name,

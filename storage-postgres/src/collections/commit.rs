@@ -1,21 +1,25 @@
 //! Commits: one statement where nothing has to be known first, else one transaction in two round trips.
 
-use storage_core::{Commit, Committed, Error, ErrorKind, Expire, Json, Result, ttl_millis};
+use storage_core::{Commit, Committed, Error, ErrorKind, Json, Result};
 
 use super::{
     append::Appends,
-    hidden::Hidden,
+    known::{Content, Row, State as ItemState},
     needs::Needs,
-    plan::{Content, Plan, Row, State as ItemState},
-    sql::Sql,
-    unsigned,
+    plan::Plan,
 };
 use crate::{
+    connections::{
+        executor::{Executor, Tries},
+        pool::Checkout,
+        session::Part,
+    },
     error::{Failure, State},
-    pool::{Checkout, Pool, Tries},
-    session::{Param, Part},
-    sql::Query,
-    store::{column, signed},
+    statements::{
+        partitions::Sql,
+        query::Query,
+        value::{Hidden, Param, column, expiry, signed, unsigned},
+    },
 };
 
 /// Why a transaction failed, and whether its end had been sent.
@@ -30,32 +34,30 @@ impl<E: Into<Failure>> From<E> for Failed {
     }
 }
 
-impl Pool {
-    pub(super) async fn commit(&self, commit: &Commit) -> Result<Committed> {
-        let deadline = self.deadline();
-        if let Some(appends) = Appends::of(commit)?
-            && let Some(committed) = appends.send(self, deadline).await?
-        {
-            return Ok(committed);
-        }
-        let mut tries = Tries::new(false);
-        loop {
-            let mut checkout = self.checkout(deadline).await?;
-            let failed = match transact(&mut checkout, commit).await {
-                Ok(committed) => return Ok(committed),
-                Err(failed) => failed,
-            };
-            // A transaction that is still open is rolled back in the background.
-            drop(checkout);
-            // Until its end is sent nothing can have been applied.
-            tries.write = failed.sent;
-            tries.pause_after(failed.failure).await.map_err(|failure| failure.into_error(failed.sent))?;
-        }
+pub(super) async fn commit(mut executor: Executor, commit: Commit) -> Result<Committed> {
+    if let Some(appends) = Appends::of(&commit)?
+        && let Some(committed) = appends.send(&mut executor).await?
+    {
+        return Ok(committed);
+    }
+    let mut tries = Tries::new(false);
+    loop {
+        let mut checkout = executor.checkout().await?;
+        let answer = transact(&mut checkout, &commit).await;
+        checkout.roll_back().await;
+        let failed = match answer {
+            Ok(committed) => return Ok(committed),
+            Err(failed) => failed,
+        };
+        // Until its end is sent nothing can have been applied.
+        tries.write = failed.sent;
+        let paused = tries.pause_after(failed.failure, executor.deadline).await;
+        paused.map_err(|failure| failure.into_error(failed.sent))?;
     }
 }
 
 /// The first round trip locks the partition and tells what is there; the second writes.
-async fn transact(checkout: &mut Checkout<'_>, commit: &Commit) -> Result<Committed, Failed> {
+async fn transact(checkout: &mut Checkout, commit: &Commit) -> Result<Committed, Failed> {
     for sql in [Sql::Bury, Sql::Make, Sql::Lock, Sql::Touched, Sql::Clear, Sql::Write] {
         checkout.prepare(Query::Collections(sql)).await?;
     }
@@ -104,7 +106,7 @@ fn locked(rows: Option<&Vec<tokio_postgres::Row>>) -> Result<Row, Failed> {
 }
 
 async fn finish(
-    checkout: &mut Checkout<'_>,
+    checkout: &mut Checkout,
     commit: &Commit,
     before: &Row,
     plan: Plan<'_>,
@@ -165,13 +167,4 @@ impl<'p> Columns<'p> {
         }
         columns
     }
-}
-
-/// Whether the expiry changes, and the time to live.
-pub(super) fn expiry(expire: Expire) -> Result<(bool, Option<i64>)> {
-    Ok(match expire {
-        Expire::Keep => (false, None),
-        Expire::Never => (true, None),
-        Expire::After(ttl) => (true, Some(signed(ttl_millis(ttl)?))),
-    })
 }

@@ -5,14 +5,10 @@
 
 mod append;
 mod commit;
-mod hidden;
+mod known;
 mod needs;
 mod plan;
 mod read;
-mod schema;
-mod sql;
-
-use std::sync::LazyLock;
 
 use async_trait::async_trait;
 use futures::{
@@ -24,41 +20,34 @@ use storage_core::{
 };
 
 use crate::{
-    PostgresBackend,
-    backend::{named, on_key},
+    backend::PostgresBackend,
+    error::{named, on_key},
 };
-
-pub(crate) use schema::prepare;
-pub(crate) use sql::Sql;
-
-/// No sort key of 1,024 bytes comes after this.
-static END: LazyLock<String> = LazyLock::new(|| "\u{10ffff}".repeat(257));
-
-/// A number that is never below zero.
-fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or_default()
-}
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl CollectionStore for PostgresBackend {
     async fn commit(&self, commit: Commit) -> Result<Committed> {
         named("commit", commit.check(self.config.max_value_bytes))?;
-        on_key("commit", commit.partition.as_str(), async { self.enter()?.pool.commit(&commit).await }).await
+        let partition = commit.partition.clone();
+        let work = self.write(|executor| commit::commit(executor, commit));
+        on_key("commit", partition.as_str(), work).await
     }
 
     async fn query(&self, query: Query) -> Result<Page> {
         named("query", query.check())?;
-        named("query", async { self.enter()?.pool.page(&query).await }.await)
+        named("query", self.read(|executor| read::page(executor, query)).await)
     }
 
     async fn items(&self, partition: &Partition, sorts: &[&str]) -> Result<Vec<Option<Item>>> {
         named("items", sorts.iter().try_for_each(|sort| check_key(sort)))?;
-        named("items", async { self.enter()?.pool.items(partition, sorts).await }.await)
+        let (partition, sorts) = (partition.clone(), sorts.iter().map(|sort| (*sort).to_owned()).collect());
+        named("items", self.read(|executor| read::items(executor, partition, sorts)).await)
     }
 
     async fn partition(&self, partition: &Partition) -> Result<Option<PartitionInfo>> {
-        on_key("partition", partition.as_str(), async { self.enter()?.pool.info(partition).await }).await
+        let owned = partition.clone();
+        on_key("partition", partition.as_str(), self.read(|executor| read::partition(executor, owned))).await
     }
 
     fn partitions(&self, kind: &str, segments: &[&str]) -> BoxStream<'_, Result<PartitionInfo>> {
@@ -66,14 +55,14 @@ impl CollectionStore for PostgresBackend {
         let listing = async move {
             let (lower, upper, own) = range?;
             let own = match own {
-                Some(own) => self.enter()?.pool.info(&own).await?,
+                Some(own) => self.read(|executor| read::partition(executor, own)).await?,
                 None => None,
             };
             let pages = stream::try_unfold(Some(lower), move |from| {
                 let upper = upper.clone();
                 async move {
                     let Some(from) = from else { return Ok(None) };
-                    let (listed, next) = self.enter()?.pool.listed(&from, &upper).await?;
+                    let (listed, next) = self.read(|executor| read::listed(executor, from, upper)).await?;
                     Ok::<_, Error>(Some((stream::iter(listed.into_iter().map(Ok)), next)))
                 }
             });
@@ -83,9 +72,8 @@ impl CollectionStore for PostgresBackend {
     }
 
     async fn delete_partition(&self, partition: &Partition) -> Result<bool> {
-        on_key("delete_partition", partition.as_str(), async {
-            self.enter()?.pool.delete_partition(partition).await
-        })
-        .await
+        let owned = partition.clone();
+        let work = self.write(|executor| read::delete_partition(executor, owned));
+        on_key("delete_partition", partition.as_str(), work).await
     }
 }

@@ -1,16 +1,18 @@
-//! What has to be known for a commit, and what then is.
+//! What has to be known for a commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use storage_core::{Commit, Json, Operation, Precondition, Result, sequence_key};
+use storage_core::{Commit, Operation, Precondition, Result, sequence_key};
 use tokio_postgres::Row as Answer;
 
 use super::{
-    END,
-    plan::{Content, Plan, Row, State},
-    unsigned,
+    known::{Known, Row, state},
+    plan::Plan,
 };
-use crate::{session::Param, store::column};
+use crate::statements::{
+    partitions::END,
+    value::{Param, column},
+};
 
 /// How many items at the beginning are looked at first, for a commit with a bound.
 const HEAD: i64 = 16;
@@ -31,14 +33,6 @@ pub(super) struct Needs<'c> {
     /// How many items at the beginning at least, and by how many more than the partition has now.
     head: i64,
     growth: Option<i64>,
-}
-
-/// What is known of the items of a partition.
-pub(super) struct Known {
-    pub(super) items: BTreeMap<String, State>,
-    asked: BTreeSet<String>,
-    /// Where what is known of the beginning ends; `None` where all is known.
-    head_end: Option<String>,
 }
 
 impl<'c> Needs<'c> {
@@ -149,39 +143,4 @@ impl<'c> Needs<'c> {
         known.head_end = last.filter(|_| self.head > 0 && head >= limit);
         Ok(known)
     }
-}
-
-impl Known {
-    /// An item may be in the answer several times, once with its attributes.
-    fn insert(&mut self, sort: String, state: State) {
-        if state.attributes.is_some() || !self.items.contains_key(&sort) {
-            self.items.insert(sort, state);
-        }
-    }
-
-    /// Whether it is known if there is such an item.
-    pub(super) fn is_known(&self, sort: &str) -> bool {
-        self.items.contains_key(sort) || self.asked.contains(sort)
-    }
-
-    /// Whether everything before this item is known.
-    pub(super) fn reaches(&self, sort: &str) -> bool {
-        self.head_end.as_deref().is_none_or(|end| sort <= end)
-    }
-}
-
-fn state(answer: &Answer) -> Result<(String, State)> {
-    let sort: String = column(answer, 0)?;
-    let attributes: Option<String> = column(answer, 6)?;
-    let attributes = attributes.map(|text| Json::from_stored(&sort, text)).transpose()?;
-    let state = State {
-        version: unsigned(column(answer, 1)?),
-        attributes_bytes: unsigned(column(answer, 2)?),
-        body_bytes: unsigned(column(answer, 3)?),
-        tag: column(answer, 4)?,
-        written_at: column(answer, 5)?,
-        attributes,
-        content: Content::Stored,
-    };
-    Ok((sort, state))
 }

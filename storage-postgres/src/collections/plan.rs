@@ -11,43 +11,7 @@ use storage_core::{
     Commit, Error, Json, Operation, Outcome, Precondition, PutMode, Result, add_integer, sequence_key,
 };
 
-use super::needs::Known;
-
-/// The row of a partition.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Row {
-    pub(super) id: i64,
-    /// 0 where the commit is its first.
-    pub(super) version: u64,
-    pub(super) sequence: u64,
-    pub(super) items: u64,
-    pub(super) bytes: u64,
-    pub(super) now: SystemTime,
-}
-
-/// An item: as it is stored, or as the commit writes it.
-#[derive(Debug, Clone)]
-pub(super) struct State {
-    pub(super) version: u64,
-    pub(super) written_at: SystemTime,
-    pub(super) attributes_bytes: u64,
-    pub(super) body_bytes: u64,
-    pub(super) tag: Option<String>,
-    /// Of a stored item only where they will be counted with.
-    pub(super) attributes: Option<Json>,
-    pub(super) content: Content,
-}
-
-/// Where the body of an item is.
-#[derive(Debug, Clone)]
-pub(super) enum Content {
-    /// In the store, and nothing of the item changes.
-    Stored,
-    /// In the store, and the rest is written.
-    Kept,
-    /// Here, to be written.
-    Written(Bytes),
-}
+use super::known::{Content, Known, Row, State};
 
 /// A commit carried out on what is known.
 pub(super) struct Plan<'c> {
@@ -62,12 +26,6 @@ pub(super) struct Plan<'c> {
     /// A bound reached beyond what is known of the beginning: the plan is then void.
     pub(super) beyond: bool,
     pub(super) outcomes: Vec<Outcome>,
-}
-
-impl State {
-    fn size(&self, sort: &str) -> u64 {
-        sort.len() as u64 + self.attributes_bytes + self.body_bytes
-    }
 }
 
 impl<'c> Plan<'c> {

@@ -6,89 +6,82 @@ use bytes::Bytes;
 use storage_core::{
     Error, Item, Json, MAX_PAGE_BYTES, Order, Page, Partition, PartitionInfo, Query as Asked, Result,
 };
-use tokio::time::Instant;
 use tokio_postgres::Row;
 
-use super::{END, sql::Sql, unsigned};
-use crate::{pool::Pool, sql::Query, store::column};
+use crate::{
+    connections::executor::Executor,
+    statements::{
+        partitions::{END, Sql},
+        query::Query,
+        value::{Param, column, unsigned},
+    },
+};
 
 /// How many partitions a listing reads at once.
 const LISTED: i64 = 1_000;
 
-impl Pool {
-    pub(super) async fn page(&self, asked: &Asked) -> Result<Page> {
-        let sql = Sql::Page { descending: asked.order == Order::Descending, bodies: asked.bodies };
-        let to = asked.to.as_deref().unwrap_or(END.as_str());
-        // One more, which is not returned, tells whether there are more.
-        let limit = i64::try_from(asked.limit).unwrap_or(i64::MAX).saturating_add(1);
-        let params: [crate::session::Param<'_>; 4] = [&asked.partition.as_str(), &asked.from, &to, &limit];
-        let rows = self.query(self.deadline(), Query::Collections(sql), &params).await?;
-        let mut page = Page::default();
-        let mut bytes = 0;
-        for row in &rows {
-            let (text, body_bytes) = (column::<&str>(row, 1)?, unsigned(column(row, 3)?));
-            bytes += text.len() as u64 + if asked.bodies { body_bytes } else { 0 };
-            let full = page.items.len() == asked.limit || bytes > MAX_PAGE_BYTES as u64;
-            if full && !page.items.is_empty() {
-                page.more = true;
-                break;
-            }
-            page.items.push(item(row)?);
+pub(super) async fn page(mut executor: Executor, asked: Asked) -> Result<Page> {
+    let sql = Sql::Page { descending: asked.order == Order::Descending, bodies: asked.bodies };
+    let to = asked.to.as_deref().unwrap_or(END.as_str());
+    // One more, which is not returned, tells whether there are more.
+    let limit = i64::try_from(asked.limit).unwrap_or(i64::MAX).saturating_add(1);
+    let params: [Param<'_>; 4] = [&asked.partition.as_str(), &asked.from, &to, &limit];
+    let rows = executor.query(Query::Collections(sql), &params).await?;
+    let mut page = Page::default();
+    let mut bytes = 0;
+    for row in &rows {
+        let (text, body_bytes) = (column::<&str>(row, 1)?, unsigned(column(row, 3)?));
+        bytes += text.len() as u64 + if asked.bodies { body_bytes } else { 0 };
+        let full = page.items.len() == asked.limit || bytes > MAX_PAGE_BYTES as u64;
+        if full && !page.items.is_empty() {
+            page.more = true;
+            break;
         }
-        Ok(page)
+        page.items.push(item(row)?);
     }
+    Ok(page)
+}
 
-    pub(super) async fn items(&self, partition: &Partition, sorts: &[&str]) -> Result<Vec<Option<Item>>> {
-        let params: [crate::session::Param<'_>; 2] = [&partition.as_str(), &sorts];
-        let rows = self.query(self.deadline(), Query::Collections(Sql::Items), &params).await?;
-        let mut found = HashMap::with_capacity(rows.len());
-        for row in &rows {
-            let item = item(row)?;
-            found.insert(item.sort.clone(), item);
-        }
-        Ok(sorts.iter().map(|sort| found.get(*sort).cloned()).collect())
+pub(super) async fn items(
+    mut executor: Executor,
+    partition: Partition,
+    sorts: Vec<String>,
+) -> Result<Vec<Option<Item>>> {
+    let params: [Param<'_>; 2] = [&partition.as_str(), &sorts];
+    let rows = executor.query(Query::Collections(Sql::Items), &params).await?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let item = item(row)?;
+        found.insert(item.sort.clone(), item);
     }
+    Ok(sorts.iter().map(|sort| found.get(sort).cloned()).collect())
+}
 
-    pub(super) async fn info(&self, partition: &Partition) -> Result<Option<PartitionInfo>> {
-        let query = Query::Collections(Sql::Info);
-        let rows = self.query(self.deadline(), query, &[&partition.as_str()]).await?;
-        rows.first().map(info).transpose()
-    }
+pub(super) async fn partition(mut executor: Executor, partition: Partition) -> Result<Option<PartitionInfo>> {
+    let query = Query::Collections(Sql::Info);
+    let rows = executor.query(query, &[&partition.as_str()]).await?;
+    rows.first().map(info).transpose()
+}
 
-    /// The partitions from a text to before another, and the text to go on from.
-    pub(super) async fn listed(&self, from: &str, to: &str) -> Result<(Vec<PartitionInfo>, Option<String>)> {
-        let query = Query::Collections(Sql::List);
-        let rows = self.query(self.deadline(), query, &[&from, &to, &LISTED]).await?;
-        let listed = rows.iter().map(info).collect::<Result<Vec<_>>>()?;
-        let last = listed.last().filter(|_| unsigned(LISTED) == listed.len() as u64);
-        let next = last.map(|last| format!("{}\u{1}", last.partition.as_str()));
-        Ok((listed, next))
-    }
+/// The partitions from a text to before another, and the text to go on from.
+pub(super) async fn listed(
+    mut executor: Executor,
+    from: String,
+    to: String,
+) -> Result<(Vec<PartitionInfo>, Option<String>)> {
+    let query = Query::Collections(Sql::List);
+    let rows = executor.query(query, &[&from, &to, &LISTED]).await?;
+    let listed = rows.iter().map(info).collect::<Result<Vec<_>>>()?;
+    let last = listed.last().filter(|_| unsigned(LISTED) == listed.len() as u64);
+    let next = last.map(|last| format!("{}\u{1}", last.partition.as_str()));
+    Ok((listed, next))
+}
 
-    /// Returns whether there was one.
-    pub(super) async fn delete_partition(&self, partition: &Partition) -> Result<bool> {
-        let query = Query::Collections(Sql::Delete);
-        let rows = self.query(self.deadline(), query, &[&partition.as_str()]).await?;
-        rows.first().map_or(Ok(false), |row| column(row, 0))
-    }
-
-    /// Removes up to `batch` items, and as many partitions, that have expired or were deleted; returns how many of both.
-    pub(crate) async fn sweep_partitions(&self, deadline: Instant, batch: u32) -> Result<u64> {
-        if !self.collections {
-            return Ok(0);
-        }
-        let batch = i64::from(batch);
-        let mut removed = 0;
-        for (sql, counts) in
-            [(Sql::SweepExpired, false), (Sql::SweepItems, true), (Sql::SweepPartitions, true)]
-        {
-            let rows = self.query(deadline, Query::Collections(sql), &[&batch]).await?;
-            if let Some(row) = rows.first().filter(|_| counts) {
-                removed += unsigned(column(row, 0)?);
-            }
-        }
-        Ok(removed)
-    }
+/// Returns whether there was one.
+pub(super) async fn delete_partition(mut executor: Executor, partition: Partition) -> Result<bool> {
+    let query = Query::Collections(Sql::Delete);
+    let rows = executor.query(query, &[&partition.as_str()]).await?;
+    rows.first().map_or(Ok(false), |row| column(row, 0))
 }
 
 fn item(row: &Row) -> Result<Item> {

@@ -12,6 +12,7 @@
 mod common;
 mod connection;
 mod failures;
+mod liveness;
 mod locks;
 mod schema;
 mod values;

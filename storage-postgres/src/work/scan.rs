@@ -4,14 +4,14 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 use storage_core::{Filter, Glob, Json, Record, Result, Scan, from_epoch_seconds};
-use tokio::time::Instant;
 use tokio_postgres::Row;
 
 use crate::{
-    pool::Pool,
-    sql::Query,
-    store::{column, value},
-    value::Jsonb,
+    connections::executor::Executor,
+    statements::{
+        query::Query,
+        value::{Jsonb, Param, column, value},
+    },
 };
 
 /// How many rows a page has at most, and the first one, whose rows' size is not known yet.
@@ -39,15 +39,14 @@ impl Cursor {
     }
 
     /// The next page, and where to go on; `None` at the end.
-    pub(crate) async fn page(mut self, pool: &Pool, deadline: Instant) -> Result<(Items, Option<Self>)> {
+    pub(crate) async fn page(mut self, executor: &mut Executor) -> Result<(Items, Option<Self>)> {
         let limit = i64::try_from(self.rows).unwrap_or(i64::MAX);
         let contained = self.contained.as_ref().map(Jsonb);
         let read = if self.scan.reads_values() {
-            let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-                [&self.from, &self.before, &limit, &contained];
-            pool.read(deadline, Query::Entries, &params, PAGE_BYTES).await
+            let params: [Param<'_>; 4] = [&self.from, &self.before, &limit, &contained];
+            executor.read(Query::Entries, &params, PAGE_BYTES).await
         } else {
-            pool.read(deadline, Query::Keys, &[&self.from, &self.before, &limit], PAGE_BYTES).await
+            executor.read(Query::Keys, &[&self.from, &self.before, &limit], PAGE_BYTES).await
         };
         let read = read.map_err(|failure| failure.into_error(false))?;
         let mut items = Vec::with_capacity(read.rows.len());
@@ -78,6 +77,20 @@ impl Cursor {
             Err(error) => Some(Err(error)),
         })
     }
+}
+
+/// All keys of a listing.
+pub(crate) async fn keys(mut executor: Executor, scan: Scan) -> Result<Vec<String>> {
+    let mut keys = Vec::new();
+    let mut next = Some(Cursor::new(scan));
+    while let Some(cursor) = next {
+        let (items, after) = cursor.page(&mut executor).await?;
+        for item in items {
+            keys.push(item?.key);
+        }
+        next = after;
+    }
+    Ok(keys)
 }
 
 fn expiry(row: &Row) -> Result<Option<SystemTime>> {

@@ -13,10 +13,10 @@ use rustls::{
 };
 use storage_core::{Error, Result};
 
-use crate::{SslMode, config::SslRoots};
+use crate::config::{SslMode, SslRoots};
 
 /// The TLS setup for `mode`; reads the root certificates.
-pub(crate) fn client_config(mode: SslMode, roots: Option<&SslRoots>) -> Result<ClientConfig> {
+pub(super) fn client_config(mode: SslMode, roots: Option<&SslRoots>) -> Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

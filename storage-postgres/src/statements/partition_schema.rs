@@ -3,11 +3,11 @@
 use storage_core::{Error, ErrorKind, Result};
 use tokio_postgres::{Client, types::Type};
 
-use super::sql::Tables;
-use crate::{
-    PostgresConfig,
+use super::{
+    partitions::Tables,
     schema::{LIMIT, begin, limited},
 };
+use crate::config::PostgresConfig;
 
 /// The version of the tables, kept in the comment of `storage_partition`: it changes in one transaction with them, and
 /// reading it needs no right on the tables.

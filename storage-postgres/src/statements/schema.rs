@@ -4,13 +4,16 @@
 
 use std::time::Duration;
 
-use storage_core::{Error, ErrorKind, Result};
+use storage_core::{ErrorKind, Result, engine::Deadline};
 use tokio_postgres::{Client, types::Type};
 
-use crate::{PostgresConfig, error::Failure, sql::quote_identifier};
+use crate::{
+    config::{PostgresConfig, quote_identifier},
+    error::Failure,
+};
 
 /// How long making indexes on a table that somebody else filled may take.
-pub(crate) const LIMIT: Duration = Duration::from_secs(600);
+pub(super) const LIMIT: Duration = Duration::from_secs(600);
 /// How often it is tried, where somebody else gets in between.
 const TRIES: u32 = 3;
 /// The lock under which schemas are made: "storage" in ASCII.
@@ -68,7 +71,7 @@ async fn make(client: &Client, config: &PostgresConfig) -> Result<(), tokio_post
 }
 
 /// Begins a transaction under the lock.
-pub(crate) fn begin() -> String {
+pub(super) fn begin() -> String {
     format!(
         "BEGIN; SET LOCAL statement_timeout = '{}s'; SELECT pg_advisory_xact_lock({LOCK})",
         LIMIT.as_secs()
@@ -103,12 +106,14 @@ fn script(found: &Found, config: &PostgresConfig) -> String {
     script + "COMMIT"
 }
 
-pub(crate) async fn limited<T>(
+/// What `work` answers, or `Timeout` where that takes longer.
+pub(super) async fn limited<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T> {
-    match tokio::time::timeout(limit, work).await {
-        Ok(answer) => answer.map_err(|error| Failure::from(error).into_error(false)),
-        Err(_) => Err(Error::new(ErrorKind::Timeout, format!("no answer within {limit:?}"))),
+    let deadline = Deadline::after(limit);
+    match deadline.within(work).await {
+        Some(answer) => answer.map_err(|error| Failure::from(error).into_error(false)),
+        None => Err(deadline.error(ErrorKind::Timeout)),
     }
 }

@@ -1,7 +1,12 @@
 //! The statements about partitions and items.
 
+use std::sync::LazyLock;
+
 use storage_core::MAX_PAGE_BYTES;
 use tokio_postgres::types::Type;
+
+/// No sort key of 1,024 bytes comes after this.
+pub(crate) static END: LazyLock<String> = LazyLock::new(|| "\u{10ffff}".repeat(257));
 
 /// The names of the tables as they stand in SQL.
 pub(crate) struct Tables {

@@ -3,16 +3,17 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use storage_core::{Error, ErrorKind, Json};
-use tokio::time::Instant;
 use tokio_postgres::Row;
 
+use super::groups::{Kind, Outcome};
 use crate::{
+    connections::executor::Executor,
     error::Failure,
-    group::{Kind, Outcome},
-    pool::Pool,
-    sql::Query,
-    store::{Columns, column, value},
-    value::Jsonb,
+    statements::{
+        columns::Columns,
+        query::Query,
+        value::{Jsonb, column, value},
+    },
 };
 
 /// How often a value whose spelling differs from the expected one is compared again.
@@ -70,11 +71,10 @@ impl Kind for Gets {
 
     async fn send(
         &self,
-        pool: &Pool,
-        deadline: Instant,
+        executor: &mut Executor,
         keys: &[&String],
     ) -> Result<Vec<Outcome<Option<Json>>>, Failure> {
-        let rows = pool.rows(deadline, pool.get, &[&keys]).await?;
+        let rows = executor.rows(executor.schema().get, &[&keys]).await?;
         let bytes: usize = rows.iter().map(Row::raw_size_bytes).sum();
         let fading = self.expected_bytes.load(Ordering::Relaxed) / 8 * 7;
         self.expected_bytes.store((bytes / keys.len().max(1)).max(fading), Ordering::Relaxed);
@@ -106,13 +106,8 @@ impl Kind for Exists {
         key.len()
     }
 
-    async fn send(
-        &self,
-        pool: &Pool,
-        deadline: Instant,
-        keys: &[&String],
-    ) -> Result<Vec<Outcome<bool>>, Failure> {
-        let rows = pool.rows(deadline, Query::Exists, &[&keys]).await?;
+    async fn send(&self, executor: &mut Executor, keys: &[&String]) -> Result<Vec<Outcome<bool>>, Failure> {
+        let rows = executor.rows(Query::Exists, &[&keys]).await?;
         marked(keys, &rows, |_| Ok(true))
     }
 
@@ -134,13 +129,8 @@ impl Kind for Deletes {
         key.len()
     }
 
-    async fn send(
-        &self,
-        pool: &Pool,
-        deadline: Instant,
-        keys: &[&String],
-    ) -> Result<Vec<Outcome<bool>>, Failure> {
-        let rows = pool.rows(deadline, Query::Delete, &[&keys]).await?;
+    async fn send(&self, executor: &mut Executor, keys: &[&String]) -> Result<Vec<Outcome<bool>>, Failure> {
+        let rows = executor.rows(Query::Delete, &[&keys]).await?;
         marked(keys, &rows, |row| Ok(column(row, 1)?))
     }
 
@@ -164,18 +154,13 @@ impl Kind for Sets {
         write.key.len() + write.value.len()
     }
 
-    async fn send(
-        &self,
-        pool: &Pool,
-        deadline: Instant,
-        writes: &[&Write],
-    ) -> Result<Vec<Outcome<()>>, Failure> {
+    async fn send(&self, executor: &mut Executor, writes: &[&Write]) -> Result<Vec<Outcome<()>>, Failure> {
         if let [write] = writes {
             let value = Jsonb(&write.value);
-            pool.rows(deadline, Query::SetOne, &[&write.key, &value, &write.ttl]).await?;
+            executor.rows(Query::SetOne, &[&write.key, &value, &write.ttl]).await?;
         } else {
-            let columns = Columns::of(writes);
-            pool.rows(deadline, Query::Set, &columns.params()).await?;
+            let columns = columns(writes);
+            executor.rows(Query::Set, &columns.params()).await?;
         }
         Ok(writes.iter().map(|_| Ok(())).collect())
     }
@@ -199,14 +184,9 @@ impl Kind for Creates {
         write.key.len() + write.value.len()
     }
 
-    async fn send(
-        &self,
-        pool: &Pool,
-        deadline: Instant,
-        writes: &[&Write],
-    ) -> Result<Vec<Outcome<bool>>, Failure> {
-        let columns = Columns::of(writes);
-        let rows = pool.rows(deadline, Query::Create, &columns.params()).await?;
+    async fn send(&self, executor: &mut Executor, writes: &[&Write]) -> Result<Vec<Outcome<bool>>, Failure> {
+        let columns = columns(writes);
+        let rows = executor.rows(Query::Create, &columns.params()).await?;
         let keys: Vec<&String> = writes.iter().map(|write| &write.key).collect();
         marked(&keys, &rows, |_| Ok(true))
     }
@@ -230,19 +210,14 @@ impl Kind for Swaps {
         swap.key.len() + swap.expected.len() + swap.new.as_ref().map_or(0, Json::len)
     }
 
-    async fn send(
-        &self,
-        pool: &Pool,
-        deadline: Instant,
-        swaps: &[&Swap],
-    ) -> Result<Vec<Outcome<bool>>, Failure> {
+    async fn send(&self, executor: &mut Executor, swaps: &[&Swap]) -> Result<Vec<Outcome<bool>>, Failure> {
         let expected: Vec<&Json> = swaps.iter().map(|swap| &swap.expected).collect();
-        let found = swap(pool, deadline, swaps, &expected).await?;
+        let found = swap(executor, swaps, &expected).await?;
         let mut outcomes = Vec::with_capacity(swaps.len());
         for (own, found) in swaps.iter().zip(found) {
             outcomes.push(match found {
                 // JSONB tells numbers apart that are one 64-bit float.
-                Found::Other(found) if found == own.expected => respelled(pool, deadline, own, found).await,
+                Found::Other(found) if found == own.expected => respelled(executor, own, found).await,
                 found => Ok(found == Found::Expected),
             });
         }
@@ -258,6 +233,14 @@ impl Kind for Swaps {
     }
 }
 
+fn columns<'w>(writes: &[&'w Write]) -> Columns<'w> {
+    let mut columns = Columns::default();
+    for write in writes {
+        columns.push(&write.key, &write.value, write.ttl);
+    }
+    columns
+}
+
 /// What stood where a value was expected.
 #[derive(PartialEq)]
 enum Found {
@@ -267,17 +250,12 @@ enum Found {
     Nothing,
 }
 
-async fn swap(
-    pool: &Pool,
-    deadline: Instant,
-    swaps: &[&Swap],
-    expected: &[&Json],
-) -> Result<Vec<Found>, Failure> {
+async fn swap(executor: &mut Executor, swaps: &[&Swap], expected: &[&Json]) -> Result<Vec<Found>, Failure> {
     let keys: Vec<&String> = swaps.iter().map(|swap| &swap.key).collect();
     let old: Vec<Jsonb<'_>> = expected.iter().map(|value| Jsonb(value)).collect();
     let new: Vec<Option<Jsonb<'_>>> = swaps.iter().map(|swap| swap.new.as_ref().map(Jsonb)).collect();
     let ttls: Vec<Option<i64>> = swaps.iter().map(|swap| swap.ttl).collect();
-    let rows = pool.rows(deadline, Query::Swap, &[&keys, &old, &new, &ttls]).await?;
+    let rows = executor.rows(Query::Swap, &[&keys, &old, &new, &ttls]).await?;
     let mut found: Vec<Found> = swaps.iter().map(|_| Found::Nothing).collect();
     for row in &rows {
         let key: &str = column(row, 0)?;
@@ -292,9 +270,9 @@ async fn swap(
 }
 
 /// Expects what is there, in its own spelling, for as long as that means what the caller expects.
-async fn respelled(pool: &Pool, deadline: Instant, own: &Swap, mut spelled: Json) -> Outcome<bool> {
+async fn respelled(executor: &mut Executor, own: &Swap, mut spelled: Json) -> Outcome<bool> {
     for _ in 0..SWAP_TRIES {
-        match swap(pool, deadline, &[own], &[&spelled]).await?.pop() {
+        match swap(executor, &[own], &[&spelled]).await?.pop() {
             Some(Found::Expected) => return Ok(true),
             Some(Found::Other(found)) if found == own.expected => spelled = found,
             _ => return Ok(false),

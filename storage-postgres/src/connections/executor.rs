@@ -1,0 +1,139 @@
+//! Executes the statements of one piece of work, each on a connection of the pool, up to its deadline.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use storage_core::{Result, engine::Deadline};
+use tokio_postgres::Row;
+
+use super::{
+    pool::{Checkout, Pool, Schema},
+    session::Rows,
+};
+use crate::{
+    error::{Failure, State},
+    statements::{query::Query, value::Param},
+};
+
+/// How often a statement that was rolled back in favour of others is sent again.
+const MAX_ROLLBACKS: u32 = 5;
+
+pub(crate) struct Executor {
+    pool: Arc<Pool>,
+    pub(crate) deadline: Deadline,
+    /// For the first statement, where one was got already.
+    first: Option<Checkout>,
+    /// Whether a connection was ever got, where anybody asks.
+    begun: Option<Arc<AtomicBool>>,
+}
+
+impl Executor {
+    pub(crate) fn new(pool: &Arc<Pool>) -> Self {
+        let deadline = pool.deadline();
+        Self { pool: Arc::clone(pool), deadline, first: None, begun: None }
+    }
+
+    /// One that has its first connection.
+    pub(crate) fn on(pool: &Arc<Pool>, first: Checkout) -> Self {
+        Self { first: Some(first), ..Self::new(pool) }
+    }
+
+    pub(crate) fn schema(&self) -> Schema {
+        self.pool.schema
+    }
+
+    /// Whether a connection was ever got: until then nothing was sent.
+    pub(crate) fn begun(&mut self) -> Arc<AtomicBool> {
+        Arc::clone(self.begun.get_or_insert_default())
+    }
+
+    pub(crate) async fn checkout(&mut self) -> Result<Checkout> {
+        let mut checkout = match self.first.take() {
+            Some(first) => first,
+            None => self.pool.checkout(self.deadline).await?,
+        };
+        checkout.deadline = self.deadline;
+        if let Some(begun) = &self.begun {
+            begun.store(true, Ordering::Relaxed);
+        }
+        Ok(checkout)
+    }
+
+    /// All rows of one statement.
+    pub(crate) async fn query(&mut self, query: Query, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        let rows = self.rows(query, params).await;
+        rows.map_err(|failure| failure.into_error(query.is_write()))
+    }
+
+    /// All rows of one statement, or what its failure leaves open.
+    pub(crate) async fn rows(&mut self, query: Query, params: &[Param<'_>]) -> Result<Vec<Row>, Failure> {
+        self.read(query, params, usize::MAX).await.map(|read| read.rows)
+    }
+
+    /// The rows of one statement up to about `budget` bytes.
+    pub(crate) async fn read(
+        &mut self,
+        query: Query,
+        params: &[Param<'_>],
+        budget: usize,
+    ) -> Result<Rows, Failure> {
+        let mut tries = Tries::new(query.is_write());
+        loop {
+            let mut checkout = self.checkout().await?;
+            let answer = checkout.query(query, params, budget).await;
+            drop(checkout);
+            match answer {
+                Ok(rows) => return Ok(rows),
+                Err(failure) => tries.pause_after(failure, self.deadline).await?,
+            }
+        }
+    }
+
+    /// See [`Statements::set_and_purge`](super::session::Statements::set_and_purge).
+    pub(crate) async fn set_and_purge(&mut self, set: &[Param<'_>], purge: &[Param<'_>]) -> Result<()> {
+        let mut tries = Tries::new(true);
+        loop {
+            let mut checkout = self.checkout().await?;
+            let answer = checkout.set_and_purge(set, purge).await;
+            drop(checkout);
+            let Err(failure) = answer else { return Ok(()) };
+            let paused = tries.pause_after(failure, self.deadline).await;
+            paused.map_err(|failure| failure.into_error(true))?;
+        }
+    }
+}
+
+/// When a failed statement is sent again.
+pub(crate) struct Tries {
+    pub(crate) write: bool,
+    rolled_back: u32,
+    lost: bool,
+}
+
+impl Tries {
+    pub(crate) fn new(write: bool) -> Self {
+        Self { write, rolled_back: 0, lost: false }
+    }
+
+    /// Returns where the statement may be sent again: after a pause if the server rolled it back, and once if a read
+    /// lost its connection.
+    pub(crate) async fn pause_after(&mut self, failure: Failure, deadline: Deadline) -> Result<(), Failure> {
+        match failure.state {
+            State::RolledBack if self.rolled_back < MAX_ROLLBACKS => {
+                self.rolled_back += 1;
+                deadline.pause(Duration::from_micros(fastrand::u64(1_000..20_000))).await;
+                Ok(())
+            }
+            State::Closed | State::Lost if !self.write && !self.lost => {
+                self.lost = true;
+                Ok(())
+            }
+            _ => Err(failure),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The pool: how work gets a connection, and what becomes of one that cannot be used again.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bb8::{PooledConnection, QueueStrategy};
+use storage_core::{Error, ErrorKind, Result, engine::Deadline};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+};
+use tokio_postgres::Row;
+
+use super::{
+    connector::{Connector, Trace},
+    session::{Part, Rows, Session},
+};
+use crate::{
+    config::PostgresConfig,
+    error::{Failure, State, exhausted},
+    statements::{query::Query, value::Param},
+};
+
+/// How long asking the server to cancel a statement may take.
+pub(crate) const CANCEL_LIMIT: Duration = Duration::from_secs(5);
+
+/// The connections for callers on one runtime, or on all others.
+pub(crate) struct Pool {
+    connections: bb8::Pool<Connector>,
+    connector: Connector,
+    /// One for each connection, given in order: bb8 lets a newcomer overtake those who wait, up to their deadlines.
+    permits: Arc<Semaphore>,
+    config: Arc<PostgresConfig>,
+    pub(crate) schema: Schema,
+}
+
+/// What the first connection has found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Schema {
+    /// How entries are found.
+    pub(crate) get: Query,
+    /// Whether the tables of collections are there and may be used.
+    pub(crate) collections: bool,
+}
+
+/// A connection for one piece of work, up to its deadline.
+///
+/// Dropped while a statement is under way, the statement is cancelled and the connection given up.
+pub(crate) struct Checkout {
+    connection: Option<PooledConnection<'static, Connector>>,
+    /// Given back after the connection.
+    permit: Option<OwnedSemaphorePermit>,
+    pub(super) deadline: Deadline,
+    pool: Arc<Pool>,
+}
+
+impl Pool {
+    /// With a first connection it keeps some open; else they are opened as they are needed. bb8's own tasks run on
+    /// `runtime`.
+    pub(crate) fn new(
+        config: &Arc<PostgresConfig>,
+        connector: Connector,
+        schema: Schema,
+        first: Option<Session>,
+        runtime: &Handle,
+    ) -> Self {
+        let _context = runtime.enter();
+        let connections = bb8::Pool::builder()
+            .max_size(config.pool_max)
+            .min_idle(first.as_ref().map(|_| config.pool_min))
+            .connection_timeout(config.operation_timeout)
+            .test_on_check_out(false)
+            // Whoever waits hears of the failure and answers; the next call tries again at once.
+            .retry_connection(false)
+            .queue_strategy(QueueStrategy::Lifo)
+            .error_sink(Box::new(Trace))
+            .build_unchecked(connector.clone());
+        if let Some(first) = first {
+            // Where the pool has filled itself meanwhile this connection is closed again.
+            drop(connections.add(first));
+        }
+        let most = usize::try_from(config.pool_max).unwrap_or(usize::MAX);
+        let permits = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        Self { connections, connector, permits, config: Arc::clone(config), schema }
+    }
+
+    /// When work that begins now must have ended.
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline::after(self.config.operation_timeout)
+    }
+
+    /// How many connections there are, and how many of them are idle.
+    pub(crate) fn size(&self) -> (u32, u32) {
+        let state = self.connections.state();
+        (state.connections, state.idle_connections)
+    }
+
+    pub(crate) async fn checkout(self: &Arc<Self>, deadline: Deadline) -> Result<Checkout> {
+        loop {
+            let lent = deadline.within(self.connection()).await;
+            let (permit, mut connection) = lent.unwrap_or_else(|| Err(exhausted(deadline.limit())))?;
+            // The server may have closed it while it lay idle: the drop takes it out of the pool.
+            if connection.wire.is_open() {
+                let (connection, permit, pool) = (Some(connection), Some(permit), Arc::clone(self));
+                return Ok(Checkout { connection, permit, deadline, pool });
+            }
+        }
+    }
+
+    async fn connection(&self) -> Result<(OwnedSemaphorePermit, PooledConnection<'static, Connector>)> {
+        // Before the pool is asked: the attempt that it begins may fail at once.
+        let failures = self.connector.failures();
+        let exhausted = || exhausted(self.config.operation_timeout);
+        let lent = async {
+            let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| exhausted())?;
+            let connection = self.connections.get_owned().await.map_err(|_| exhausted())?;
+            Ok((permit, connection))
+        };
+        tokio::select! {
+            biased;
+            lent = lent => lent,
+            error = self.hopeless(failures) => Err(error),
+        }
+    }
+
+    /// Ends when a connection could not be opened and there is none to wait for.
+    async fn hopeless(&self, mut failures: watch::Receiver<Option<Error>>) -> Error {
+        loop {
+            // The sender lives in `self`, so this waits.
+            let changed = failures.changed().await;
+            let error = failures.borrow_and_update().clone();
+            if let (Ok(()), Some(error), 0) = (changed, error, self.connections.state().connections) {
+                return error;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Checkout {
+    /// The rows of one statement up to about `budget` bytes.
+    pub(super) async fn query(
+        &mut self,
+        query: Query,
+        params: &[Param<'_>],
+        budget: usize,
+    ) -> Result<Rows, Failure> {
+        self.prepare(query).await?;
+        let deadline = self.deadline;
+        let session = self.session()?;
+        session.busy = true;
+        let answer =
+            deadline.within(session.wire.drive(session.statements.query(query, params, budget))).await;
+        let read = self.settle(answer)?;
+        // The rest is not wanted: it is cancelled and the connection given up.
+        self.session()?.busy = !read.complete;
+        Ok(read)
+    }
+
+    /// See [`Statements::set_and_purge`](super::session::Statements::set_and_purge).
+    pub(super) async fn set_and_purge(
+        &mut self,
+        set: &[Param<'_>],
+        purge: &[Param<'_>],
+    ) -> Result<(), Failure> {
+        self.prepare(Query::Set).await?;
+        self.prepare(Query::Purge).await?;
+        let deadline = self.deadline;
+        let session = self.session()?;
+        session.busy = true;
+        let answer = deadline.within(session.wire.drive(session.statements.set_and_purge(set, purge))).await;
+        self.settle(answer)
+    }
+
+    /// See [`Statements::pipeline`](super::session::Statements::pipeline). A transaction that fails before its end has to be [rolled back](Self::roll_back).
+    pub(crate) async fn pipeline(
+        &mut self,
+        part: Part,
+        statements: &[(Query, &[Param<'_>])],
+    ) -> Result<Vec<Vec<Row>>, Failure> {
+        let deadline = self.deadline;
+        let session = self.session()?;
+        session.busy = true;
+        session.open = part != Part::End;
+        let answer = deadline.within(session.wire.drive(session.statements.pipeline(part, statements))).await;
+        self.settle(answer)
+    }
+
+    /// Ends the transaction, where one is open. Where that fails, the connection is given up, which ends it too.
+    pub(crate) async fn roll_back(mut self) {
+        let deadline = self.deadline;
+        if let Ok(session) = self.session()
+            && session.open
+            && !session.busy
+        {
+            session.busy = true;
+            let ended = deadline
+                .within(session.wire.drive(session.statements.client.batch_execute("ROLLBACK")))
+                .await;
+            session.open = !matches!(ended, Some(Ok(())));
+            session.busy = ended.is_none();
+        }
+    }
+
+    /// Until this is done nothing has been sent that could change anything.
+    pub(crate) async fn prepare(&mut self, query: Query) -> Result<(), Failure> {
+        let deadline = self.deadline;
+        let session = self.session()?;
+        if session.statements.is_prepared(query) {
+            return Ok(());
+        }
+        session.busy = true;
+        let answer = deadline.within(session.wire.drive(session.statements.prepare(query))).await;
+        self.settle(answer).map_err(|failure| match failure.state {
+            State::Lost | State::Late if query.is_write() => failure.error.into(),
+            _ => failure,
+        })
+    }
+
+    /// Notes that the statement has ended, where it has.
+    fn settle<T>(&mut self, answer: Option<Result<T, tokio_postgres::Error>>) -> Result<T, Failure> {
+        let Some(answer) = answer else { return Err(Failure::late(self.deadline.limit())) };
+        let answer = answer.map_err(Failure::from);
+        // One that the server is about to close is not handed on.
+        self.session()?.busy = matches!(&answer, Err(Failure { state: State::Closed | State::Lost, .. }));
+        answer
+    }
+
+    fn session(&mut self) -> Result<&mut Session> {
+        let gone = || Error::new(ErrorKind::Unavailable, "the connection is gone");
+        self.connection.as_deref_mut().ok_or_else(gone)
+    }
+}
+
+impl Drop for Checkout {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        if connection.busy && !connection.wire.has_ended() {
+            let permit = self.permit.take();
+            self.pool.connector.home().spawn(cancel(connection, permit, self.pool.connector.clone()));
+        }
+    }
+}
+
+/// Cancels the statement that is under way, and gives up the connection: a cancellation may come late and hit another
+/// statement.
+async fn cancel(
+    connection: PooledConnection<'static, Connector>,
+    _permit: Option<OwnedSemaphorePermit>,
+    connector: Connector,
+) {
+    let _token = connector.token();
+    let query = connection.statements.client.cancel_token();
+    let cancelled = query.cancel_query(connector.tls());
+    if !matches!(Deadline::after(CANCEL_LIMIT).within(cancelled).await, Some(Ok(()))) {
+        tracing::debug!("a statement could not be cancelled");
+    }
+    drop(connection);
+}

@@ -1,0 +1,9 @@
+//! What is done on connections: what callers share, and what each does by itself.
+
+pub(crate) mod connected;
+pub(crate) mod groups;
+pub(crate) mod kinds;
+pub(crate) mod queues;
+pub(crate) mod scan;
+pub(crate) mod store;
+pub(crate) mod sweep;

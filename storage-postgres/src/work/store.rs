@@ -1,0 +1,128 @@
+//! The operations that callers do not share: arrays in, rows out. One key is the array of one.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use storage_core::{Batch, BatchOperation, Entry, Error, Expiry, Json, Result, Stats};
+
+use crate::{
+    connections::executor::Executor,
+    error::NAME,
+    statements::{
+        columns::Columns,
+        query::Query,
+        value::{column, millis, value},
+    },
+};
+
+/// How many keys one statement reads or deletes.
+const READ_CHUNK: usize = 10_000;
+/// A time to live that ended long ago: how a deletion is written in one statement with the writes.
+const LONG_EXPIRED: i64 = -1_000_000_000_000_000;
+
+pub(crate) async fn get_many(mut executor: Executor, keys: Vec<String>) -> Result<Vec<Result<Option<Json>>>> {
+    let mut found = HashMap::with_capacity(keys.len());
+    for chunk in keys.chunks(READ_CHUNK) {
+        for row in executor.query(executor.schema().get, &[&chunk]).await? {
+            let key: String = column(&row, 0)?;
+            let value = value(&row, 1, &key);
+            found.insert(key, value);
+        }
+    }
+    Ok(keys.iter().map(|key| found.get(key).cloned().transpose()).collect())
+}
+
+pub(crate) async fn set_many(mut executor: Executor, entries: Vec<Entry>) -> Result<()> {
+    let last: BTreeMap<&str, &Entry> = entries.iter().map(|entry| (&*entry.key, entry)).collect();
+    let mut columns = Columns::default();
+    for (key, entry) in last {
+        columns.push(key, &entry.value, millis(entry.ttl)?);
+        if columns.is_full() {
+            upsert(&mut executor, &std::mem::take(&mut columns)).await?;
+        }
+    }
+    upsert(&mut executor, &columns).await
+}
+
+async fn upsert(executor: &mut Executor, columns: &Columns<'_>) -> Result<()> {
+    if columns.is_empty() {
+        return Ok(());
+    }
+    executor.query(Query::Set, &columns.params()).await.map(drop)
+}
+
+/// How many of the keys were there and had not expired.
+pub(crate) async fn delete_many(mut executor: Executor, keys: Vec<String>) -> Result<u64> {
+    let mut deleted = 0;
+    for chunk in keys.chunks(READ_CHUNK) {
+        for row in executor.query(Query::Delete, &[&chunk]).await? {
+            deleted += u64::from(column::<bool>(&row, 1)?);
+        }
+    }
+    Ok(deleted)
+}
+
+/// One upsert in which what is deleted is written as expired, so that all locks are taken in the order of the keys;
+/// then those rows are removed, in the same transaction.
+pub(crate) async fn apply(mut executor: Executor, batch: Batch) -> Result<()> {
+    let null = Json::parse("null")?;
+    let mut columns = Columns::default();
+    let mut deleted = Vec::new();
+    for (key, operation) in batch.last_per_key() {
+        match operation {
+            BatchOperation::Set(entry) => columns.push(key, &entry.value, millis(entry.ttl)?),
+            _ => {
+                columns.push(key, &null, Some(LONG_EXPIRED));
+                deleted.push(key);
+            }
+        }
+    }
+    if deleted.is_empty() {
+        return upsert(&mut executor, &columns).await;
+    }
+    executor.set_and_purge(&columns.params(), &[&deleted]).await
+}
+
+pub(crate) async fn increment(mut executor: Executor, key: String, by: i64, ttl: Option<i64>) -> Result<i64> {
+    let rows = executor.query(Query::Increment, &[&key, &by, &ttl]).await?;
+    rows.first().map(|row| column(row, 0)).transpose()?.ok_or_else(|| {
+        Error::invalid_input("the value is not a 64-bit integer, or the sum does not fit one").with_key(&key)
+    })
+}
+
+pub(crate) async fn ttl(mut executor: Executor, key: String) -> Result<Option<Expiry>> {
+    let rows = executor.query(Query::Ttl, &[&key]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let left = column::<Option<f64>>(row, 0)?.and_then(|left| Duration::try_from_secs_f64(left).ok());
+    Ok(Some(left.map_or(Expiry::Never, Expiry::After)))
+}
+
+pub(crate) async fn expire(mut executor: Executor, key: String, ttl: i64) -> Result<bool> {
+    Ok(!executor.query(Query::Expire, &[&key, &ttl]).await?.is_empty())
+}
+
+pub(crate) async fn persist(mut executor: Executor, key: String) -> Result<bool> {
+    Ok(!executor.query(Query::Persist, &[&key]).await?.is_empty())
+}
+
+pub(crate) async fn ping(mut executor: Executor) -> Result<()> {
+    executor.query(Query::Ping, &[]).await.map(drop)
+}
+
+/// `size`: how many connections there are, and how many of them are idle.
+pub(crate) async fn stats(mut executor: Executor, table: String, size: (u32, u32)) -> Result<Stats> {
+    let rows = executor.query(Query::Stats, &[&table]).await?;
+    let mut stats = Stats { backend: NAME.to_owned(), ..Stats::default() };
+    if let Some(row) = rows.first() {
+        stats.entries = u64::try_from(column::<i64>(row, 0)?).ok();
+        stats.bytes = u64::try_from(column::<i64>(row, 1)?).ok();
+        stats.details = BTreeMap::from([
+            ("server_version".to_owned(), column(row, 2)?),
+            ("pool_connections".to_owned(), size.0.to_string()),
+            ("pool_idle".to_owned(), size.1.to_string()),
+        ]);
+    }
+    Ok(stats)
+}
