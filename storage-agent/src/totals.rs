@@ -4,7 +4,7 @@ use std::future::ready;
 
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
-use storage_core::{Partition, PartitionInfo, Query, Result};
+use storage_core::{Partition, PartitionInfo, Query, Result, StorageExt};
 
 use crate::{
     SessionStore,
@@ -83,7 +83,7 @@ struct Counter<'a> {
 impl Counter<'_> {
     /// Sums up the partitions of a kind, in bounded memory.
     async fn sum(&self, kind: &str) -> Result<Sum> {
-        let partitions = self.shared.collections()?.partitions(kind, &[]);
+        let partitions = self.shared.storage.partitions(kind, &[]);
         let counted = partitions.map(|info| self.count(info)).buffer_unordered(PARALLEL);
         counted.try_fold(Sum::default(), |sum, one| ready(Ok(sum.plus(one)))).await
     }

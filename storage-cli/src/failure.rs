@@ -41,7 +41,7 @@ impl Failure {
 
     /// Wrong input, as the store itself would call it.
     pub(crate) fn input(message: impl Into<String>) -> Self {
-        Self::new(USAGE, ErrorKind::InvalidInput.as_str(), message)
+        Self::new(USAGE, ErrorKind::InvalidInput.code(), message)
     }
 
     pub(crate) fn not_found(key: &str) -> Self {
@@ -79,7 +79,7 @@ impl From<Error> for Failure {
             _ => STORE,
         };
         let hint = error.hint().or_else(|| usual_hint(error.kind())).map(str::to_owned);
-        let kind = error.kind().as_str();
+        let kind = error.code();
         Self { hint, ..Self::new(code, kind, error.without_hint().to_string()) }
     }
 }
@@ -110,6 +110,9 @@ fn usual_hint(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::Unavailable => {
             Some("nothing was changed; see that the server runs, at the address that is set")
         }
+        ErrorKind::Full => Some("nothing was changed; make room, then try again"),
+        ErrorKind::Damaged => Some("stop its users and restore a backup"),
+        ErrorKind::Refused => Some("nothing was changed; the server has to be set up otherwise"),
         ErrorKind::Timeout => Some("nothing was changed; try again, or give it longer with --timeout"),
         ErrorKind::OutcomeUnknown => Some("it happened whole or not at all; look before you write again"),
         ErrorKind::Conflict => Some("somebody else wrote at the same time; try again"),

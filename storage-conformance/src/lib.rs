@@ -19,6 +19,7 @@ pub mod cases {
     pub mod keys;
     pub mod lifecycle;
     pub mod listing;
+    pub mod liveness;
     pub mod many;
     pub mod model;
     pub mod shared;
@@ -46,7 +47,9 @@ macro_rules! basic {
             listing: keys_are_sorted_by_bytes_without_duplicates patterns_mean_what_the_grammar_says
                 characters_of_other_grammars_mean_themselves random_patterns_agree_with_the_reference_matcher
                 patterns_that_are_none_are_refused scan_returns_values_and_keys
-                scan_filters_as_the_reference_does scan_sees_a_lasting_key_exactly_once;
+                scan_filters_as_the_reference_does scan_sees_a_lasting_key_exactly_once
+                pages_go_on_from_a_cursor_that_was_kept_as_text cursors_and_limits_that_are_none_are_refused
+                a_stream_may_be_spawned_and_kept;
             many: get_many_keeps_order_and_duplicates set_many_lets_the_last_duplicate_stand
                 delete_many_counts_what_was_there large_and_empty_calls_work;
             lifecycle: unconnected_operations_say_so connect_and_disconnect_may_be_repeated
@@ -69,11 +72,17 @@ macro_rules! full {
                 compare_and_set_deletes_and_expires a_lost_compare_and_set_changes_nothing
                 increment_counts_from_zero_and_keeps_the_expiry increment_refuses_what_is_no_integer
                 racing_increments_lose_none apply_takes_effect_in_order readers_never_see_half_a_batch
-                a_batch_with_one_wrong_key_changes_nothing racing_updates_lose_none;
+                a_batch_with_one_wrong_key_changes_nothing racing_updates_lose_none
+                a_batch_applies_only_where_its_conditions_hold conditions_compare_values_not_spellings
+                racing_conditional_batches_lose_none;
             expiry: an_expired_entry_is_gone_for_the_optional_operations ttl_expire_and_persist
                 cleanup_removes_expired_rows_alone a_value_written_since_survives_cleanup;
             lifecycle: stats_name_the_backend every_capability_is_there;
             cancellation: dropped_increments_count_once_or_not_at_all;
+            liveness: calls_that_are_polled_once_and_kept_block_nobody
+                a_buffered_stream_of_reads_with_a_write_between_goes_on a_disconnect_that_is_given_up_goes_on
+                callers_are_on_any_runtime_or_on_none a_runtime_that_ends_stops_no_other
+                a_runtime_that_computes_stops_no_other a_call_that_is_dropped_at_any_await_is_whole_or_nothing;
         }
     };
 }

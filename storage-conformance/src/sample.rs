@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use serde_json::{Value, json};
-use storage_core::{Error, Json, Record, Scan, StorageBackend};
+use storage_core::{Error, Json, Record, Scan, StorageBackend, StorageExt};
 
 pub(crate) type Backend = Arc<dyn StorageBackend>;
 

@@ -3,16 +3,17 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures::{StreamExt, TryStreamExt, future::join_all, stream, stream::BoxStream};
+use futures::future::join_all;
 
 use crate::{
-    Batch, Capabilities, CollectionStore, Entry, Error, Expected, Expiry, Health, Json, PubSub, Record,
-    Result, Scan, Stats, StoreHealth,
+    Batch, Capabilities, CollectionStore, Cursor, DEFAULT_MAX_VALUE_BYTES, Entry, Error, Expected, Expiry,
+    Health, Json, PubSub, Record, Result, Scan, ScanPage, Stats, StoreHealth, check_page_limit,
+    engine::all_written,
 };
 
 /// How many reads the provided methods keep in flight at once.
 const PARALLEL: usize = 16;
-/// How many values the provided scan reads ahead: its memory is bounded by this.
+/// How many entries a page of the provided scan has at most: its memory is bounded by this.
 const SCAN_CHUNK: usize = 256;
 
 /// A store of JSON entries by key, with expiry. Object-safe: callers hold one `Arc<dyn StorageBackend>`.
@@ -91,6 +92,11 @@ pub trait StorageBackend: Send + Sync + std::fmt::Debug {
         Capabilities::BASIC
     }
 
+    /// The longest value that it takes, in bytes of JSON text.
+    fn max_value_bytes(&self) -> usize {
+        DEFAULT_MAX_VALUE_BYTES
+    }
+
     /// Partitions of ordered items, where the store has them.
     fn collections(&self) -> Option<&dyn CollectionStore> {
         None
@@ -125,16 +131,21 @@ pub trait StorageBackend: Send + Sync + std::fmt::Debug {
     /// is not atomic: use [`apply`](Self::apply) for that.
     ///
     /// # Errors
-    /// `InvalidInput` before anything is written; after another error some entries may have been written.
+    /// `InvalidInput` before anything is written; `OutcomeUnknown` where some entries were written, or may have been, and
+    /// others were not; any other error says that none was.
     async fn set_many(&self, entries: Vec<Entry>) -> Result<()> {
         for entry in &entries {
             entry.check(usize::MAX)?;
         }
+        let mut answers = Vec::with_capacity(entries.len());
         // One after the other: the order of two writes to one key counts.
         for entry in entries {
-            self.set(&entry.key, entry.value, entry.ttl).await?;
+            answers.push(self.set(&entry.key, entry.value, entry.ttl).await);
+            if answers.last().is_some_and(Result::is_err) {
+                break;
+            }
         }
-        Ok(())
+        all_written(answers).map(drop)
     }
 
     /// Deletes several keys; returns how many were there. A key given twice counts once. Not atomic.
@@ -143,31 +154,44 @@ pub trait StorageBackend: Send + Sync + std::fmt::Debug {
     /// As [`set_many`](Self::set_many).
     async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
         keys.iter().try_for_each(|key| crate::check_key(key))?;
-        let mut deleted = 0;
+        let mut answers = Vec::with_capacity(keys.len());
         for key in keys {
-            deleted += u64::from(self.delete(key).await?);
+            answers.push(self.delete(key).await);
+            if answers.last().is_some_and(Result::is_err) {
+                break;
+            }
         }
-        Ok(deleted)
+        Ok(all_written(answers)?.into_iter().map(u64::from).sum())
     }
 
-    /// The entries that match, as a stream in bounded memory: one that is there throughout comes exactly once, one that
-    /// comes or goes meanwhile may or may not come. Ordered by bytes on SQL stores and in memory, unordered on Redis.
-    /// An item that is a `Corrupt` error names its key and does not end the stream; any other error ends it.
-    fn scan(&self, scan: Scan) -> BoxStream<'_, Result<Record>> {
-        let pages = async move {
-            let keys = self.keys(scan.glob().as_str()).await?.into_iter();
-            // The keys that are left are the state: gone after an error, so that an error ends the stream.
-            let pages = stream::try_unfold((keys, scan), move |(mut keys, scan)| async move {
-                let chunk: Vec<String> = keys.by_ref().take(SCAN_CHUNK).collect();
-                if chunk.is_empty() {
-                    return Ok(None);
-                }
-                let page = generic_page(self, &scan, chunk).await?;
-                Ok::<_, Error>(Some((stream::iter(page), (keys, scan))))
-            });
-            Ok::<_, Error>(pages.try_flatten())
-        };
-        stream::once(pages).try_flatten().boxed()
+    /// A page of the entries that match: the first, or the one that `after` leads to. [`StorageExt::scan`] makes a stream
+    /// of them.
+    ///
+    /// - A page has `limit` items at most; on Redis about so many, and at least what one step of SCAN finds. It ends early
+    ///   where its values are large. Only `next: None` is the end: a page before it may be empty.
+    /// - Through all pages an entry that is there throughout comes exactly once; on Redis (see
+    ///   [`may_repeat`](ScanPage::may_repeat)) at least once, and the stream leaves out what comes again. One that comes or
+    ///   goes meanwhile may or may not come.
+    /// - Ordered by bytes on SQL stores and in memory, where a cursor is the last key and stays good for ever; unordered on
+    ///   Redis, where a cursor is good until the server's keys are deleted as a whole or the nodes of a cluster change.
+    /// - No connection, snapshot or lock is kept between two pages.
+    ///
+    /// The provided method lists all keys for each page.
+    ///
+    /// [`StorageExt::scan`]: crate::StorageExt::scan
+    ///
+    /// # Errors
+    /// `InvalidInput` for a limit of zero, and for a cursor that is none of this listing; else as the trait says.
+    async fn scan_page(&self, scan: &Scan, after: Option<&Cursor>, limit: usize) -> Result<ScanPage<Record>> {
+        check_page_limit(limit)?;
+        let after = after.map(Cursor::place::<String>).transpose()?;
+        let mut keys = self.keys(scan.glob().as_str()).await?;
+        let start = after.map_or(0, |after| keys.partition_point(|key| *key <= after));
+        let mut page = keys.split_off(start);
+        let more = page.len() > limit.min(SCAN_CHUNK);
+        page.truncate(limit.min(SCAN_CHUNK));
+        let next = page.last().filter(|_| more).map(Cursor::at).transpose()?;
+        Ok(ScanPage::new(generic_page(self, scan, page).await?, next))
     }
 
     /// Writes `new` (or deletes, for `None`) only if the entry is what is `expected`; true where it was. Values compare
@@ -197,10 +221,11 @@ pub trait StorageBackend: Send + Sync + std::fmt::Debug {
         Err(Error::unsupported(self.name(), "increment"))
     }
 
-    /// Applies a batch all or nothing, as if one operation after the other; no reader sees a part of it.
+    /// Checks what the batch [requires](Batch::require), then applies its operations, all or nothing, as if one after the
+    /// other; no reader sees a part of it, and nobody writes between the check and the operations.
     ///
     /// # Errors
-    /// `Unsupported` where the backend has no atomic batches, or where the keys span stores or Redis Cluster slots.
+    /// `Conflict`, changing nothing, naming the first key that is not as required; `Unsupported` where the backend has no atomic batches, or where the keys span stores or Redis Cluster slots.
     async fn apply(&self, batch: Batch) -> Result<()> {
         let _ = batch;
         Err(Error::unsupported(self.name(), "apply"))

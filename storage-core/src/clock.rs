@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::Mutex,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -19,14 +22,80 @@ pub trait Clock: fmt::Debug + Send + Sync {
     fn now(&self) -> SystemTime;
 }
 
-/// The machine's clock.
+/// The machine's clock, but for that it never goes back while the process runs: see [`SteadyClock`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
+
+/// What every [`SystemClock`] of the process has told.
+static TOLD: Told = Told::nothing();
 
 impl Clock for SystemClock {
     fn now(&self) -> SystemTime {
         #[allow(clippy::disallowed_methods, reason = "the one home of the machine's clock")]
-        SystemTime::now()
+        TOLD.after(SystemTime::now())
+    }
+}
+
+/// Another clock, but for that it never goes back: else an entry that had expired would come to life again.
+///
+/// Where the other clock was put back, this one goes on from where it stood, as fast as the other one goes, until that one
+/// has caught up. Backends put it around the clock that they are given.
+#[derive(Debug)]
+pub struct SteadyClock {
+    clock: Arc<dyn Clock>,
+    told: Told,
+}
+
+impl SteadyClock {
+    /// Begins with the time that `clock` tells.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, told: Told::nothing() }
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now(&self) -> SystemTime {
+        self.told.after(self.clock.now())
+    }
+}
+
+/// The latest time that was told, and how far it is ahead of the clock, in nanoseconds.
+#[derive(Debug)]
+struct Told {
+    latest: AtomicU64,
+    ahead: AtomicU64,
+}
+
+impl Told {
+    const fn nothing() -> Self {
+        Self { latest: AtomicU64::new(0), ahead: AtomicU64::new(0) }
+    }
+
+    /// The time to tell where the clock says `now`.
+    fn after(&self, now: SystemTime) -> SystemTime {
+        // 64 bits hold nanoseconds until the year 2554; before 1970 and after that the clock is told as it is.
+        let Some(nanos) =
+            now.duration_since(UNIX_EPOCH).ok().and_then(|since| since.as_nanos().try_into().ok())
+        else {
+            return now;
+        };
+        UNIX_EPOCH + Duration::from_nanos(self.after_nanos(nanos))
+    }
+
+    fn after_nanos(&self, now: u64) -> u64 {
+        let latest = self.latest.load(Ordering::Relaxed);
+        if now >= latest {
+            // Written only where it changes: all callers of the process share the cache line.
+            if self.ahead.load(Ordering::Relaxed) > 0 {
+                self.ahead.store(0, Ordering::Relaxed);
+            }
+            return self.latest.fetch_max(now, Ordering::Relaxed).max(now);
+        }
+        let behind = latest - now;
+        let ahead = self.ahead.fetch_max(behind, Ordering::Relaxed).max(behind);
+        let told = now.saturating_add(ahead);
+        self.latest.fetch_max(told, Ordering::Relaxed).max(told)
     }
 }
 
@@ -48,6 +117,11 @@ impl ManualClock {
     #[must_use]
     pub fn new(start: SystemTime) -> Self {
         Self(Mutex::new(start))
+    }
+
+    /// Sets the clock, back too.
+    pub fn set(&self, now: SystemTime) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = now;
     }
 
     /// Moves the clock forward.
@@ -126,6 +200,40 @@ mod tests {
         assert!(ttl_millis(Duration::ZERO).is_err());
         assert!(ttl_millis(MAX_TTL).is_ok());
         assert!(ttl_millis(Duration::MAX).is_err());
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_goes_on_from_where_it_stood() {
+        let second = Duration::from_secs;
+        let machine = Arc::new(ManualClock::new(UNIX_EPOCH + second(100)));
+        let clock = SteadyClock::new(Arc::clone(&machine) as Arc<dyn Clock>);
+        assert_eq!(clock.now(), UNIX_EPOCH + second(100));
+        machine.set(UNIX_EPOCH + second(40));
+        assert_eq!(clock.now(), UNIX_EPOCH + second(100));
+        machine.advance(second(5));
+        assert_eq!(clock.now(), UNIX_EPOCH + second(105));
+        // Put right again: the clock waits for nobody who has caught up.
+        machine.set(UNIX_EPOCH + second(110));
+        assert_eq!(clock.now(), UNIX_EPOCH + second(110));
+    }
+
+    #[test]
+    fn threads_never_see_the_clock_go_back() {
+        let told = Told::nothing();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let told = &told;
+                scope.spawn(move || {
+                    let mut last = 0;
+                    for step in 0..50_000_u64 {
+                        let jump = if step % 1_000 < 500 { 1_000_000 } else { 0 };
+                        let now = told.after_nanos(1_000_000_000 + step * 7 + thread + jump);
+                        assert!(now >= last);
+                        last = now;
+                    }
+                });
+            }
+        });
     }
 
     #[test]

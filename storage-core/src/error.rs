@@ -30,18 +30,24 @@ pub enum ErrorKind {
     Conflict,
     /// This backend, or this combination of keys, cannot do it.
     Unsupported,
-    /// What the store holds is not what was written: not JSON, or not of the expected shape.
+    /// What one entry holds is not what was written: not JSON, or not of the expected shape. Others are not affected.
     Corrupt,
-    /// The store refused the credentials or the permission.
+    /// The store refused the credentials or the permission. Nothing was applied.
     Unauthorized,
     /// A setting is missing, malformed or contradicts another.
     Config,
+    /// The store has no room left: its disk, quota or memory is full. Nothing was applied. A person must make room.
+    Full,
+    /// The store itself is damaged: its file or its pages. A person must repair or restore it.
+    Damaged,
+    /// The server refuses such requests for good, as it is set up. Nothing was applied. A person must change it.
+    Refused,
 }
 
 impl ErrorKind {
-    /// The kind in `snake_case`, for logs, metrics and machine-readable output.
+    /// A stable name in `snake_case`, for logs, metrics, alerts and machine-readable output.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub fn code(self) -> &'static str {
         match self {
             Self::InvalidInput => "invalid_input",
             Self::NotConnected => "not_connected",
@@ -53,6 +59,9 @@ impl ErrorKind {
             Self::Corrupt => "corrupt",
             Self::Unauthorized => "unauthorized",
             Self::Config => "config",
+            Self::Full => "full",
+            Self::Damaged => "damaged",
+            Self::Refused => "refused",
         }
     }
 
@@ -63,14 +72,17 @@ impl ErrorKind {
             Self::Unavailable | Self::Timeout => Retry::Safe,
             Self::OutcomeUnknown => Retry::IfIdempotent,
             Self::Conflict => Retry::AfterReading,
-            _ => Retry::Never,
+            Self::Full | Self::Damaged | Self::Refused | Self::Unauthorized | Self::Config => {
+                Retry::AfterRepair
+            }
+            Self::InvalidInput | Self::NotConnected | Self::Unsupported | Self::Corrupt => Retry::Never,
         }
     }
 }
 
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(self.code())
     }
 }
 
@@ -86,6 +98,8 @@ pub enum Retry {
     IfIdempotent,
     /// The state has moved: read it, then decide.
     AfterReading,
+    /// Trying again helps only after a person has acted: made room, repaired the store, or changed rights or settings.
+    AfterRepair,
 }
 
 /// An error of a storage operation.
@@ -187,6 +201,12 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// The [kind's](ErrorKind::code) stable name, for machines.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.0.kind.code()
     }
 
     /// What the caller may do about it.
@@ -302,5 +322,7 @@ mod tests {
         assert_eq!(ErrorKind::OutcomeUnknown.retry(), Retry::IfIdempotent);
         assert_eq!(ErrorKind::Conflict.retry(), Retry::AfterReading);
         assert_eq!(ErrorKind::Corrupt.retry(), Retry::Never);
+        assert_eq!(ErrorKind::Full.retry(), Retry::AfterRepair);
+        assert_eq!(ErrorKind::Unauthorized.retry(), Retry::AfterRepair);
     }
 }

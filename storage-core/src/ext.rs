@@ -1,14 +1,15 @@
 //! Typed and convenience calls on every backend.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, ops::Deref, sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::{StreamExt, stream::BoxStream};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    DEFAULT_OPERATION_TIMEOUT, Error, ErrorKind, Expected, Json, Listing, Result, Scan, StorageBackend,
+    Cursor, DEFAULT_OPERATION_TIMEOUT, Error, ErrorKind, Expected, Json, Listing, PartitionInfo, Record,
+    Result, Scan, StorageBackend,
     engine::{Deadline, Order, Passed, Place, back_off},
-    optional_ttl_millis,
+    listing, optional_ttl_millis,
 };
 
 /// How often [`StorageExt::update`] tries before it gives up with `Conflict`.
@@ -134,6 +135,67 @@ pub trait StorageExt: StorageBackend {
         }
     }
 
+    /// The entries that match, as a stream in bounded memory, which may be spawned, returned and kept: each of its steps is
+    /// a [`scan_page`](StorageBackend::scan_page) with a deadline of its own, and it keeps nothing of the store between them.
+    ///
+    /// An entry that is there throughout comes exactly once, one that comes or goes meanwhile may or may not come. Ordered by
+    /// bytes on SQL stores and in memory, unordered on Redis. An item that is a `Corrupt` error names its key and does not
+    /// end the stream; any other error ends it.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use futures::TryStreamExt;
+    /// use storage_core::{Json, MemoryBackend, Record, Result, Scan, StorageBackend, StorageExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// let storage: Arc<dyn StorageBackend> = Arc::new(MemoryBackend::new());
+    /// storage.connect().await?;
+    /// storage.set("deal:1", Json::from(5), None).await?;
+    /// let deals = storage.scan(Scan::entries("deal:*")?);
+    /// let deals = tokio::spawn(deals.try_collect::<Vec<Record>>()).await.expect("no panic")?;
+    /// assert_eq!(deals[0].key, "deal:1");
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn scan(self: &Arc<Self>, scan: Scan) -> BoxStream<'static, Result<Record>>
+    where
+        Self: 'static,
+    {
+        records(Arc::clone(self), scan)
+    }
+
+    /// [`scan`](Self::scan) on a backend that is only borrowed.
+    fn records(&self, scan: Scan) -> BoxStream<'_, Result<Record>> {
+        records(self, scan)
+    }
+
+    /// The [partitions](crate::CollectionStore) of a kind whose first segments are `segments`, as [`scan`](Self::scan) streams
+    /// entries. A store without collections answers one `Unsupported`.
+    fn partitions(
+        self: &Arc<Self>,
+        kind: &str,
+        segments: &[&str],
+    ) -> BoxStream<'static, Result<PartitionInfo>>
+    where
+        Self: 'static,
+    {
+        let storage = Arc::clone(self);
+        let (kind, segments) = (Arc::<str>::from(kind), segments.iter().map(|&segment| segment.to_owned()));
+        let segments: Arc<[String]> = segments.collect();
+        let page = move |after: Option<Cursor>, limit| {
+            let (storage, kind, segments) = (Arc::clone(&storage), Arc::clone(&kind), Arc::clone(&segments));
+            async move {
+                let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+                let unsupported = || Error::unsupported(storage.name(), "partitions");
+                let collections = storage.collections().ok_or_else(unsupported)?;
+                collections.partitions_page(&kind, &segments, after.as_ref(), limit).await
+            }
+        };
+        listing::stream(page, |info: &PartitionInfo| info.partition.as_str())
+    }
+
     /// Everything a scan finds, decoded, in byte order of the keys; entries that cannot be read are listed apart.
     ///
     /// # Errors
@@ -147,7 +209,7 @@ pub trait StorageExt: StorageBackend {
                 return Err(Error::invalid_input("collect needs a scan of entries").at(self.name(), "scan"));
             }
             let mut found = Listing::default();
-            let mut records = self.scan(scan);
+            let mut records = records(self, scan);
             while let Some(record) = records.next().await {
                 let decoded = record.and_then(|record| {
                     let value = record
@@ -170,6 +232,20 @@ pub trait StorageExt: StorageBackend {
 }
 
 impl<B: StorageBackend + ?Sized> StorageExt for B {}
+
+/// The records of a scan on a backend that is borrowed or shared.
+fn records<'a, B, S>(storage: S, scan: Scan) -> BoxStream<'a, Result<Record>>
+where
+    B: StorageBackend + ?Sized,
+    S: Deref<Target = B> + Clone + Send + Sync + 'a,
+{
+    let scan = Arc::new(scan);
+    let page = move |after: Option<Cursor>, limit| {
+        let (storage, scan) = (storage.clone(), Arc::clone(&scan));
+        async move { storage.scan_page(&scan, after.as_ref(), limit).await }
+    };
+    listing::stream(page, |record: &Record| &record.key)
+}
 
 fn decode<T: DeserializeOwned>(
     backend: &'static str,

@@ -24,7 +24,6 @@
 mod backend;
 mod clock;
 mod collection;
-mod combine;
 pub mod domain;
 pub mod engine;
 mod error;
@@ -32,8 +31,7 @@ mod ext;
 mod glob;
 mod json;
 mod key;
-mod lifecycle;
-mod limits;
+mod listing;
 mod memory;
 mod pub_sub;
 mod scan;
@@ -42,7 +40,7 @@ mod types;
 
 pub use backend::StorageBackend;
 pub use clock::{
-    Clock, MAX_TTL, ManualClock, SystemClock, epoch_millis, epoch_seconds, from_epoch_seconds,
+    Clock, MAX_TTL, ManualClock, SteadyClock, SystemClock, epoch_millis, epoch_seconds, from_epoch_seconds,
     optional_ttl_millis, ttl_millis,
 };
 pub use collection::{
@@ -50,7 +48,6 @@ pub use collection::{
     MAX_COMMIT_OPERATIONS, MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Operation, Order, Outcome, Page, Partition,
     PartitionInfo, Precondition, PutMode, Query, sequence_key, sort_key, sort_key_segments,
 };
-pub use combine::{CombineConfig, Combiner, Group};
 pub use engine::SweepConfig;
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use ext::{Change, StorageExt, UPDATE_TRIES};
@@ -59,12 +56,11 @@ pub use json::{
     DEFAULT_MAX_VALUE_BYTES, Json, MAX_DEPTH, MAX_NUMBER_BYTES, add_integer, check_value_size, same_value,
 };
 pub use key::{MAX_KEY_BYTES, check_key, join_key, key_prefix};
-pub use lifecycle::{DEFAULT_OPERATION_TIMEOUT, Lease, Lifecycle, spawn_sweeper, with_deadline};
-pub use limits::{MAX_TIMEOUT, check_timeout};
+pub use listing::{Cursor, ScanPage, check_page_limit, wrong_cursor};
 pub use memory::{MemoryBackend, MemoryConfig};
 pub use pub_sub::{Delivery, PubSub};
 pub use scan::{Filter, Listing, Record, Scan};
-pub use timeout::{DEFAULT_OPERATION_TIMEOUT, with_deadline};
+pub use timeout::{DEFAULT_OPERATION_TIMEOUT, MAX_TIMEOUT, check_timeout, with_deadline};
 pub use types::{
     Batch, BatchOperation, Capabilities, Entry, Expected, Expiry, Health, HealthStatus, Stats, StoreHealth,
     check_entry, check_swap,

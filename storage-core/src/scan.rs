@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{Error, Glob, Json, Result, json::same_value};
 
-/// What a [`scan`](crate::StorageBackend::scan) lists.
+/// What a [`scan_page`](crate::StorageBackend::scan_page) and a [`scan`](crate::StorageExt::scan) list.
 ///
 /// ```
 /// use storage_core::Scan;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
-use crate::{Json, Result, check_key, check_value_size, optional_ttl_millis};
+use crate::{Error, ErrorKind, Json, Result, check_key, check_value_size, optional_ttl_millis};
 
 /// One entry to write.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ pub fn check_swap(
     optional_ttl_millis(ttl).map_err(|error| error.with_key(key))
 }
 
-/// Writes that take effect all or nothing, in the order given.
+/// Writes that take effect all or nothing, in the order given, and what they require.
 ///
 /// ```
 /// use storage_core::{Batch, Json};
@@ -84,8 +84,29 @@ pub fn check_swap(
 /// assert_eq!(batch.keys().collect::<Vec<_>>(), ["order:1", "quote:1"]);
 /// # Ok::<(), storage_core::Error>(())
 /// ```
+///
+/// With requirements it is a step that nobody gets in between, over several keys:
+///
+/// ```
+/// use storage_core::{Batch, ErrorKind, Expected, Json, MemoryBackend, StorageBackend};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> storage_core::Result<()> {
+/// let storage = MemoryBackend::new();
+/// storage.connect().await?;
+/// let book = Batch::new()
+///     .require("order:1", Expected::Absent)
+///     .set("order:1", Json::from(1), None)
+///     .delete("quote:1");
+/// storage.apply(book.clone()).await?;
+/// let twice = storage.apply(book).await.unwrap_err();
+/// assert_eq!((twice.kind(), twice.key()), (ErrorKind::Conflict, Some("order:1")));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
+    requirements: Vec<(String, Expected)>,
     operations: Vec<BatchOperation>,
 }
 
@@ -117,6 +138,14 @@ impl Batch {
         Self::default()
     }
 
+    /// Adds a condition: the batch is applied only where the entry is what is `expected` before it, whether the batch writes
+    /// the key or not. Several must all hold. A batch of nothing but conditions changes nothing and tells whether they hold.
+    #[must_use]
+    pub fn require(mut self, key: impl Into<String>, expected: Expected) -> Self {
+        self.requirements.push((key.into(), expected));
+        self
+    }
+
     /// Adds a write.
     #[must_use]
     pub fn set(mut self, key: impl Into<String>, value: Json, ttl: Option<Duration>) -> Self {
@@ -131,9 +160,16 @@ impl Batch {
         self
     }
 
-    /// The keys, in the order of the operations.
+    /// All keys that it names: those of the conditions, then those of the operations.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.operations.iter().map(BatchOperation::key)
+        let required = self.requirements.iter().map(|(key, _)| &**key);
+        required.chain(self.operations.iter().map(BatchOperation::key))
+    }
+
+    /// The conditions, in order.
+    #[must_use]
+    pub fn requirements(&self) -> &[(String, Expected)] {
+        &self.requirements
     }
 
     /// The operations, in order.
@@ -148,11 +184,18 @@ impl Batch {
         self.operations.iter().map(|operation| (operation.key(), operation)).collect()
     }
 
-    /// Checks every operation.
+    /// What `apply` answers where the entry of `key` is not as required.
+    #[must_use]
+    pub fn conflict(key: &str) -> Error {
+        Error::new(ErrorKind::Conflict, "the entry is not what the batch requires").with_key(key)
+    }
+
+    /// Checks every condition and operation.
     ///
     /// # Errors
     /// `InvalidInput` naming the first wrong key.
     pub fn check(&self, max_value_bytes: usize) -> Result<()> {
+        self.requirements.iter().try_for_each(|(key, _)| check_key(key))?;
         self.operations.iter().try_for_each(|operation| match operation {
             BatchOperation::Set(entry) => entry.check(max_value_bytes),
             BatchOperation::Delete(key) => check_key(key),

@@ -16,11 +16,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use storage_core::{
-    ErrorKind, Expiry, Json, ManualClock, MemoryBackend, MemoryConfig, Record, Result, Scan, StorageBackend,
+    Cursor, ErrorKind, Expiry, Json, ManualClock, MemoryBackend, MemoryConfig, Record, Result, Scan,
+    ScanPage, StorageBackend,
     domain::{AdBuyer, AdSeller, QUOTE_TTL},
 };
 
@@ -173,9 +173,11 @@ impl StorageBackend for ScansAlone {
     async fn keys(&self, _: &str) -> Result<Vec<String>> {
         panic!("a listing lists no keys")
     }
-    fn scan(&self, scan: Scan) -> BoxStream<'_, Result<Record>> {
-        self.scans.lock().unwrap().push(scan.clone());
-        self.memory.scan(scan)
+    async fn scan_page(&self, scan: &Scan, after: Option<&Cursor>, limit: usize) -> Result<ScanPage<Record>> {
+        if after.is_none() {
+            self.scans.lock().unwrap().push(scan.clone());
+        }
+        self.memory.scan_page(scan, after, limit).await
     }
 }
 

@@ -54,7 +54,7 @@ async fn live() -> MemoryBackend {
 }
 
 async fn scanned(storage: &MemoryBackend, scan: Scan) -> Vec<Record> {
-    storage.scan(scan).map(|record| record.unwrap()).collect().await
+    storage.records(scan).map(|record| record.unwrap()).collect().await
 }
 
 async fn connected() -> Arc<MemoryBackend> {

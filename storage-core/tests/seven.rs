@@ -84,7 +84,7 @@ async fn with_deals(count: u64) -> Seven {
 }
 
 async fn scanned(storage: &Seven, scan: Scan) -> Vec<Result<Record>> {
-    storage.scan(scan).collect().await
+    storage.records(scan).collect().await
 }
 
 #[tokio::test]

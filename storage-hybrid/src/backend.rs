@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::{StreamExt, stream, stream::BoxStream};
+use serde::{Deserialize, Serialize};
 use storage_core::{
-    Batch, Capabilities, CollectionStore, Entry, Error, ErrorKind, Expected, Expiry, Glob, Health, Json,
-    PubSub, Record, Result, Scan, Stats, StorageBackend,
+    Batch, Capabilities, CollectionStore, Cursor, Entry, Error, ErrorKind, Expected, Expiry, Glob, Health,
+    Json, PubSub, Record, Result, Scan, ScanPage, Stats, StorageBackend, engine::all_written,
 };
 
 use crate::{Routes, Store};
@@ -55,14 +55,13 @@ impl HybridBackend {
             .partition(|(_, item)| self.routes.store(key(item)) == Store::Durable);
         [durable, ephemeral]
     }
+}
 
-    /// The stores that a pattern concerns.
-    fn concerned(&self, glob: &Glob) -> Vec<Store> {
-        match self.routes.store_of_pattern(glob) {
-            Some(store) => vec![store],
-            None => vec![Store::Durable, Store::Ephemeral],
-        }
-    }
+/// Where a listing stands: in which store, and where there.
+#[derive(Serialize, Deserialize)]
+struct Place {
+    store: Store,
+    inner: Option<String>,
 }
 
 #[async_trait]
@@ -122,6 +121,11 @@ impl StorageBackend for HybridBackend {
         durable.intersection(ephemeral)
     }
 
+    /// Of the store that takes less.
+    fn max_value_bytes(&self) -> usize {
+        self.durable.max_value_bytes().min(self.ephemeral.max_value_bytes())
+    }
+
     fn collections(&self) -> Option<&dyn CollectionStore> {
         let both = self.durable.collections().is_some() && self.ephemeral.collections().is_some();
         both.then_some(self)
@@ -141,15 +145,13 @@ impl StorageBackend for HybridBackend {
     }
 
     async fn set_many(&self, entries: Vec<Entry>) -> Result<()> {
+        let check = |entry: &Entry| entry.check(self.of(&entry.key).max_value_bytes());
         // Both stores check again; here so that a wrong entry of one store stops the other too.
-        entries
-            .iter()
-            .try_for_each(|entry| entry.check(usize::MAX))
-            .map_err(|error| error.at(NAME, "set_many"))?;
+        entries.iter().try_for_each(check).map_err(|error| error.at(NAME, "set_many"))?;
         let [durable, ephemeral] = self.split(entries, |entry| &entry.key);
         let (durable, ephemeral) =
             tokio::join!(write_part(&*self.durable, durable), write_part(&*self.ephemeral, ephemeral));
-        durable.and(ephemeral)
+        all_written([durable, ephemeral].into_iter().flatten()).map(drop)
     }
 
     async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
@@ -159,20 +161,28 @@ impl StorageBackend for HybridBackend {
         let [durable, ephemeral] = self.split(keys.iter().copied(), |key| key);
         let (durable, ephemeral) =
             tokio::join!(delete_part(&*self.durable, durable), delete_part(&*self.ephemeral, ephemeral));
-        Ok(durable? + ephemeral?)
+        Ok(all_written([durable, ephemeral].into_iter().flatten())?.into_iter().sum())
     }
 
-    fn scan(&self, scan: Scan) -> BoxStream<'_, Result<Record>> {
-        let stores = self.concerned(scan.glob());
-        let parts = stores.into_iter().map(move |store| {
-            let routed = move |record: &Result<Record>| {
-                let key = record.as_ref().map_or_else(Error::key, |record| Some(&record.key));
-                let own = key.is_none_or(|key| self.routes.store(key) == store);
-                std::future::ready(own)
-            };
-            self.store(store).scan(scan.clone()).filter(routed)
+    async fn scan_page(&self, scan: &Scan, after: Option<&Cursor>, limit: usize) -> Result<ScanPage<Record>> {
+        let place =
+            after.map(Cursor::place::<Place>).transpose().map_err(|error| error.at(NAME, "scan_page"))?;
+        let only = self.routes.store_of_pattern(scan.glob());
+        let store = place.as_ref().map(|place| place.store).or(only).unwrap_or(Store::Durable);
+        let inner = place.and_then(|place| place.inner).map(|inner| inner.parse()).transpose()?;
+        let mut page = self.store(store).scan_page(scan, inner.as_ref(), limit).await?;
+        page.items.retain(|record| {
+            let key = record.as_ref().map_or_else(Error::key, |record| Some(&record.key));
+            key.is_none_or(|key| self.routes.store(key) == store)
         });
-        stream::iter(parts).flatten().boxed()
+        let place = match (page.next.take(), store) {
+            (Some(cursor), store) => Some(Place { store, inner: Some(cursor.to_string()) }),
+            // One store after the other.
+            (None, Store::Durable) if only.is_none() => Some(Place { store: Store::Ephemeral, inner: None }),
+            (None, _) => None,
+        };
+        page.next = place.as_ref().map(Cursor::at).transpose()?;
+        Ok(page)
     }
 
     async fn compare_and_set(
@@ -251,17 +261,18 @@ async fn read_part(store: &dyn StorageBackend, keys: Placed<&str>) -> Result<Pla
     Ok(places.into_iter().zip(store.get_many(&keys).await?).collect())
 }
 
-async fn write_part(store: &dyn StorageBackend, entries: Placed<Entry>) -> Result<()> {
+/// `None` where there is nothing to write: what is not begun says nothing about the whole.
+async fn write_part(store: &dyn StorageBackend, entries: Placed<Entry>) -> Option<Result<()>> {
     if entries.is_empty() {
-        return Ok(());
+        return None;
     }
-    store.set_many(entries.into_iter().map(|(_, entry)| entry).collect()).await
+    Some(store.set_many(entries.into_iter().map(|(_, entry)| entry).collect()).await)
 }
 
-async fn delete_part(store: &dyn StorageBackend, keys: Placed<&str>) -> Result<u64> {
+async fn delete_part(store: &dyn StorageBackend, keys: Placed<&str>) -> Option<Result<u64>> {
     if keys.is_empty() {
-        return Ok(0);
+        return None;
     }
     let keys: Vec<&str> = keys.into_iter().map(|(_, key)| key).collect();
-    store.delete_many(&keys).await
+    Some(store.delete_many(&keys).await)
 }

@@ -1,9 +1,9 @@
 //! Partitions, routed by their kind as keys are by their prefix.
 
 use async_trait::async_trait;
-use futures::{StreamExt, stream, stream::BoxStream};
 use storage_core::{
-    CollectionStore, Commit, Committed, Error, Item, Page, Partition, PartitionInfo, Query, Result,
+    CollectionStore, Commit, Committed, Cursor, Error, Item, Page, Partition, PartitionInfo, Query, Result,
+    ScanPage,
 };
 
 use crate::{HybridBackend, backend::NAME};
@@ -33,11 +33,14 @@ impl CollectionStore for HybridBackend {
         self.collections_of(partition.as_str())?.partition(partition).await
     }
 
-    fn partitions(&self, kind: &str, segments: &[&str]) -> BoxStream<'_, Result<PartitionInfo>> {
-        match self.collections_of(&format!("{kind}:")) {
-            Ok(store) => store.partitions(kind, segments),
-            Err(error) => stream::iter([Err(error)]).boxed(),
-        }
+    async fn partitions_page(
+        &self,
+        kind: &str,
+        segments: &[&str],
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<ScanPage<PartitionInfo>> {
+        self.collections_of(&format!("{kind}:"))?.partitions_page(kind, segments, after, limit).await
     }
 
     async fn delete_partition(&self, partition: &Partition) -> Result<bool> {

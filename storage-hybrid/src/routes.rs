@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use storage_core::{Error, Glob, Result, key_prefix};
 
 /// The prefixes that are ephemeral unless said otherwise.
@@ -9,7 +10,8 @@ pub const DEFAULT_EPHEMERAL: [&str; 6] =
     ["session:", "session_index:", "cache:", "lock:", "pubsub:", "rate_limit:"];
 
 /// One of the two stores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Store {
     /// Business data: what must outlive everything.
     Durable,

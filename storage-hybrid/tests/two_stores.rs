@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
-use storage_core::{Batch, Entry, ErrorKind, HealthStatus, Json, MemoryBackend, Scan, StorageBackend};
+use storage_core::{
+    Batch, Entry, ErrorKind, HealthStatus, Json, MemoryBackend, MemoryConfig, Scan, StorageBackend,
+    StorageExt,
+};
 use storage_hybrid::{HybridBackend, Routes};
 
 fn one() -> Json {
@@ -40,7 +43,7 @@ async fn listings_merge_and_leave_out_what_get_would_not_find() {
     ephemeral.set("deal:2", one(), None).await.unwrap();
     assert_eq!(hybrid.keys("*").await.unwrap(), ["cache:1", "deal:1", "session:1"]);
     assert_eq!(hybrid.keys("session*").await.unwrap(), ["session:1"]);
-    let scanned: Vec<_> = hybrid.scan(Scan::keys("*").unwrap()).collect().await;
+    let scanned: Vec<_> = hybrid.records(Scan::keys("*").unwrap()).collect().await;
     assert_eq!(scanned.len(), 3);
 }
 
@@ -56,4 +59,42 @@ async fn with_one_store_down_the_other_goes_on_and_health_says_which() {
     let health = hybrid.health().await;
     assert_eq!(health.status(), HealthStatus::Degraded);
     assert_eq!(health.stores.iter().filter(|store| store.error.is_some()).count(), 1);
+}
+
+/// What one store wrote while the other did not is told as such, whatever the other says.
+#[tokio::test]
+async fn a_write_of_which_one_store_did_its_part_has_an_unknown_outcome() {
+    let (durable, ephemeral, hybrid) = two_stores();
+    hybrid.connect().await.unwrap();
+    let entries =
+        |kinds: [&str; 2]| kinds.map(|kind| Entry::new(format!("{kind}:1"), Json::from(1))).to_vec();
+    ephemeral.disconnect().await.unwrap();
+
+    let told = hybrid.set_many(entries(["deal", "session"])).await.unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::OutcomeUnknown, "{told}");
+    assert!(durable.exists("deal:1").await.unwrap());
+    let told = hybrid.delete_many(&["deal:1", "session:1"]).await.unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::OutcomeUnknown, "{told}");
+    assert!(!durable.exists("deal:1").await.unwrap());
+
+    // Nothing was written anywhere.
+    let told = hybrid.set_many(entries(["session", "cache"])).await.unwrap_err();
+    assert_eq!(told.kind(), ErrorKind::NotConnected, "{told}");
+    // What the other store does not concern goes on.
+    hybrid.set_many(entries(["deal", "order"])).await.unwrap();
+}
+
+/// An entry that one store would refuse is refused before the other has written anything.
+#[tokio::test]
+async fn an_entry_that_one_store_refuses_stops_the_other_too() {
+    let small = MemoryConfig { max_value_bytes: 10, ..MemoryConfig::default() };
+    let (durable, ephemeral) = (Arc::new(MemoryBackend::new()), Arc::new(MemoryBackend::with_config(small)));
+    let hybrid = HybridBackend::new(durable.clone(), ephemeral, Routes::default());
+    hybrid.connect().await.unwrap();
+    assert_eq!(hybrid.max_value_bytes(), 10);
+    let long = Json::parse(format!("\"{}\"", "x".repeat(20))).unwrap();
+    let entries = vec![Entry::new("deal:1", long.clone()), Entry::new("session:1", long)];
+    let told = hybrid.set_many(entries).await.unwrap_err();
+    assert_eq!((told.kind(), told.key()), (ErrorKind::InvalidInput, Some("session:1")));
+    assert!(!durable.exists("deal:1").await.unwrap());
 }

@@ -154,6 +154,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
+            full if full.is_full() => ErrorKind::Full,
             Self::Home(error) => match error.kind() {
                 // Said of an object that nobody refers to yet, or of a read.
                 ErrorKind::OutcomeUnknown => ErrorKind::Unavailable,
@@ -167,7 +168,7 @@ impl Error {
             Self::Batch(error) => of_batch(error),
             Self::Panicked => ErrorKind::InvalidInput,
             Self::Sqlite { source, .. } => match of_batch(source) {
-                ErrorKind::Timeout => ErrorKind::Timeout,
+                kind @ (ErrorKind::Timeout | ErrorKind::Damaged) => kind,
                 _ => ErrorKind::Unavailable,
             },
             Self::Io { .. } => ErrorKind::Unavailable,
@@ -184,13 +185,10 @@ fn of_batch(error: &rusqlite::Error) -> ErrorKind {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OperationInterrupted) => {
             ErrorKind::Timeout
         }
-        Some(
-            ErrorCode::DiskFull
-            | ErrorCode::SystemIoFailure
-            | ErrorCode::CannotOpen
-            | ErrorCode::DatabaseCorrupt
-            | ErrorCode::OutOfMemory,
-        ) => ErrorKind::Unavailable,
+        Some(ErrorCode::DatabaseCorrupt) => ErrorKind::Damaged,
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::OutOfMemory) => {
+            ErrorKind::Unavailable
+        }
         _ => ErrorKind::InvalidInput,
     }
 }

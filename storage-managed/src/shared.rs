@@ -163,13 +163,13 @@ impl Shared {
 }
 
 impl Drop for Shared {
-    /// Gives the lease back where somebody still can.
+    /// Gives the lease back.
     fn drop(&mut self) {
         if let Some(held) = self.lease.held() {
             let home = Arc::clone(&self.remote.home);
             task::spawn_in_background(async move {
                 if let Err(error) = home.release(&held).await {
-                    tracing::debug!(%error, "the right to write was not given back; it ends by itself");
+                    tracing::debug!(%error, "the lease was not given back; it ends by itself");
                 }
             });
         }

@@ -13,7 +13,7 @@ use storage_core::engine::Combiner;
 use tokio::sync::Semaphore;
 
 use crate::{
-    batch::{Batches, Work},
+    batch::{Batches, Work, submit},
     error::{Error, Result},
     home::Home,
     local::connect,
@@ -22,6 +22,7 @@ use crate::{
     rebuild::Chain,
     rescue::{Rescued, list},
     shared::{Shared, WriteLock},
+    spawned::{by_itself, while_awaited, while_awaited_idle},
 };
 
 /// A SQLite database that lives in a [`Home`], see the [crate documentation](crate). Cheap to clone; all clones are one
@@ -166,8 +167,7 @@ impl DatabaseStore {
     /// As [`for_write`](Self::for_write).
     pub async fn vacuum(&self) -> Result<()> {
         let shared = Arc::clone(&self.inner.shared);
-        // In a task of its own: what is committed is published also where nobody waits for it any more.
-        let vacuumed = tokio::spawn(async move {
+        by_itself(async move {
             let mut lock = shared.write_lock().await?;
             lock.begin().await?;
             let done =
@@ -272,7 +272,7 @@ impl DatabaseStore {
         while_awaited(async move { inner.rebuild(generation, &to).await }).await
     }
 
-    /// Publishes what is not published yet, gives back the right to write, and closes the cache. Every later call is
+    /// Publishes what is not published yet, gives back the lease, and closes the cache. Every later call is
     /// [`Error::Closed`].
     ///
     /// # Errors
@@ -282,8 +282,8 @@ impl DatabaseStore {
         by_itself(async move { inner.close().await }).await
     }
 
-    pub(crate) async fn turn(&self) -> Result<Turn> {
-        self.inner.shared.turn().await
+    pub(crate) async fn write_lock(&self) -> Result<WriteLock> {
+        self.inner.shared.write_lock().await
     }
 }
 
@@ -309,13 +309,8 @@ impl Inner {
         Err(Error::corrupt("head", "what it names is gone each time"))
     }
 
-    /// Publishes what is not published yet, gives back the lease, and closes the cache. Every later call is
-    /// [`Error::Closed`].
-    ///
-    /// # Errors
-    /// [`Error::Pending`] where a batch could not be published: the next open publishes it.
-    pub async fn close(&self) -> Result<()> {
-        let shared = &self.inner.shared;
+    async fn close(&self) -> Result<()> {
+        let shared = &self.shared;
         let unsettled = shared.content.lock().await.unsettled;
         let settled = match unsettled {
             Some(_) => shared.write_lock().await.map(drop),
@@ -323,7 +318,7 @@ impl Inner {
         };
         shared.folded().await;
         let _writer = shared.writer.lock().await;
-        let permits = &self.inner.readers.permits;
+        let permits = &self.readers.permits;
         let all = u32::try_from(shared.options.readers).unwrap_or(u32::MAX);
         // Whoever closes second finds it closed.
         let _reading = permits.acquire_many(all).await;
@@ -338,12 +333,6 @@ impl Inner {
         settled
     }
 
-    pub(crate) async fn write_lock(&self) -> Result<WriteLock> {
-        self.inner.shared.write_lock().await
-    }
-}
-
-impl Inner {
     fn reader(&self) -> Result<Connection> {
         let options = &self.shared.options;
         let open = || {

@@ -6,13 +6,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::{
-    StreamExt, TryStreamExt,
-    stream::{self, BoxStream},
-};
 use storage_core::{
-    Batch, Capabilities, CollectionStore, Entry, Error, ErrorKind, Expected, Expiry, Health, Json, PubSub,
-    Record, Result, Scan, Stats, StorageBackend, StoreHealth, check_entry, check_key, check_swap,
+    Batch, Capabilities, CollectionStore, Cursor, Entry, ErrorKind, Expected, Expiry, Health, Json, PubSub,
+    Record, Result, Scan, ScanPage, Stats, StorageBackend, StoreHealth, check_entry, check_key,
+    check_page_limit, check_swap,
     engine::{Combiner, Deadline, Lifecycle},
     optional_ttl_millis, ttl_millis,
 };
@@ -24,12 +21,12 @@ use crate::{
     error::{NAME, named, on_key},
     statements::value::signed,
     work::{
+        batch,
         connected::{Connected, call},
         groups::{Kind, Shared},
         kinds::{Swap, Write},
         queues::{Queues, submit},
-        scan::{self, Cursor},
-        store, sweep,
+        scan, store, sweep,
     },
 };
 
@@ -166,6 +163,10 @@ impl StorageBackend for PostgresBackend {
         Capabilities::FULL
     }
 
+    fn max_value_bytes(&self) -> usize {
+        self.config.max_value_bytes
+    }
+
     fn collections(&self) -> Option<&dyn CollectionStore> {
         Some(self)
     }
@@ -191,15 +192,14 @@ impl StorageBackend for PostgresBackend {
         named("delete_many", self.write(|executor| store::delete_many(executor, keys)).await)
     }
 
-    fn scan(&self, scan: Scan) -> BoxStream<'_, Result<Record>> {
-        let pages = stream::try_unfold(Some(Cursor::new(scan)), move |cursor| async move {
-            let Some(cursor) = cursor else { return Ok(None) };
-            let page = self.read(|mut executor| async move { cursor.page(&mut executor).await });
-            Ok::<_, Error>(Some(named("scan", page.await)?))
-        });
-        let items = pages.map_ok(|items| stream::iter(items).map(Ok)).try_flatten();
-        // A corrupt entry is an item: it does not end the stream, as an error of the stream itself does.
-        items.map(|item| item.and_then(|item| named("scan", item))).boxed()
+    async fn scan_page(&self, scan: &Scan, after: Option<&Cursor>, limit: usize) -> Result<ScanPage<Record>> {
+        named("scan_page", check_page_limit(limit))?;
+        let (scan, after) = (scan.clone(), after.cloned());
+        let page =
+            self.read(
+                |mut executor| async move { scan::page(&mut executor, &scan, after.as_ref(), limit).await },
+            );
+        named("scan_page", page.await).map(|page| page.at(NAME, "scan_page"))
     }
 
     async fn compare_and_set(
@@ -223,7 +223,7 @@ impl StorageBackend for PostgresBackend {
 
     async fn apply(&self, batch: Batch) -> Result<()> {
         named("apply", batch.check(self.config.max_value_bytes))?;
-        named("apply", self.write(|executor| store::apply(executor, batch)).await)
+        named("apply", self.write(|executor| batch::apply(executor, batch)).await)
     }
 
     async fn ttl(&self, key: &str) -> Result<Option<Expiry>> {

@@ -3,7 +3,9 @@
 use std::{borrow::Cow, error::Error as _, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use percent_encoding::percent_decode_str;
-use storage_core::{DEFAULT_MAX_VALUE_BYTES, DEFAULT_OPERATION_TIMEOUT, Error, Result, SweepConfig};
+use storage_core::{
+    DEFAULT_MAX_VALUE_BYTES, DEFAULT_OPERATION_TIMEOUT, Error, Result, SweepConfig, check_timeout,
+};
 use tokio_postgres::config::{Config as Driver, Host, SslMode as DriverSslMode};
 
 /// The schemes of a URL. `+asyncpg` and `+psycopg` are how Python programs name their driver.
@@ -58,6 +60,11 @@ pub enum SslRoots {
 ///
 /// let config = PostgresConfig::from_url("postgresql+asyncpg://agent:s%40cret@db.example/ads?sslmode=verify-full")?;
 /// assert_eq!(config.ssl_mode, SslMode::VerifyFull);
+/// assert!(!format!("{config:?}").contains("s@cret"));
+///
+/// // A password from a vault is given as it is.
+/// let mut config = PostgresConfig::new("db.example").user("agent").password("s@cret").database("ads");
+/// config.ssl_mode = SslMode::VerifyFull;
 /// assert!(!format!("{config:?}").contains("s@cret"));
 /// # Ok::<(), storage_core::Error>(())
 /// ```
@@ -122,6 +129,50 @@ impl PostgresConfig {
         Ok(Self::from_driver(driver, ssl_mode, ssl_roots))
     }
 
+    /// A server by its host: a name, an address, or the folder of a Unix socket. Encrypted where the server offers it, as
+    /// [`SslMode::Prefer`]; set [`ssl_mode`](Self::ssl_mode) to verify it.
+    #[must_use]
+    pub fn new(host: &str) -> Self {
+        let mut driver = Driver::new();
+        driver.host(host);
+        Self::from_driver(driver, SslMode::Prefer, None)
+    }
+
+    /// Another host, tried where those before it cannot be reached.
+    #[must_use]
+    pub fn or_host(mut self, host: &str) -> Self {
+        self.driver.host(host);
+        self
+    }
+
+    /// The port, 5432 unless it is said; one for all hosts, or one for each in turn.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.driver.port(port);
+        self
+    }
+
+    /// As this role.
+    #[must_use]
+    pub fn user(mut self, user: &str) -> Self {
+        self.driver.user(user);
+        self
+    }
+
+    /// With this password, as it is: nothing in it is decoded.
+    #[must_use]
+    pub fn password(mut self, password: impl AsRef<[u8]>) -> Self {
+        self.driver.password(password);
+        self
+    }
+
+    /// In this database; else in that of the user's name.
+    #[must_use]
+    pub fn database(mut self, database: &str) -> Self {
+        self.driver.dbname(database);
+        self
+    }
+
     fn from_driver(driver: Driver, ssl_mode: SslMode, ssl_roots: Option<SslRoots>) -> Self {
         Self {
             pool_min: 2,
@@ -154,6 +205,9 @@ impl PostgresConfig {
         if self.operation_timeout.is_zero() || self.connect_timeout.is_zero() {
             return Err(Error::config("a timeout of zero leaves no time for an answer"));
         }
+        check_timeout("operation_timeout", self.operation_timeout)?;
+        check_timeout("connect_timeout", self.connect_timeout)?;
+        check_timeout("sweep.interval", self.sweep.unwrap_or_default().interval)?;
         if self.sweep.is_some_and(|sweep| sweep.batch == 0 || sweep.interval.is_zero()) {
             return Err(Error::config("a sweep needs a pause and a batch of 1 row or more"));
         }

@@ -156,7 +156,7 @@ fn refused(code: &str) -> Error {
 
 /// What an SQLSTATE means to the caller: kind, words and a hint. A statement that was refused applied nothing.
 fn meaning(code: &str) -> (ErrorKind, &'static str, &'static str) {
-    use ErrorKind::{Config, Corrupt, InvalidInput, Timeout, Unauthorized, Unavailable};
+    use ErrorKind::{Config, Damaged, Full, InvalidInput, Refused, Timeout, Unauthorized, Unavailable};
     let class = code.get(..2).unwrap_or_default();
     match (code, class) {
         ("57014", _) => (Timeout, "the server ended the statement at its time limit", ""),
@@ -166,7 +166,7 @@ fn meaning(code: &str) -> (ErrorKind, &'static str, &'static str) {
             "the server has no connection left",
             "lower POSTGRES_POOL_MAX or raise max_connections",
         ),
-        ("53100", _) => (Unavailable, "the server's disk is full", ""),
+        ("53100", _) => (Full, "the server's disk is full", "make room on the server's disk"),
         ("25006", _) => (
             Unavailable,
             "the server takes no writes",
@@ -185,7 +185,8 @@ fn meaning(code: &str) -> (ErrorKind, &'static str, &'static str) {
             (Config, "a prepared statement was lost", "behind a pooler in transaction mode set `pooler`")
         }
         ("54000", _) | (_, "22") => (InvalidInput, "Postgres cannot keep this value", ""),
-        ("XX001" | "XX002", _) => (Corrupt, "the server found its data damaged", ""),
+        ("XX001" | "XX002", _) => (Damaged, "the server found its data damaged", "restore a backup"),
+        ("0A000", _) => (Refused, "the server does not do this, as it is set up", ""),
         (_, "42") => (Config, "the table kv_store has another shape than expected", ""),
         _ => (Unavailable, "the server refused the statement", ""),
     }
@@ -203,7 +204,8 @@ mod tests {
             ("57P01", Unavailable),
             ("57P03", Unavailable),
             ("53300", Unavailable),
-            ("53100", Unavailable),
+            ("53100", Full),
+            ("0A000", Refused),
             ("25006", Unavailable),
             ("40P01", Unavailable),
             ("28P01", Unauthorized),
@@ -215,7 +217,7 @@ mod tests {
             ("42P01", Unavailable),
             ("22P05", InvalidInput),
             ("54000", InvalidInput),
-            ("XX001", Corrupt),
+            ("XX001", Damaged),
             ("P0001", Unavailable),
             ("", Unavailable),
         ] {

@@ -6,13 +6,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::{
-    StreamExt, TryFutureExt, TryStreamExt,
-    stream::{self, BoxStream},
-};
+use futures::TryFutureExt;
 use storage_core::{
-    Batch, Capabilities, CollectionStore, Entry, Error, ErrorKind, Expected, Expiry, Health, Json, PubSub,
-    Record, Result, Scan, Stats, StorageBackend, StoreHealth, check_entry, check_key, check_swap,
+    Batch, Capabilities, CollectionStore, Cursor, Entry, ErrorKind, Expected, Expiry, Health, Json, PubSub,
+    Record, Result, Scan, ScanPage, Stats, StorageBackend, StoreHealth, check_entry, check_key,
+    check_page_limit, check_swap,
     engine::{Deadline, Lifecycle},
     optional_ttl_millis, ttl_millis,
 };
@@ -20,7 +18,7 @@ use storage_core::{
 use crate::{
     RedisConfig,
     error::NAME,
-    work::{operations::Connected, scan::Walk, stats},
+    work::{operations::Connected, scan, stats},
 };
 
 /// The whole contract on a Redis server or a Redis Cluster.
@@ -51,19 +49,6 @@ impl RedisBackend {
 
     fn deadline(&self) -> Deadline {
         Deadline::after(self.config.operation_timeout)
-    }
-
-    pub(crate) fn max_value_bytes(&self) -> usize {
-        self.config.max_value_bytes
-    }
-
-    /// The next records of a listing. Each step enters anew, so that a stream that nobody polls holds up no
-    /// `disconnect`.
-    async fn step(&self, walk: Option<Walk>, scan: &Scan) -> Result<Option<(Vec<Result<Record>>, Walk)>> {
-        let connected = self.enter()?;
-        let mut walk = walk.unwrap_or_else(|| Walk::new(&connected, scan.clone()));
-        let records = walk.step(&connected, connected.deadline()).await?;
-        Ok(records.map(|records| (records, walk)))
     }
 }
 
@@ -136,15 +121,19 @@ impl StorageBackend for RedisBackend {
         let work = async {
             let scan = Scan::keys(pattern)?;
             let connected = self.enter()?;
-            let mut walk = Walk::new(&connected, scan);
-            let mut keys = Vec::new();
-            let deadline = connected.deadline();
-            while let Some(records) = walk.step(&connected, deadline).await? {
-                for record in records {
+            let (mut keys, mut after, deadline) = (Vec::new(), None, connected.deadline());
+            loop {
+                let page = scan::page(&connected, &scan, after.as_ref(), usize::MAX, deadline).await?;
+                for record in page.items {
                     keys.push(record?.key);
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
                 }
             }
             keys.sort_unstable();
+            keys.dedup();
             Ok(keys)
         };
         at("keys", work).await
@@ -156,6 +145,10 @@ impl StorageBackend for RedisBackend {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::FULL
+    }
+
+    fn max_value_bytes(&self) -> usize {
+        self.config.max_value_bytes
     }
 
     fn collections(&self) -> Option<&dyn CollectionStore> {
@@ -192,12 +185,14 @@ impl StorageBackend for RedisBackend {
         at("delete_many", work).await
     }
 
-    fn scan(&self, scan: Scan) -> BoxStream<'_, Result<Record>> {
-        let pages = stream::try_unfold((None, scan), move |(walk, scan)| async move {
-            let step = at("scan", self.step(walk, &scan)).await?;
-            Ok::<_, Error>(step.map(|(records, walk)| (stream::iter(records), (Some(walk), scan))))
-        });
-        pages.try_flatten().map_err(|error| error.at(NAME, "scan")).boxed()
+    async fn scan_page(&self, scan: &Scan, after: Option<&Cursor>, limit: usize) -> Result<ScanPage<Record>> {
+        let work = async {
+            check_page_limit(limit)?;
+            let connected = self.enter()?;
+            let page = scan::page(&connected, scan, after, limit, connected.deadline()).await?;
+            Ok(page.at(NAME, "scan_page"))
+        };
+        at("scan_page", work).await
     }
 
     async fn compare_and_set(

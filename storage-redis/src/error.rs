@@ -55,6 +55,8 @@ pub(crate) fn refused(error: &ServerError) -> Error {
         ErrorKind::Corrupt => "the stored entry is no text",
         ErrorKind::Config => "the server is set up differently than the URL says",
         ErrorKind::Unsupported => "the server cannot do this",
+        ErrorKind::Full => "the server's memory is full",
+        ErrorKind::Refused => "the server takes no writes while it cannot save its snapshots",
         _ => "the server cannot take the work",
     };
     // A code is one upper-case word; what is none is something else's text.
@@ -75,6 +77,14 @@ fn kind_of(code: &str, details: &str) -> ErrorKind {
         "ERR" if details.contains("DB index is out of range") => ErrorKind::Config,
         "ERR" if details.starts_with("unknown command") => ErrorKind::Unsupported,
         "ERR" if details.contains("AUTH") || details.contains("invalid password") => ErrorKind::Unauthorized,
+        "OOM" => ErrorKind::Full,
+        // Its snapshots fail, and it is set up to take no writes then.
+        "MISCONF" => ErrorKind::Refused,
+        // What a command said inside a script, which the script passed on.
+        "ERR" => match details.split_once(' ') {
+            Some((inner @ ("OOM" | "MISCONF" | "NOPERM" | "WRONGTYPE"), details)) => kind_of(inner, details),
+            _ => ErrorKind::Unavailable,
+        },
         _ => ErrorKind::Unavailable,
     }
 }
@@ -118,8 +128,9 @@ mod tests {
             ("CLUSTERDOWN", "The cluster is down", ErrorKind::Unavailable),
             ("TRYAGAIN", "Multiple keys request during rehashing of slot", ErrorKind::Unavailable),
             ("READONLY", "You can't write against a read only replica.", ErrorKind::Unavailable),
-            ("OOM", "command not allowed when used memory > 'maxmemory'.", ErrorKind::Unavailable),
-            ("MISCONF", "Redis is configured to save RDB snapshots", ErrorKind::Unavailable),
+            ("OOM", "command not allowed when used memory > 'maxmemory'.", ErrorKind::Full),
+            ("ERR", "OOM command not allowed script: 1d20, on @user_script:1.", ErrorKind::Full),
+            ("MISCONF", "Redis is configured to save RDB snapshots", ErrorKind::Refused),
             ("ERR", "max number of clients reached", ErrorKind::Unavailable),
             ("NOAUTH", "Authentication required.", ErrorKind::Unauthorized),
             ("WRONGPASS", "invalid username-password pair", ErrorKind::Unauthorized),

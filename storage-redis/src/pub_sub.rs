@@ -8,7 +8,8 @@ use futures::{
     stream::{self, BoxStream},
 };
 use storage_core::{
-    Delivery, Error, ErrorKind, Json, PubSub, Result, check_key, check_value_size, engine::background,
+    Delivery, Error, ErrorKind, Json, PubSub, Result, StorageBackend, check_key, check_value_size,
+    engine::background,
 };
 use tokio::{
     sync::broadcast::{self, error::RecvError},

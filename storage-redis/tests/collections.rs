@@ -16,7 +16,7 @@ use futures::{StreamExt, TryStreamExt, future::join_all};
 use redis::aio::MultiplexedConnection;
 use storage_core::{
     CollectionStore, Commit, ErrorKind, Expire, Json, Operation, Order, Outcome, Partition, PutMode, Query,
-    Scan, StorageBackend, add_integer, sequence_key,
+    Scan, StorageBackend, StorageExt, add_integer, sequence_key,
 };
 use storage_redis::RedisBackend;
 use storage_tests::{Redis, RedisOptions};
@@ -89,7 +89,8 @@ async fn partitions_are_no_entries_and_entries_no_partitions() {
     }
     backend.set("{conversation:s-1}", json("1"), None).await.unwrap();
     assert_eq!(backend.keys("*").await.unwrap(), ["{conversation:s-1}"]);
-    assert_eq!(backend.scan(Scan::entries("*").unwrap()).count().await, 1);
+    assert_eq!(backend.records(Scan::entries("*").unwrap()).count().await, 1);
+    let backend = std::sync::Arc::new(backend);
     let listed: Vec<_> = backend.partitions("conversation", &[]).try_collect().await.unwrap();
     assert_eq!(listed, [backend.partition(&of).await.unwrap().unwrap()]);
 }

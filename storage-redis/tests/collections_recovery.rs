@@ -144,16 +144,16 @@ async fn a_full_server_takes_commits_whole_or_not_at_all() {
     let limit = |bytes: &str| server.command(&["CONFIG", "SET", "maxmemory", bytes]).unwrap();
     limit("1");
     let error = backend.commit(commit("refused")).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Full, "{error}");
     // What overwrites items alone adds none to the index: refused too.
     let over = Operation::put("w:first", json("1"), vec![1; 300], PutMode::Upsert);
     let error = backend.commit(Commit::new(partition()).with(over)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Full, "{error}");
     assert_whole(&backend, &["first".to_owned()].into(), 0).await;
     let delete = Operation::Delete { sort: "nothing".into() };
     assert_eq!(backend.query(Query::all(partition(), 5)).await.unwrap().items.len(), 3);
     let error = backend.commit(Commit::new(partition()).with(delete)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Full, "{error}");
     assert_eq!(backend.partition(&partition()).await.unwrap().unwrap().version, 1);
     // Deleting makes room, so it is done.
     let room = Commit::new(partition()).with(Operation::DeleteRange { from: String::new(), to: None });
@@ -177,7 +177,7 @@ async fn a_full_server_takes_commits_whole_or_not_at_all() {
         let expected = match backend.commit(large).await {
             Ok(_) => before + names.len(),
             Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                assert_eq!(error.kind(), ErrorKind::Full, "{error}");
                 before
             }
         };

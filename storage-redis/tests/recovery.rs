@@ -254,7 +254,7 @@ async fn a_full_server_refuses_writes_and_changes_nothing() {
         backend.set_many(vec![storage_core::Entry::new("a", json("1"))]).await.unwrap_err().kind(),
         backend.apply(storage_core::Batch::new().set("a", json("1"), None)).await.unwrap_err().kind(),
     ];
-    assert_eq!(kinds, [ErrorKind::Unavailable; 4]);
+    assert_eq!(kinds, [ErrorKind::Full; 4]);
     assert_eq!(backend.get("n").await.unwrap().unwrap().as_str(), "5.0");
     assert_eq!(backend.keys("*").await.unwrap(), ["n"]);
 }

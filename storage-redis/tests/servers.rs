@@ -37,6 +37,28 @@ async fn tls_with_the_authority_and_an_acl_user_works() {
 }
 
 #[tokio::test]
+async fn a_password_is_given_as_it_is_where_there_is_no_url() {
+    let url = variable("STORAGE_TEST_REDIS_TLS_URL");
+    let port = url.rsplit_once(':').unwrap().1.trim_end_matches('/').parse().unwrap();
+    let built = RedisConfig::new("localhost", port).tls().user("agent").database(0);
+    let mut config = built.clone().password("p@ss:w/rd%");
+    config.tls_ca = Some(variable("STORAGE_TEST_REDIS_TLS_CA").into());
+    let backend = open(config).await;
+    backend.set("built:1", json("1"), None).await.unwrap();
+    assert!(backend.delete("built:1").await.unwrap());
+    for wrong in [
+        built,
+        RedisConfig::new("", 6379),
+        RedisConfig::new("localhost", 0),
+        RedisConfig::unix("/tmp/socket").tls(),
+        RedisConfig::cluster([("localhost", 6379)]).database(1),
+        RedisConfig::cluster(Vec::<(String, u16)>::new()),
+    ] {
+        assert_eq!(RedisBackend::new(wrong).unwrap_err().kind(), ErrorKind::Config);
+    }
+}
+
+#[tokio::test]
 async fn tls_without_the_authority_is_refused() {
     let error = failure(config(&variable("STORAGE_TEST_REDIS_TLS_URL"))).await;
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
@@ -137,6 +159,8 @@ fn settings_that_cannot_be_are_refused_before_any_io() {
     assert_eq!(wrong(|config| config.namespace = "a\0".to_owned(), single), ErrorKind::Config);
     assert_eq!(wrong(|config| config.connections = 0, single), ErrorKind::Config);
     assert_eq!(wrong(|config| config.operation_timeout = Duration::ZERO, single), ErrorKind::Config);
+    assert_eq!(wrong(|config| config.operation_timeout = Duration::MAX, single), ErrorKind::Config);
+    assert_eq!(wrong(|config| config.connect_timeout = Duration::MAX, single), ErrorKind::Config);
     let braces = |config: &mut RedisConfig| config.namespace = "{a}:".to_owned();
     assert_eq!(wrong(braces, "redis-cluster://localhost"), ErrorKind::Config);
 }

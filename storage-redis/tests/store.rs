@@ -13,7 +13,7 @@ mod support;
 use std::{collections::BTreeSet, time::Duration};
 
 use futures::StreamExt;
-use storage_core::{Batch, Entry, ErrorKind, Expected, Expiry, Scan, StorageBackend};
+use storage_core::{Batch, Entry, ErrorKind, Expected, Expiry, Scan, StorageBackend, StorageExt};
 use support::{config, json, open, raw, shared, variable};
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn corrupt_entries_name_their_key_and_spare_the_others() {
 
     assert_eq!(backend.keys("*").await.unwrap(), ["v:bytes", "v:empty", "v:good", "v:nan"]);
     assert!(backend.keys("v:hash").await.unwrap().is_empty());
-    let records: Vec<_> = backend.scan(Scan::entries("v:*").unwrap()).collect().await;
+    let records: Vec<_> = backend.records(Scan::entries("v:*").unwrap()).collect().await;
     let (good, corrupt): (Vec<_>, Vec<_>) = records.into_iter().partition(Result::is_ok);
     assert_eq!((good.len(), corrupt.len()), (1, 3));
     let named: BTreeSet<String> =
@@ -156,7 +156,7 @@ async fn large_values_are_scanned_and_hold_up_no_small_read() {
     let small = (0..2_000).map(|number| Entry::new(format!("small:{number}"), json("{\"n\":1}")));
     backend.set_many(small.collect()).await.unwrap();
     let mut keys = BTreeSet::new();
-    let mut records = backend.scan(Scan::entries("*").unwrap().with_expiry());
+    let mut records = backend.records(Scan::entries("*").unwrap().with_expiry());
     while let Some(record) = records.next().await {
         assert!(keys.insert(record.unwrap().key), "each once");
         assert!(backend.exists("small:1").await.unwrap());
@@ -170,7 +170,7 @@ async fn on_a_cluster_calls_span_slots_and_batches_do_not() {
     let entries = (0..3_000).map(|number| Entry::new(format!("deal:{number}"), json(&number.to_string())));
     backend.set_many(entries.collect()).await.unwrap();
     assert_eq!(backend.keys("deal:*").await.unwrap().len(), 3_000);
-    assert_eq!(backend.scan(Scan::entries("deal:*9").unwrap()).count().await, 300);
+    assert_eq!(backend.records(Scan::entries("deal:*9").unwrap()).count().await, 300);
     let names: Vec<String> = (0..3_001).map(|number| format!("deal:{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let found = backend.get_many(&names).await.unwrap();

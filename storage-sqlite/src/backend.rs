@@ -9,14 +9,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::{
-    StreamExt, TryStreamExt,
-    stream::{self, BoxStream},
-};
 use storage_core::{
-    Batch, BatchOperation, Capabilities, CollectionStore, Entry, Error, ErrorKind, Expected, Expiry, Health,
-    Json, PubSub, Record, Result, Scan, Stats, StorageBackend, StoreHealth, add_integer, check_entry,
-    check_key, check_swap, engine::Deadline, optional_ttl_millis, ttl_millis,
+    Batch, BatchOperation, Capabilities, CollectionStore, Cursor, Entry, Error, ErrorKind, Expected, Expiry,
+    Health, Json, PubSub, Record, Result, Scan, ScanPage, Stats, StorageBackend, StoreHealth, add_integer,
+    check_entry, check_key, check_page_limit, check_swap, engine::Deadline, optional_ttl_millis, ttl_millis,
 };
 
 use crate::{
@@ -24,7 +20,7 @@ use crate::{
     error::Answer,
     statements::{
         entries::{Asked, Found, View, text_of},
-        pages::{FIRST_PAGE_ROWS, PAGE_ROWS},
+        pages::{PAGE_ROWS, Place},
     },
     store::Store,
     work::writes::Steps,
@@ -136,11 +132,13 @@ impl StorageBackend for SqliteBackend {
 
     async fn keys(&self, pattern: &str) -> Result<Vec<String>> {
         let work = async {
-            let mut pages = Box::pin(Arc::clone(&self.store).pages(Scan::keys(pattern)?, PAGE_ROWS));
-            let mut keys = Vec::new();
-            while let Some(page) = pages.try_next().await? {
+            let scan = Scan::keys(pattern)?;
+            let (mut keys, mut next) = (Vec::new(), Some(Place::of(None, scan.glob().literal_prefix())?));
+            while let Some(from) = next {
+                let page = self.store.page(scan.clone(), from, PAGE_ROWS).await?;
                 // A key that cannot be read is none: a scan says so.
-                keys.extend(page.into_iter().flatten().map(|record| record.key));
+                keys.extend(page.items.into_iter().flatten().map(|record| record.key));
+                next = page.next.map(|cursor| cursor.place()).transpose()?;
             }
             Ok(keys)
         };
@@ -154,6 +152,10 @@ impl StorageBackend for SqliteBackend {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::FULL
+    }
+
+    fn max_value_bytes(&self) -> usize {
+        self.store.config.max_value_bytes
     }
 
     fn collections(&self) -> Option<&dyn CollectionStore> {
@@ -195,9 +197,13 @@ impl StorageBackend for SqliteBackend {
         at("delete_many", None, work).await
     }
 
-    fn scan(&self, scan: Scan) -> BoxStream<'_, Result<Record>> {
-        let pages = Arc::clone(&self.store).pages(scan, FIRST_PAGE_ROWS);
-        pages.map_ok(stream::iter).try_flatten().map_err(|error| error.at(NAME, "scan")).boxed()
+    async fn scan_page(&self, scan: &Scan, after: Option<&Cursor>, limit: usize) -> Result<ScanPage<Record>> {
+        let work = async {
+            check_page_limit(limit)?;
+            let from = Place::of(after, scan.glob().literal_prefix())?;
+            Ok(self.store.page(scan.clone(), from, limit).await?.at(NAME, "scan_page"))
+        };
+        at("scan_page", None, work).await
     }
 
     async fn compare_and_set(
@@ -353,6 +359,12 @@ fn increment(view: &View<'_>, key: &str, by: i64, ttl_millis: Option<u64>) -> An
 }
 
 fn apply(view: &View<'_>, batch: &Batch) -> Answer<()> {
+    for (key, expected) in batch.requirements() {
+        view.check()?;
+        if !expected.matches(view.value(key)??.as_ref()) {
+            return Err(Batch::conflict(key).into());
+        }
+    }
     batch.operations().iter().try_for_each(|operation| match operation {
         BatchOperation::Set(entry) => put_entry(view, entry),
         BatchOperation::Delete(key) => view.remove(key).map(drop),

@@ -9,6 +9,7 @@ use std::{
 use percent_encoding::percent_decode_str;
 use storage_core::{
     Clock, DEFAULT_MAX_VALUE_BYTES, DEFAULT_OPERATION_TIMEOUT, Error, Result, SweepConfig, SystemClock,
+    check_timeout,
 };
 
 use crate::Publisher;
@@ -118,10 +119,12 @@ impl SqliteConfig {
             ("sweep.interval", sweep.interval.is_zero()),
             ("sweep.batch", sweep.batch == 0),
         ];
-        match zero.iter().find(|(_, zero)| *zero) {
-            Some((name, _)) => Err(Error::config(format!("`{name}` may not be zero"))),
-            None => Ok(()),
+        if let Some((name, _)) = zero.iter().find(|(_, zero)| *zero) {
+            return Err(Error::config(format!("`{name}` may not be zero")));
         }
+        check_timeout("operation_timeout", self.operation_timeout)?;
+        check_timeout("busy_timeout", self.busy_timeout)?;
+        check_timeout("sweep.interval", sweep.interval)
     }
 }
 

@@ -128,7 +128,7 @@ fn classify(cause: ffi::Error) -> (ErrorKind, &'static str, &'static str) {
         ),
         ErrorCode::OperationInterrupted => (Kind::Timeout, "the operation was interrupted", ""),
         ErrorCode::DiskFull => {
-            (Kind::Unavailable, "the disk is full; nothing was written", "make room on the disk of the file")
+            (Kind::Full, "the disk is full; nothing was written", "make room on the disk of the file")
         }
         ErrorCode::SystemIoFailure => (Kind::Unavailable, "the disk failed", "check the disk of the file"),
         ErrorCode::CannotOpen => (
@@ -151,7 +151,7 @@ fn classify(cause: ffi::Error) -> (ErrorKind, &'static str, &'static str) {
         ),
         // Not `Corrupt`, which means one entry: a listing would go on without the rest.
         ErrorCode::DatabaseCorrupt => (
-            Kind::Unavailable,
+            Kind::Damaged,
             "the database file is damaged",
             "stop its users, run `PRAGMA integrity_check` and restore a backup",
         ),
@@ -174,7 +174,7 @@ pub(crate) fn from_io(error: &io::Error, path: &Path) -> Error {
             (ErrorKind::Unauthorized, "choose a folder that this user may write to")
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            (ErrorKind::Unavailable, "make room on the disk")
+            (ErrorKind::Full, "make room on the disk")
         }
         io::ErrorKind::NotADirectory
         | io::ErrorKind::AlreadyExists
@@ -203,11 +203,11 @@ mod tests {
             (ffi::SQLITE_BUSY_SNAPSHOT, ErrorKind::Timeout, false),
             (ffi::SQLITE_LOCKED, ErrorKind::Timeout, false),
             (ffi::SQLITE_INTERRUPT, ErrorKind::Timeout, false),
-            (ffi::SQLITE_FULL, ErrorKind::Unavailable, false),
+            (ffi::SQLITE_FULL, ErrorKind::Full, false),
             (ffi::SQLITE_NOMEM, ErrorKind::Unavailable, false),
             (ffi::SQLITE_IOERR_FSYNC, ErrorKind::Unavailable, true),
             (ffi::SQLITE_CANTOPEN, ErrorKind::Unavailable, true),
-            (ffi::SQLITE_CORRUPT, ErrorKind::Unavailable, true),
+            (ffi::SQLITE_CORRUPT, ErrorKind::Damaged, true),
             (ffi::SQLITE_NOTADB, ErrorKind::Config, true),
             (ffi::SQLITE_READONLY, ErrorKind::Unauthorized, false),
             (ffi::SQLITE_READONLY_DBMOVED, ErrorKind::Unavailable, true),
@@ -231,7 +231,7 @@ mod tests {
     fn a_commit_that_the_disk_failed_may_have_happened() {
         for (code, kind) in [
             (ffi::SQLITE_IOERR_FSYNC, ErrorKind::OutcomeUnknown),
-            (ffi::SQLITE_FULL, ErrorKind::Unavailable),
+            (ffi::SQLITE_FULL, ErrorKind::Full),
             (ffi::SQLITE_BUSY, ErrorKind::Timeout),
         ] {
             let fault = commit_fault(failure(code));
@@ -244,7 +244,7 @@ mod tests {
         for (cause, kind) in [
             (io::ErrorKind::PermissionDenied, ErrorKind::Unauthorized),
             (io::ErrorKind::ReadOnlyFilesystem, ErrorKind::Unauthorized),
-            (io::ErrorKind::StorageFull, ErrorKind::Unavailable),
+            (io::ErrorKind::StorageFull, ErrorKind::Full),
             (io::ErrorKind::NotADirectory, ErrorKind::Config),
             (io::ErrorKind::Other, ErrorKind::Unavailable),
         ] {

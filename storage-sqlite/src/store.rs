@@ -2,9 +2,8 @@
 
 use std::sync::{Arc, Weak};
 
-use futures::{Stream, stream};
 use storage_core::{
-    Error, ErrorKind, Record, Result, Scan,
+    ErrorKind, Record, Result, Scan, ScanPage, SteadyClock,
     engine::{Combiner, Deadline, Guard, Homes, Lifecycle, Unanswered, background, spawn_sweeper},
 };
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -17,7 +16,7 @@ use crate::{
     error::{Answer, lost},
     statements::{
         entries::{Asked, Found, View},
-        pages::{Cursor, Page, read_page},
+        pages::{Place, read_page},
     },
     work::{
         checkpoints::Checkpoints,
@@ -55,7 +54,8 @@ struct Open {
 }
 
 impl Store {
-    pub(crate) fn new(config: SqliteConfig) -> Arc<Self> {
+    pub(crate) fn new(mut config: SqliteConfig) -> Arc<Self> {
+        config.clock = Arc::new(SteadyClock::new(config.clock));
         Arc::new(Self { config: Arc::new(config), lifecycle: Lifecycle::new() })
     }
 
@@ -196,33 +196,9 @@ impl Store {
         refreshes.submit(lease.into(), deadline).await
     }
 
-    /// The records of a scan, page by page; while the caller consumes one page the next is read.
-    pub(crate) fn pages(
-        self: Arc<Self>,
-        scan: Scan,
-        first_rows: usize,
-    ) -> impl Stream<Item = Result<Vec<Result<Record>>>> {
-        let first = Next::Unread(Cursor::start(scan.glob(), first_rows));
-        let scan = Arc::new(scan);
-        stream::try_unfold(first, move |next| {
-            let (store, scan) = (Arc::clone(&self), Arc::clone(&scan));
-            async move {
-                let page = match next {
-                    Next::Unread(cursor) => store.page(scan.clone(), cursor).await?,
-                    Next::Reading(page) => page.await.unwrap_or_else(|_| Err(interrupted()))?,
-                    Next::Nothing => return Ok(None),
-                };
-                let next = page.next.map_or(Next::Nothing, |cursor| {
-                    let page = async move { store.page(scan, cursor).await };
-                    Next::Reading(AbortOnDropHandle::new(tokio::spawn(page)))
-                });
-                Ok(Some((page.records, next)))
-            }
-        })
-    }
-
-    async fn page(&self, scan: Arc<Scan>, cursor: Cursor) -> Result<Page> {
-        self.read(move |view| read_page(view, &scan, &cursor)).await
+    /// A page of a scan, from a place on.
+    pub(crate) async fn page(&self, scan: Scan, from: Place, limit: usize) -> Result<ScanPage<Record>> {
+        self.read(move |view| read_page(view, &scan, &from, limit)).await
     }
 
     /// Removes one batch of what has expired: entries, then items of partitions.
@@ -278,15 +254,4 @@ impl Connected {
         self.open.writer.close();
         self.open.writer.wait().await;
     }
-}
-
-/// The page that comes next.
-enum Next {
-    Unread(Cursor),
-    Reading(AbortOnDropHandle<Result<Page>>),
-    Nothing,
-}
-
-fn interrupted() -> Error {
-    Error::new(ErrorKind::Unavailable, "reading ahead was interrupted")
 }

@@ -19,7 +19,7 @@ use common::{Place, connected, json};
 use futures::{StreamExt, future::join_all};
 use storage_core::{
     CollectionStore, Commit, ErrorKind, Expire, ManualClock, Operation, Outcome, Partition, PutMode, Query,
-    StorageBackend, SweepConfig, sequence_key,
+    StorageBackend, StorageExt, SweepConfig, sequence_key,
 };
 use storage_sqlite::{SqliteBackend, SqliteConfig};
 
@@ -219,6 +219,7 @@ async fn corrupt_partitions_are_named_and_spare_the_rest() {
         .unwrap();
     let error = backend.partition(&partition("b")).await.unwrap_err();
     assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some("conversation:b")));
+    let backend = Arc::new(backend);
     let listed: Vec<_> = backend.partitions("conversation", &[]).collect().await;
     let (found, errors): (Vec<_>, Vec<_>) = listed.into_iter().partition(Result::is_ok);
     let names: Vec<_> = found.into_iter().map(|info| info.unwrap().partition).collect();

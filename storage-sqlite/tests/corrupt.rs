@@ -11,7 +11,7 @@ mod common;
 
 use common::{Place, json};
 use futures::StreamExt;
-use storage_core::{Error, ErrorKind, Expected, Record, Scan, StorageBackend};
+use storage_core::{Error, ErrorKind, Expected, Record, Scan, StorageBackend, StorageExt};
 use storage_sqlite::SqliteBackend;
 
 /// A store with two good entries around one whose value is the SQL expression.
@@ -25,7 +25,7 @@ async fn with_value(place: &Place, sql: &str) -> SqliteBackend {
 }
 
 async fn scanned(backend: &SqliteBackend, scan: Scan) -> Vec<Result<Record, Error>> {
-    backend.scan(scan).collect().await
+    backend.records(scan).collect().await
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use std::{
 };
 
 use common::{Place, connected, json};
-use storage_core::{Entry, Expiry, ManualClock, StorageBackend, SweepConfig};
+use storage_core::{Entry, Expiry, ManualClock, StorageBackend, StorageExt, SweepConfig};
 use storage_sqlite::SqliteConfig;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -112,7 +112,7 @@ async fn scans_tell_the_expiry_to_the_millisecond() {
     backend.set("quote:1", json("1"), Some(Duration::from_millis(1_001))).await.unwrap();
     backend.set("quote:2", json("1"), None).await.unwrap();
     let scan = Scan::keys("quote:*").unwrap().with_expiry();
-    let found: Vec<_> = backend.scan(scan).try_collect().await.unwrap();
+    let found: Vec<_> = backend.records(scan).try_collect().await.unwrap();
     assert_eq!(found[0].expires_at, Some(clock.now() + Duration::from_millis(1_001)));
     assert_eq!(found[1].expires_at, None);
 }

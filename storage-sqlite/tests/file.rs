@@ -19,7 +19,7 @@ use std::{
 
 use common::{Place, connected, json};
 use futures::future::join_all;
-use storage_core::{Error, ErrorKind, StorageBackend, SweepConfig};
+use storage_core::{Error, ErrorKind, MAX_TIMEOUT, StorageBackend, SweepConfig};
 use storage_sqlite::{SqliteBackend, SqliteConfig, Synchronous};
 
 fn mode(path: impl AsRef<Path>) -> u32 {
@@ -161,6 +161,8 @@ async fn settings_that_cannot_be_are_named() {
         (SqliteConfig::new(":memory:"), "memory"),
         (SqliteConfig { readers: 0, ..base() }, "`readers`"),
         (SqliteConfig { operation_timeout: Duration::ZERO, ..base() }, "`operation_timeout`"),
+        (SqliteConfig { operation_timeout: Duration::MAX, ..base() }, "operation_timeout"),
+        (SqliteConfig { busy_timeout: Duration::MAX, ..base() }, "busy_timeout"),
         (
             SqliteConfig { sweep: Some(SweepConfig { batch: 0, ..SweepConfig::default() }), ..base() },
             "`sweep.batch`",
@@ -176,8 +178,8 @@ async fn settings_that_cannot_be_are_named() {
 async fn settings_at_the_extremes_work() {
     let place = Place::new();
     let config = SqliteConfig {
-        operation_timeout: Duration::MAX,
-        busy_timeout: Duration::MAX,
+        operation_timeout: MAX_TIMEOUT,
+        busy_timeout: MAX_TIMEOUT,
         readers: 1,
         synchronous: Synchronous::Normal,
         sweep: None,

@@ -16,7 +16,7 @@ use std::{
 
 use common::{Place, connected, json};
 use futures::future::join_all;
-use storage_core::{Batch, ErrorKind, StorageBackend};
+use storage_core::{Batch, ErrorKind, StorageBackend, StorageExt};
 use storage_sqlite::SqliteConfig;
 
 const LIMIT: Duration = Duration::from_millis(300);
@@ -138,7 +138,7 @@ async fn an_abandoned_scan_holds_up_neither_readers_nor_disconnect() {
     let backend = connected(SqliteConfig { readers: 1, ..place.config() }).await;
     let entries = (0..2_000).map(|n| Entry::new(format!("deal:{n:05}"), json("1")));
     backend.set_many(entries.collect()).await.unwrap();
-    let mut scan = backend.scan(Scan::entries("deal:*").unwrap());
+    let mut scan = backend.records(Scan::entries("deal:*").unwrap());
     assert_eq!(scan.next().await.unwrap().unwrap().key, "deal:00000");
     assert!(backend.exists("deal:00000").await.unwrap());
     backend.disconnect().await.unwrap();

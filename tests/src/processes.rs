@@ -92,12 +92,26 @@ pub fn children(parent: i32) -> Vec<i32> {
         .collect()
 }
 
-/// The parent of a process, from Linux's `/proc/<process>/stat`: `12 (a name) S 1 ...`.
+/// Whether a process still runs. One that has ended and that nobody has waited for does not.
+#[must_use]
+pub fn is_running(process: i32) -> bool {
+    match status_of(process) {
+        Some((state, _)) => !matches!(&*state, "Z" | "X"),
+        None => !Path::new("/proc/self").exists() && kill(Pid::from_raw(process), None).is_ok(),
+    }
+}
+
 fn parent_of(process: i32) -> Option<i32> {
+    status_of(process).map(|(_, parent)| parent)
+}
+
+/// The state and the parent of a process, from Linux's `/proc/<process>/stat`: `12 (a name) S 1 ...`.
+fn status_of(process: i32) -> Option<(String, i32)> {
     let status = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name may hold anything, parentheses included.
     let (_, after_name) = status.rsplit_once(')')?;
-    after_name.split_whitespace().nth(1)?.parse().ok()
+    let mut fields = after_name.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
 }
 
 /// The children of `parent` among the lines `parent child` of `ps`.
@@ -161,7 +175,10 @@ mod tests {
         let mut child = sleeper();
         let me = i32::try_from(std::process::id()).unwrap();
         wait_until(|| children(me).contains(&id(&child)));
+        assert!(is_running(id(&child)));
         child.kill().unwrap();
+        // Before anybody has waited for it.
+        wait_until(|| !is_running(id(&child)));
         child.wait().unwrap();
     }
 

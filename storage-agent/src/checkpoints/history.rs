@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use futures::TryStreamExt;
 use serde_json::Value;
-use storage_core::{CollectionStore, Error, Item, Order, Partition, Query, Result, same_value};
+use storage_core::{CollectionStore, Error, Item, Order, Partition, Query, Result, StorageExt, same_value};
 
 use super::{
     CheckpointerBackend,
@@ -30,7 +30,7 @@ impl CheckpointerBackend {
             let store = self.store()?;
             let most = list.limit.unwrap_or(usize::MAX);
             let Some(thread_id) = &list.thread_id else {
-                let mut threads = store.partitions(THREADS, &[]);
+                let mut threads = self.shared.storage.partitions(THREADS, &[]);
                 let mut newest = Vec::new();
                 while let Some(info) = threads.try_next().await? {
                     newest.extend(of_thread(store, &layout::thread_id(&info.partition), list, most).await?);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use futures::{TryStreamExt, future::BoxFuture};
 use serde_json::Value;
-use storage_core::{CollectionStore, Commit, Partition, Precondition, Result};
+use storage_core::{CollectionStore, Commit, Partition, Precondition, Result, StorageExt};
 
 use super::{
     CheckpointerBackend,
@@ -94,7 +94,7 @@ impl CheckpointerBackend {
                 of_runs.map(|(key, _)| key.clone()).collect::<Keys>()
             };
             let store = self.store()?;
-            let mut threads = store.partitions(THREADS, &[]);
+            let mut threads = self.shared.storage.partitions(THREADS, &[]);
             while let Some(info) = threads.try_next().await? {
                 // Most threads have none of them, and are left as they are.
                 if checkpoints(store, &info.partition).await?.values().any(made) {

@@ -5,7 +5,7 @@ use std::{collections::BinaryHeap, time::Duration};
 use futures::TryStreamExt;
 use storage_core::{
     CollectionStore, Commit, Error, ErrorKind, Expire, Item, Operation, Partition, PartitionInfo,
-    Precondition, PutMode, Query, Result,
+    Precondition, PutMode, Query, Result, StorageExt,
 };
 
 use super::{
@@ -47,7 +47,7 @@ impl CheckpointerBackend {
         let work = async {
             let store = self.store()?;
             let mut latest = BinaryHeap::new();
-            let mut listed = store.partitions(THREADS, &[]);
+            let mut listed = self.shared.storage.partitions(THREADS, &[]);
             while let Some(info) = listed.try_next().await? {
                 latest.push(std::cmp::Reverse((info.updated_at, info.partition.as_str().to_owned())));
                 if latest.len() > limit {

@@ -8,7 +8,7 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
-use storage_core::{ErrorKind, Expected, Partition, PartitionInfo, Record, Result};
+use storage_core::{ErrorKind, Expected, Partition, PartitionInfo, Record, Result, StorageExt};
 
 use super::{SessionFilter, SessionStore, key, list::decode, touch::interval};
 use crate::{
@@ -65,9 +65,9 @@ impl SessionStore {
         };
         let idle = self.records(&SessionFilter::default())?.map(|record| run.remove_idle(record));
         let mut removed = sum(idle.buffer_unordered(PARALLEL)).await?;
-        if let Some(collections) = self.shared.storage.collections() {
+        if self.shared.storage.collections().is_some() {
             for kind in [conversations::KIND, tasks::KIND] {
-                let orphans = collections.partitions(kind, &[]).map(|info| run.remove_orphan(info));
+                let orphans = self.shared.storage.partitions(kind, &[]).map(|info| run.remove_orphan(info));
                 removed = removed.plus(sum(orphans.buffer_unordered(PARALLEL)).await?);
             }
         }
@@ -77,8 +77,10 @@ impl SessionStore {
 
     /// The sessions with tasks that were written to since: asked for once, because Redis looks at all keys to list some.
     async fn working(&self, since: SystemTime) -> Result<HashSet<String>> {
-        let Some(collections) = self.shared.storage.collections() else { return Ok(HashSet::new()) };
-        let tasks = collections.partitions(tasks::KIND, &[]);
+        if self.shared.storage.collections().is_none() {
+            return Ok(HashSet::new());
+        }
+        let tasks = self.shared.storage.partitions(tasks::KIND, &[]);
         let written = tasks.try_filter(|info| ready(info.updated_at > since));
         written.map_ok(|info| owner(&info)).try_collect().await
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream::BoxStream};
-use storage_core::{Error, ErrorKind, Record, Result, Scan};
+use storage_core::{Error, ErrorKind, Record, Result, Scan, StorageExt};
 
 use super::{PREFIX, Session, SessionStore};
 

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// other processes.
 const ROUNDS: u32 = 8;
 
-/// An update in the queue.
+/// An update that waits for those before it.
 pub(super) struct Update {
     pub(super) key: String,
     pub(super) update: SessionUpdate,

@@ -9,11 +9,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
 use storage_agent::checkpoints::{CheckpointerBackend, ListCheckpoints, Payload};
 use storage_core::{
-    CollectionStore, Commit, Committed, Item, Json, MemoryBackend, Page, Partition, PartitionInfo, Query,
-    Result, StorageBackend,
+    CollectionStore, Commit, Committed, Cursor, Item, Json, MemoryBackend, Page, Partition, PartitionInfo,
+    Query, Result, ScanPage, StorageBackend,
 };
 
 use crate::cases::{WithValue, noise, of_thread, plain};
@@ -86,8 +85,14 @@ impl CollectionStore for Counting {
     async fn partition(&self, partition: &Partition) -> Result<Option<PartitionInfo>> {
         self.inner.partition(partition).await
     }
-    fn partitions(&self, kind: &str, segments: &[&str]) -> BoxStream<'_, Result<PartitionInfo>> {
-        self.inner.partitions(kind, segments)
+    async fn partitions_page(
+        &self,
+        kind: &str,
+        segments: &[&str],
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<ScanPage<PartitionInfo>> {
+        self.inner.partitions_page(kind, segments, after, limit).await
     }
     async fn delete_partition(&self, partition: &Partition) -> Result<bool> {
         self.inner.delete_partition(partition).await

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use storage_bench_harness::{Contender, Data, Deal, Finding, Job, Result, Task};
-use storage_core::{Entry, Json, Scan, StorageBackend, domain::AdBuyer};
+use storage_core::{Entry, Json, Scan, StorageBackend, StorageExt, domain::AdBuyer};
 use storage_postgres::{PostgresBackend, PostgresConfig};
 use storage_redis::{RedisBackend, RedisConfig};
 use storage_sqlite::{SqliteBackend, SqliteConfig};

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
-use storage_core::{Error, ErrorKind, Record, Scan, StorageBackend};
+use storage_core::{Error, ErrorKind, Record, Scan, StorageBackend, StorageExt};
 use storage_factory::Settings;
 
 use crate::{
@@ -23,15 +23,14 @@ pub(super) async fn run(pattern: &str, settings: &Settings, out: &mut Output) ->
         return Ok(DONE);
     }
     let entries = counted(corrupt, "entry", "entries");
-    let failure =
-        Failure::new(STORE, ErrorKind::Corrupt.as_str(), format!("{entries} could not be exported"));
+    let failure = Failure::new(STORE, ErrorKind::Corrupt.code(), format!("{entries} could not be exported"));
     Err(failure.hint("everything else is exported; the warnings name the keys"))
 }
 
 /// Writes a line for each entry, and returns how many could not be read.
 async fn write_lines(storage: &dyn StorageBackend, scan: Scan, out: &mut Output) -> Result<u64> {
     let progress = progress(out);
-    let mut records = storage.scan(scan);
+    let mut records = storage.records(scan);
     let mut corrupt = 0;
     while let Some(record) = records.next().await {
         match record.and_then(|record| line(&record)) {

@@ -142,6 +142,8 @@ fn threads_are_listed_shown_and_pruned() {
     let place = Place::new();
     seed(&place, async |agent| {
         steps(agent, "t:1", 20).await;
+        // The list is ordered by the millisecond.
+        tokio::time::sleep(std::time::Duration::from_millis(3)).await;
         steps(agent, "t", 2).await;
     });
     let list = place.run(&["threads", "list", "--json"]).json();

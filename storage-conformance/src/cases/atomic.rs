@@ -288,3 +288,92 @@ pub async fn a_buyer_index_loses_no_session(subject: Subject) {
     sessions.dedup();
     assert_eq!(sessions.len(), 6_400);
 }
+
+/// Conditions on several keys, absent or of a value: where one does not hold, nothing changes and the error names its key.
+pub async fn a_batch_applies_only_where_its_conditions_hold(subject: Subject) {
+    let backend = subject.connected().await;
+    let [deal, order, quote] = ["deal:{t}:1", "order:{t}:1", "quote:{t}:1"];
+    let book = Batch::new()
+        .require(quote, Expected::Value(numbered(5)))
+        .require(order, Expected::Absent)
+        .set(order, numbered(1), None)
+        .set(deal, numbered(1), Some(LONG))
+        .delete(quote);
+    let refused = backend.apply(book.clone()).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.key()), (ErrorKind::Conflict, Some(quote)));
+    backend.set(quote, numbered(6), None).await.unwrap();
+    assert_eq!(backend.apply(book.clone()).await.unwrap_err().key(), Some(quote));
+    backend.set(quote, numbered(5), None).await.unwrap();
+    backend.apply(book.clone()).await.unwrap();
+    assert_eq!(backend.keys("*{t}*").await.unwrap(), [deal, order]);
+    assert!(matches!(backend.ttl(deal).await.unwrap(), Some(Expiry::After(_))));
+    assert_eq!(backend.ttl(order).await.unwrap(), Some(Expiry::Never));
+    backend.set(quote, numbered(5), None).await.unwrap();
+    assert_eq!(backend.apply(book).await.unwrap_err().key(), Some(order));
+    assert_eq!(backend.keys("*{t}*").await.unwrap(), [deal, order, quote]);
+
+    // Nothing but conditions changes nothing; a key may be named twice; what has expired is absent.
+    let look = |expected| Batch::new().require("gone:{t}", expected);
+    backend.apply(look(Expected::Absent)).await.unwrap();
+    assert_eq!(
+        backend.apply(look(Expected::Value(numbered(1)))).await.unwrap_err().kind(),
+        ErrorKind::Conflict
+    );
+    backend.set("gone:{t}", numbered(1), Some(Duration::from_millis(20))).await.unwrap();
+    assert!(wait_until_gone(&backend, "gone:{t}").await);
+    let twice = look(Expected::Absent).require("gone:{t}", Expected::Absent).delete("gone:{t}");
+    backend.apply(twice).await.unwrap();
+    assert!(!backend.exists("gone:{t}").await.unwrap());
+    assert_eq!(
+        backend.apply(Batch::new().require("", Expected::Absent)).await.unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+}
+
+/// What is required means a value, however it is spelled and whatever the order of its members.
+pub async fn conditions_compare_values_not_spellings(subject: Subject) {
+    let backend = subject.connected().await;
+    let spellings = [r#"{"a":100,"b":[1.5]}"#, r#"{ "b": [15e-1], "a": 1e2 }"#, r#"{"a":100.0,"b":[1.50]}"#];
+    for (round, spelled) in spellings.iter().enumerate() {
+        backend.set("deal:{t}:1", Json::parse(*spelled).unwrap(), None).await.unwrap();
+        for required in spellings {
+            let batch = Batch::new()
+                .require("deal:{t}:1", Expected::Value(Json::parse(required).unwrap()))
+                .set("seen:{t}", numbered(round), None);
+            backend.apply(batch).await.unwrap();
+        }
+        let other =
+            Batch::new().require("deal:{t}:1", Expected::Value(value(&json!({"a": 100, "b": [1.6]}))));
+        assert_eq!(backend.apply(other).await.unwrap_err().kind(), ErrorKind::Conflict);
+    }
+}
+
+/// Eight callers move units between two entries, each step on the condition that nobody else has moved: none is lost.
+pub async fn racing_conditional_batches_lose_none(subject: Subject) {
+    let backend = subject.connected().await;
+    let [from, to] = ["stock:{t}:from", "stock:{t}:to"];
+    backend.apply(Batch::new().set(from, Json::from(40), None).set(to, Json::from(0), None)).await.unwrap();
+    let racing = backend.clone();
+    at_once(8, move |_| {
+        let backend = racing.clone();
+        async move {
+            let mut moved = 0;
+            while moved < 5 {
+                let [left, right] = [from, to].map(|key| backend.get(key));
+                let (left, right) = (left.await.unwrap().unwrap(), right.await.unwrap().unwrap());
+                let batch = Batch::new()
+                    .require(from, Expected::Value(left.clone()))
+                    .require(to, Expected::Value(right.clone()))
+                    .set(from, Json::from(add_integer(Some(&left), -1).unwrap()), None)
+                    .set(to, Json::from(add_integer(Some(&right), 1).unwrap()), None);
+                match backend.apply(batch).await {
+                    Ok(()) => moved += 1,
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
+                }
+            }
+        }
+    })
+    .await;
+    assert_eq!(backend.get(from).await.unwrap(), Some(Json::from(0)));
+    assert_eq!(backend.get(to).await.unwrap(), Some(Json::from(40)));
+}

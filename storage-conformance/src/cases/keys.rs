@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use storage_core::{Batch, Entry, Error, ErrorKind, Expected, Scan};
+use storage_core::{Batch, Entry, Error, ErrorKind, Expected, Scan, StorageExt};
 
 use crate::{
     Subject,

@@ -8,7 +8,7 @@ use std::{
 
 use futures::StreamExt;
 use serde_json::{Value, json};
-use storage_core::{Entry, ErrorKind, Glob, Scan, StorageExt};
+use storage_core::{Cursor, Entry, ErrorKind, Glob, Record, Result, Scan, StorageExt};
 
 use crate::{
     Subject,
@@ -227,4 +227,72 @@ pub async fn scan_sees_a_lasting_key_exactly_once(subject: Subject) {
     }
     done.store(true, Ordering::Relaxed);
     churn.await.unwrap();
+}
+
+/// The keys of a listing in pages, whose cursors go through text.
+async fn paged(backend: &Backend, scan: &Scan, limit: usize) -> Vec<String> {
+    let (mut keys, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let after: Option<Cursor> = cursor.map(|text| text.parse().unwrap());
+        let page = backend.scan_page(scan, after.as_ref(), limit).await.unwrap();
+        keys.extend(page.items.into_iter().map(|record| record.unwrap().key));
+        match page.next {
+            Some(next) => cursor = Some(next.to_string()),
+            None => return keys,
+        }
+    }
+}
+
+/// Pages of any limit tell every key, each once but where the store says that one may come again.
+pub async fn pages_go_on_from_a_cursor_that_was_kept_as_text(subject: Subject) {
+    let backend = subject.connected().await;
+    let mut keys: Vec<String> = (0..400).map(|number| format!("deal:{number:03}")).collect();
+    keys.extend(adversarial_keys().into_iter().filter(|key| key.starts_with("deal:")));
+    keys.sort_unstable();
+    keys.dedup();
+    fill(&backend, &keys).await;
+    backend.set("other:1", numbered(1), None).await.unwrap();
+    for limit in [1, 7, 100, 5_000] {
+        let scans = [Scan::keys("deal:*"), Scan::entries("deal:*")].map(Result::unwrap);
+        for scan in scans.iter().skip(usize::from(limit == 1)) {
+            let mut found = paged(&backend, scan, limit).await;
+            found.sort_unstable();
+            found.dedup();
+            assert_eq!(found, keys, "limit {limit}");
+        }
+    }
+    let one = Scan::entries("deal:007").unwrap();
+    assert_eq!(paged(&backend, &one, 10).await, ["deal:007"]);
+    assert!(paged(&backend, &Scan::keys("nothing:*").unwrap(), 10).await.is_empty());
+    let filtered = Scan::entries("deal:*").unwrap().filter("n", 5);
+    assert_eq!(paged(&backend, &filtered, 3).await.len(), 1);
+}
+
+/// Neither a page without a limit nor a cursor of something else.
+pub async fn cursors_and_limits_that_are_none_are_refused(subject: Subject) {
+    let backend = subject.connected().await;
+    let scan = Scan::keys("deal:*").unwrap();
+    let refused = backend.scan_page(&scan, None, 0).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{refused}");
+    for text in ["", "nonsense", "[1,2]", "{}"] {
+        let cursor: Cursor = text.parse().unwrap();
+        let refused = backend.scan_page(&scan, Some(&cursor), 10).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput, "`{text}`: {refused}");
+    }
+}
+
+/// A stream owns what it needs: it is returned, kept, sent to another task, and goes on after a `disconnect` and `connect`.
+pub async fn a_stream_may_be_spawned_and_kept(subject: Subject) {
+    let backend = subject.connected().await;
+    let keys: Vec<String> = (0..2_000).map(|number| format!("deal:{number:04}")).collect();
+    fill(&backend, &keys).await;
+    let mut kept = backend.scan(Scan::keys("deal:*").unwrap());
+    assert!(kept.next().await.unwrap().is_ok());
+    let spawned =
+        tokio::spawn(backend.scan(Scan::entries("deal:*").unwrap()).collect::<Vec<Result<Record>>>());
+    assert_eq!(spawned.await.unwrap().len(), 2_000);
+    tokio::time::timeout(Duration::from_secs(8), backend.disconnect()).await.unwrap().unwrap();
+    backend.connect().await.unwrap();
+    let rest: Vec<Result<Record>> = kept.collect().await;
+    assert_eq!(rest.iter().filter(|record| record.is_ok()).count(), 1_999);
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use serde_json::json;
-use storage_core::{Batch, Entry, Expected, Expiry, Json, MemoryBackend, Result, Scan, StorageBackend};
+use storage_core::{Batch, Entry, Expected, Expiry, Json, MemoryBackend, Result, Scan, StorageExt};
 
 use crate::{
     Subject,
@@ -100,11 +100,11 @@ enum Answer {
     Expires(Option<bool>),
 }
 
-async fn perform(backend: &dyn StorageBackend, step: Step) -> Answer {
+async fn perform(backend: &Backend, step: Step) -> Answer {
     answer(backend, step).await.unwrap_or_else(|error| Answer::Failed(error.kind()))
 }
 
-async fn answer(backend: &dyn StorageBackend, step: Step) -> Result<Answer> {
+async fn answer(backend: &Backend, step: Step) -> Result<Answer> {
     fn names(keys: &[String]) -> Vec<&str> {
         keys.iter().map(String::as_str).collect()
     }
@@ -158,14 +158,14 @@ pub async fn a_random_sequence_behaves_as_in_memory(subject: Subject) {
     let mut random = fastrand::Rng::with_seed(seed);
     for number in 0..STEPS {
         let step = step(&mut random, full);
-        let expected = perform(&*reference, step.clone()).await;
-        let found = perform(&*backend, step.clone()).await;
+        let expected = perform(&reference, step.clone()).await;
+        let found = perform(&backend, step.clone()).await;
         assert_eq!(found, expected, "step {number}, seed {seed}: {step:?}");
     }
     let everything = Step::Scan("*".to_owned());
     assert_eq!(
-        perform(&*backend, everything.clone()).await,
-        perform(&*reference, everything).await,
+        perform(&backend, everything.clone()).await,
+        perform(&reference, everything).await,
         "seed {seed}"
     );
 }

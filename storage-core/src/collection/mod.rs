@@ -5,9 +5,8 @@ mod partition;
 mod query;
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
 
-use crate::Result;
+use crate::{Cursor, Result, ScanPage};
 
 pub use commit::{
     Commit, Committed, Expire, MAX_ATTRIBUTES_BYTES, MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, Operation,
@@ -61,9 +60,20 @@ pub trait CollectionStore: Send + Sync + std::fmt::Debug {
     /// As the trait says.
     async fn partition(&self, partition: &Partition) -> Result<Option<PartitionInfo>>;
 
-    /// The partitions of a kind whose first segments are `segments`, as a stream in bounded memory: one that is there
-    /// throughout comes exactly once. Ordered by bytes on SQL stores and in memory, unordered on Redis.
-    fn partitions(&self, kind: &str, segments: &[&str]) -> BoxStream<'_, Result<PartitionInfo>>;
+    /// A page of the partitions of a kind whose first segments are `segments`, as
+    /// [`scan_page`](crate::StorageBackend::scan_page) has it of entries. [`StorageExt::partitions`] makes a stream of them.
+    ///
+    /// [`StorageExt::partitions`]: crate::StorageExt::partitions
+    ///
+    /// # Errors
+    /// `InvalidInput` for segments that are none, a limit of zero, and a cursor that is none of this listing.
+    async fn partitions_page(
+        &self,
+        kind: &str,
+        segments: &[&str],
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<ScanPage<PartitionInfo>>;
 
     /// Deletes a partition with all its items, at once for every reader; true where there was one.
     ///

@@ -9,6 +9,7 @@
 //!   for what depends on no other.
 //! - [`Homes`]: connections for callers on the runtime that connected, and for all others.
 //! - [`Lifecycle`]: connecting and disconnecting, as work of its own.
+//! - [`all_written`]: what the caller of a write in several parts is told.
 
 mod background;
 mod combiner;
@@ -18,6 +19,7 @@ mod key_queue;
 mod lifecycle;
 #[cfg(test)]
 mod models;
+mod parts;
 mod pulse;
 mod queue;
 mod sweeper;
@@ -32,5 +34,6 @@ pub use deadline::{Deadline, back_off};
 pub use homes::{Home, Homes, current_runtime};
 pub(crate) use key_queue::{Order, Passed, Place};
 pub use lifecycle::{Guard, Lease, Lifecycle};
+pub use parts::all_written;
 pub use queue::Limits;
 pub use sweeper::{SweepConfig, spawn_sweeper};

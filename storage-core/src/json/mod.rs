@@ -2,7 +2,7 @@
 
 mod check;
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use bytestring::ByteString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
@@ -27,10 +27,12 @@ pub const MAX_NUMBER_BYTES: usize = 1024;
 /// do not count, because Postgres keeps neither.
 ///
 /// ```
+/// use serde_json::{Value, json};
 /// use storage_core::Json;
 ///
 /// let deal = Json::parse(r#"{"status": "active", "cpm": 15.0}"#)?;
-/// assert_eq!(deal, Json::from_serialize(&serde_json::json!({"cpm": 15, "status": "active"}))?);
+/// assert_eq!(deal, Json::try_from(json!({"cpm": 15, "status": "active"}))?);
+/// assert_eq!(Value::from(deal)["status"], "active");
 /// assert!(Json::parse("NaN").is_err());
 /// # Ok::<(), storage_core::Error>(())
 /// ```
@@ -200,11 +202,18 @@ pub fn add_integer(found: Option<&Json>, by: i64) -> Result<i64> {
     start.checked_add(by).ok_or_else(|| Error::invalid_input("the sum does not fit a 64-bit integer"))
 }
 
-impl From<i64> for Json {
-    fn from(integer: i64) -> Self {
-        Self(integer.to_string().into())
-    }
+/// What is short in code and always a value: `true`, `5`.
+macro_rules! from_plain {
+    ($($plain:ty),*) => {$(
+        impl From<$plain> for Json {
+            fn from(plain: $plain) -> Self {
+                Self(plain.to_string().into())
+            }
+        }
+    )*};
 }
+
+from_plain!(bool, i32, u32, i64, u64);
 
 impl Serialize for Json {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -226,6 +235,36 @@ impl TryFrom<&Value> for Json {
 
     fn try_from(value: &Value) -> Result<Self> {
         Self::from_serialize(value)
+    }
+}
+
+impl TryFrom<Value> for Json {
+    type Error = Error;
+
+    fn try_from(value: Value) -> Result<Self> {
+        Self::from_serialize(&value)
+    }
+}
+
+impl From<&Json> for Value {
+    fn from(json: &Json) -> Self {
+        // A text that was checked is a value: `serde_json` reads whatever the check lets in.
+        json.decode().unwrap_or_default()
+    }
+}
+
+impl From<Json> for Value {
+    fn from(json: Json) -> Self {
+        Self::from(&json)
+    }
+}
+
+/// As [`Json::parse`].
+impl FromStr for Json {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text)
     }
 }
 

@@ -7,16 +7,15 @@ mod store;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::{
-    StreamExt,
-    stream::{self, BoxStream},
-};
+use futures::stream::BoxStream;
+use tokio::task::coop::consume_budget;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    Batch, BatchOperation, Capabilities, Clock, CollectionStore, DEFAULT_MAX_VALUE_BYTES,
-    DEFAULT_OPERATION_TIMEOUT, Entry, Error, Expected, Expiry, Glob, Json, PubSub, Record, Result, Scan,
-    Stats, StorageBackend, SweepConfig, SystemClock, add_integer, check_entry, check_key, check_swap,
+    Batch, BatchOperation, Capabilities, Clock, CollectionStore, Cursor, DEFAULT_MAX_VALUE_BYTES,
+    DEFAULT_OPERATION_TIMEOUT, Entry, Expected, Expiry, Glob, Json, PubSub, Record, Result, Scan, ScanPage,
+    Stats, SteadyClock, StorageBackend, SweepConfig, SystemClock, add_integer, check_entry, check_key,
+    check_page_limit, check_swap,
     engine::{Deadline, Lifecycle, spawn_sweeper},
     ttl_millis,
 };
@@ -26,8 +25,9 @@ use store::{Guard, Store};
 
 /// The backend's name.
 const NAME: &str = "memory";
-/// How many entries a scan looks at under one lock.
+/// How many entries a page has at most, and how many are looked at for it under one lock.
 const PAGE: usize = 256;
+const LOOKED_AT: usize = 1_024;
 
 /// How a [`MemoryBackend`] is set up.
 #[derive(Debug, Clone)]
@@ -90,9 +90,10 @@ impl MemoryBackend {
     /// An empty store.
     #[must_use]
     pub fn with_config(config: MemoryConfig) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SteadyClock::new(config.clock));
         Self {
-            store: Arc::new(Store::new(Arc::clone(&config.clock))),
-            partitions: Arc::new(Partitions::new(config.clock)),
+            store: Arc::new(Store::new(Arc::clone(&clock))),
+            partitions: Arc::new(Partitions::new(clock)),
             channels: Channels::default(),
             lifecycle: Lifecycle::new(),
             max_value_bytes: config.max_value_bytes,
@@ -101,7 +102,13 @@ impl MemoryBackend {
     }
 
     /// Runs `work` on the store; no lock is held once it returns.
-    fn run<T>(&self, operation: &'static str, work: impl FnOnce(&mut Guard<'_>) -> Result<T>) -> Result<T> {
+    async fn run<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&mut Guard<'_>) -> Result<T>,
+    ) -> Result<T> {
+        // Nothing here ever waits: a loop of calls would leave no other task its time.
+        consume_budget().await;
         let _lease = self.lifecycle.enter().map_err(|error| error.at(NAME, operation))?;
         work(&mut self.store.lock()).map_err(|error| error.at(NAME, operation))
     }
@@ -134,17 +141,17 @@ impl StorageBackend for MemoryBackend {
             });
             Ok(Connected { _sweeper: sweeper.transpose()? })
         };
-        self.lifecycle.connect(Deadline::after(DEFAULT_OPERATION_TIMEOUT), open).await
+        named("connect", self.lifecycle.connect(Deadline::after(DEFAULT_OPERATION_TIMEOUT), open).await)
     }
 
     async fn disconnect(&self) -> Result<()> {
         let deadline = Deadline::after(DEFAULT_OPERATION_TIMEOUT);
-        self.lifecycle.disconnect(deadline, |_| async { Ok(()) }).await
+        named("disconnect", self.lifecycle.disconnect(deadline, |_| async { Ok(()) }).await)
     }
 
     async fn get(&self, key: &str) -> Result<Option<Json>> {
         named("get", check_key(key))?;
-        self.run("get", |store| Ok(store.value(key).cloned()))
+        self.run("get", |store| Ok(store.value(key).cloned())).await
     }
 
     async fn set(&self, key: &str, value: Json, ttl: Option<Duration>) -> Result<()> {
@@ -153,16 +160,17 @@ impl StorageBackend for MemoryBackend {
             store.put(key, value, ttl);
             Ok(())
         })
+        .await
     }
 
     async fn delete(&self, key: &str) -> Result<bool> {
         named("delete", check_key(key))?;
-        self.run("delete", |store| Ok(store.remove(key)))
+        self.run("delete", |store| Ok(store.remove(key))).await
     }
 
     async fn exists(&self, key: &str) -> Result<bool> {
         named("exists", check_key(key))?;
-        self.run("exists", |store| Ok(store.value(key).is_some()))
+        self.run("exists", |store| Ok(store.value(key).is_some())).await
     }
 
     async fn keys(&self, pattern: &str) -> Result<Vec<String>> {
@@ -171,6 +179,7 @@ impl StorageBackend for MemoryBackend {
             let matching = store.range(&glob, None).filter(|(key, slot)| store.matches(&glob, key, slot));
             Ok(matching.map(|(key, _)| key.to_owned()).collect())
         })
+        .await
     }
 
     fn name(&self) -> &'static str {
@@ -179,6 +188,10 @@ impl StorageBackend for MemoryBackend {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::FULL
+    }
+
+    fn max_value_bytes(&self) -> usize {
+        self.max_value_bytes
     }
 
     fn collections(&self) -> Option<&dyn CollectionStore> {
@@ -191,7 +204,7 @@ impl StorageBackend for MemoryBackend {
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<Json>>>> {
         named("get_many", keys.iter().try_for_each(|key| check_key(key)))?;
-        self.run("get_many", |store| Ok(keys.iter().map(|key| Ok(store.value(key).cloned())).collect()))
+        self.run("get_many", |store| Ok(keys.iter().map(|key| Ok(store.value(key).cloned())).collect())).await
     }
 
     async fn set_many(&self, entries: Vec<Entry>) -> Result<()> {
@@ -203,23 +216,18 @@ impl StorageBackend for MemoryBackend {
             }
             Ok(())
         })
+        .await
     }
 
     async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
         named("delete_many", keys.iter().try_for_each(|key| check_key(key)))?;
-        self.run("delete_many", |store| Ok(keys.iter().map(|key| u64::from(store.remove(key))).sum()))
+        self.run("delete_many", |store| Ok(keys.iter().map(|key| u64::from(store.remove(key))).sum())).await
     }
 
-    fn scan(&self, scan: Scan) -> BoxStream<'_, Result<Record>> {
-        let pages = stream::try_unfold(Some(None::<String>), move |after| {
-            let scan = scan.clone();
-            async move {
-                let Some(after) = after else { return Ok(None) };
-                let (records, next) = self.page(&scan, after.as_deref())?;
-                Ok::<_, Error>(Some((stream::iter(records.into_iter().map(Ok)), next.map(Some))))
-            }
-        });
-        futures::TryStreamExt::try_flatten(pages).boxed()
+    async fn scan_page(&self, scan: &Scan, after: Option<&Cursor>, limit: usize) -> Result<ScanPage<Record>> {
+        named("scan_page", check_page_limit(limit))?;
+        let after = named("scan_page", after.map(Cursor::place::<String>).transpose())?;
+        self.run("scan_page", |store| page(store, scan, after.as_deref(), limit)).await
     }
 
     async fn compare_and_set(
@@ -240,6 +248,7 @@ impl StorageBackend for MemoryBackend {
             }
             Ok(true)
         })
+        .await
     }
 
     async fn increment(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64> {
@@ -254,11 +263,17 @@ impl StorageBackend for MemoryBackend {
             }
             Ok(sum)
         })
+        .await
     }
 
     async fn apply(&self, batch: Batch) -> Result<()> {
         named("apply", batch.check(self.max_value_bytes))?;
         self.run("apply", |store| {
+            for (key, expected) in batch.requirements() {
+                if !expected.matches(store.value(key)) {
+                    return Err(Batch::conflict(key));
+                }
+            }
             for operation in batch.operations() {
                 match operation {
                     BatchOperation::Set(entry) => {
@@ -269,68 +284,71 @@ impl StorageBackend for MemoryBackend {
             }
             Ok(())
         })
+        .await
     }
 
     async fn ttl(&self, key: &str) -> Result<Option<Expiry>> {
         named("ttl", check_key(key))?;
-        self.run("ttl", |store| Ok(store.expiry(key)))
+        self.run("ttl", |store| Ok(store.expiry(key))).await
     }
 
     async fn expire(&self, key: &str, ttl: Duration) -> Result<bool> {
         named("expire", check_key(key))?;
         let ttl = named("expire", ttl_millis(ttl))?;
-        self.run("expire", |store| Ok(store.set_expiry(key, Some(ttl))))
+        self.run("expire", |store| Ok(store.set_expiry(key, Some(ttl)))).await
     }
 
     async fn persist(&self, key: &str) -> Result<bool> {
         named("persist", check_key(key))?;
-        self.run("persist", |store| Ok(store.set_expiry(key, None)))
+        self.run("persist", |store| Ok(store.set_expiry(key, None))).await
     }
 
     async fn cleanup(&self) -> Result<u64> {
-        self.run("cleanup", |_| Ok(()))?;
+        self.run("cleanup", |_| Ok(())).await?;
         self.partitions.sweep();
         Ok(self.store.sweep())
     }
 
     async fn health(&self) -> crate::Health {
         let start = std::time::Instant::now();
-        let answer = self.run("health", |_| Ok(()));
+        let answer = self.run("health", |_| Ok(())).await;
         crate::Health { stores: vec![crate::StoreHealth::new(NAME, start.elapsed(), answer.err().as_ref())] }
     }
 
     async fn stats(&self) -> Result<Stats> {
-        let (entries, bytes) = self.run("stats", |store| Ok(store.size()))?;
+        let (entries, bytes) = self.run("stats", |store| Ok(store.size())).await?;
         let details = BTreeMap::new();
         Ok(Stats { backend: NAME.to_owned(), entries: Some(entries), bytes: Some(bytes), details })
     }
 }
 
-impl MemoryBackend {
-    /// The next entries after a key, and the key to go on from; `None` at the end.
-    fn page(&self, scan: &Scan, after: Option<&str>) -> Result<(Vec<Record>, Option<String>)> {
-        self.run("scan", |store| {
-            let seen: Vec<_> = store.range(scan.glob(), after).take(PAGE).collect();
-            let next = (seen.len() == PAGE).then(|| seen.last().map(|(key, _)| (*key).to_owned())).flatten();
-            let live = seen.into_iter().filter(|(key, slot)| store.matches(scan.glob(), key, slot));
-            let records = live.filter_map(|(key, slot)| {
-                let value = scan.reads_values().then(|| slot.value.clone());
-                scan.record(key.to_owned(), value, slot.expires_at().filter(|_| scan.wants_expiry()))
-            });
-            Ok((records.collect(), next))
-        })
+/// The next entries after a key.
+fn page(store: &Guard<'_>, scan: &Scan, after: Option<&str>, limit: usize) -> Result<ScanPage<Record>> {
+    let most = limit.min(PAGE);
+    let mut range = store.range(scan.glob(), after).take(LOOKED_AT);
+    let (mut items, mut last, mut seen) = (Vec::new(), None, 0);
+    while let Some((key, slot)) = if items.len() < most { range.next() } else { None } {
+        (last, seen) = (Some(key), seen + 1);
+        if store.matches(scan.glob(), key, slot) {
+            let value = scan.reads_values().then(|| slot.value.clone());
+            let expires_at = slot.expires_at().filter(|_| scan.wants_expiry());
+            items.extend(scan.record(key.to_owned(), value, expires_at).map(Ok));
+        }
     }
+    let more = items.len() == most || seen == LOOKED_AT;
+    let next = last.filter(|_| more).map(Cursor::at).transpose()?;
+    Ok(ScanPage::new(items, next))
 }
 
 #[async_trait]
 impl PubSub for MemoryBackend {
     async fn publish(&self, channel: &str, message: Json) -> Result<u64> {
         named("publish", check_key(channel))?;
-        self.run("publish", |_| Ok(self.channels.publish(channel, message)))
+        self.run("publish", |_| Ok(self.channels.publish(channel, message))).await
     }
 
     async fn subscribe(&self, channel: &str) -> Result<BoxStream<'static, crate::Delivery>> {
         named("subscribe", check_key(channel))?;
-        self.run("subscribe", |_| Ok(self.channels.subscribe(channel)))
+        self.run("subscribe", |_| Ok(self.channels.subscribe(channel))).await
     }
 }

@@ -35,7 +35,7 @@ impl Model {
                 says_so(disk, &error);
                 match error.kind() {
                     ErrorKind::OutcomeUnknown => self.unknown.push(body),
-                    ErrorKind::Unavailable => self.refused += 1,
+                    ErrorKind::Full | ErrorKind::Unavailable => self.refused += 1,
                     kind => panic!("{kind}: {error}"),
                 }
             }
@@ -180,7 +180,7 @@ fn a_reader_whose_cache_is_full_follows_once_there_is_room() {
             let reader = match opened {
                 Ok(reader) => reader,
                 Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                    assert_eq!(error.kind(), ErrorKind::Full, "{error}");
                     failed += 1;
                     DatabaseStore::open(place.home(), options.clone()).await.unwrap()
                 }
@@ -247,7 +247,7 @@ fn what_diverged_is_kept_once_there_is_room_and_folding_leaves_room() {
         let before = rows(&store).await;
         let error = add(&store, &"x".repeat(3_000_000)).await.unwrap_err();
         says_so(disk, &error);
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Full, "{error}");
         assert!(rows(&store).await == before);
         disk.free().unwrap();
         assert!(store.fold().await.unwrap() || !disk.is_mounted());

@@ -71,7 +71,7 @@ fn a_store_outlives_the_runtime_that_opened_it() {
     let kept = keep(add(&store, "second"));
     drop(entered);
     drop(ending);
-    // The right to write is renewed all the same.
+    // The lease is renewed all the same.
     std::thread::sleep(Duration::from_secs(1));
     next.block_on(soon(add(&store, "third")));
     let found = block_on(rows(&store));

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     connections::{
-        executor::{Executor, Tries},
+        executor::{Executor, Failed, Transaction},
         pool::Checkout,
         session::Part,
     },
@@ -22,37 +22,20 @@ use crate::{
     },
 };
 
-/// Why a transaction failed, and whether its end had been sent.
-struct Failed {
-    failure: Failure,
-    sent: bool,
-}
-
-impl<E: Into<Failure>> From<E> for Failed {
-    fn from(error: E) -> Self {
-        Self { failure: error.into(), sent: false }
-    }
-}
-
 pub(super) async fn commit(mut executor: Executor, commit: Commit) -> Result<Committed> {
     if let Some(appends) = Appends::of(&commit)?
         && let Some(committed) = appends.send(&mut executor).await?
     {
         return Ok(committed);
     }
-    let mut tries = Tries::new(false);
-    loop {
-        let mut checkout = executor.checkout().await?;
-        let answer = transact(&mut checkout, &commit).await;
-        checkout.roll_back().await;
-        let failed = match answer {
-            Ok(committed) => return Ok(committed),
-            Err(failed) => failed,
-        };
-        // Until its end is sent nothing can have been applied.
-        tries.write = failed.sent;
-        let paused = tries.pause_after(failed.failure, executor.deadline).await;
-        paused.map_err(|failure| failure.into_error(failed.sent))?;
+    executor.transaction(&commit).await
+}
+
+impl Transaction for Commit {
+    type Answer = Committed;
+
+    async fn run(&self, checkout: &mut Checkout) -> Result<Committed, Failed> {
+        transact(checkout, self).await
     }
 }
 
@@ -127,7 +110,7 @@ async fn finish(
     let needed = if deleted.is_empty() && untagged.is_empty() { &statements[1..] } else { &statements[..] };
     match checkout.pipeline(Part::End, needed).await {
         Ok(_) => Ok(Committed { version: row.version, outcomes: plan.outcomes }),
-        Err(failure) => Err(Failed { failure, sent: true }),
+        Err(failure) => Err(Failed::at_the_end(failure)),
     }
 }
 

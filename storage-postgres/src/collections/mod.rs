@@ -11,12 +11,9 @@ mod plan;
 mod read;
 
 use async_trait::async_trait;
-use futures::{
-    StreamExt, TryStreamExt,
-    stream::{self, BoxStream},
-};
 use storage_core::{
-    CollectionStore, Commit, Committed, Error, Item, Page, Partition, PartitionInfo, Query, Result, check_key,
+    CollectionStore, Commit, Committed, Cursor, Item, Page, Partition, PartitionInfo, Query, Result,
+    ScanPage, check_key, check_page_limit,
 };
 
 use crate::{
@@ -50,25 +47,24 @@ impl CollectionStore for PostgresBackend {
         on_key("partition", partition.as_str(), self.read(|executor| read::partition(executor, owned))).await
     }
 
-    fn partitions(&self, kind: &str, segments: &[&str]) -> BoxStream<'_, Result<PartitionInfo>> {
-        let range = Partition::range(kind, segments);
-        let listing = async move {
-            let (lower, upper, own) = range?;
-            let own = match own {
-                Some(own) => self.read(|executor| read::partition(executor, own)).await?,
-                None => None,
-            };
-            let pages = stream::try_unfold(Some(lower), move |from| {
-                let upper = upper.clone();
-                async move {
-                    let Some(from) = from else { return Ok(None) };
-                    let (listed, next) = self.read(|executor| read::listed(executor, from, upper)).await?;
-                    Ok::<_, Error>(Some((stream::iter(listed.into_iter().map(Ok)), next)))
-                }
-            });
-            Ok::<_, Error>(stream::iter(own.map(Ok)).chain(pages.try_flatten()))
+    async fn partitions_page(
+        &self,
+        kind: &str,
+        segments: &[&str],
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<ScanPage<PartitionInfo>> {
+        let page = async {
+            check_page_limit(limit)?;
+            let (lower, upper, own) = Partition::range(kind, segments)?;
+            if let (None, Some(own)) = (after, own) {
+                let own = self.read(|executor| read::partition(executor, own)).await?;
+                return Ok(ScanPage::new(own.into_iter().map(Ok).collect(), Some(Cursor::at(&lower)?)));
+            }
+            let from = after.map_or(Ok(lower), Cursor::place)?;
+            self.read(|executor| read::listed(executor, from, upper, limit)).await
         };
-        stream::once(listing).try_flatten().map(|item| named("partitions", item)).boxed()
+        named("partitions_page", page.await)
     }
 
     async fn delete_partition(&self, partition: &Partition) -> Result<bool> {

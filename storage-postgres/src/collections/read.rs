@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use storage_core::{
-    Error, Item, Json, MAX_PAGE_BYTES, Order, Page, Partition, PartitionInfo, Query as Asked, Result,
+    Cursor, Error, Item, Json, MAX_PAGE_BYTES, Order, Page, Partition, PartitionInfo, Query as Asked, Result,
+    ScanPage,
 };
 use tokio_postgres::Row;
 
@@ -63,18 +64,20 @@ pub(super) async fn partition(mut executor: Executor, partition: Partition) -> R
     rows.first().map(info).transpose()
 }
 
-/// The partitions from a text to before another, and the text to go on from.
+/// The partitions from a text to before another.
 pub(super) async fn listed(
     mut executor: Executor,
     from: String,
     to: String,
-) -> Result<(Vec<PartitionInfo>, Option<String>)> {
+    limit: usize,
+) -> Result<ScanPage<PartitionInfo>> {
     let query = Query::Collections(Sql::List);
-    let rows = executor.query(query, &[&from, &to, &LISTED]).await?;
+    let most = i64::try_from(limit).unwrap_or(LISTED).min(LISTED);
+    let rows = executor.query(query, &[&from, &to, &most]).await?;
     let listed = rows.iter().map(info).collect::<Result<Vec<_>>>()?;
-    let last = listed.last().filter(|_| unsigned(LISTED) == listed.len() as u64);
-    let next = last.map(|last| format!("{}\u{1}", last.partition.as_str()));
-    Ok((listed, next))
+    let last = listed.last().filter(|_| unsigned(most) == listed.len() as u64);
+    let next = last.map(|last| Cursor::at(&format!("{}\u{1}", last.partition.as_str()))).transpose()?;
+    Ok(ScanPage::new(listed.into_iter().map(Ok).collect(), next))
 }
 
 /// Returns whether there was one.

@@ -116,11 +116,13 @@ fn debug_texts_hold_no_login() {
 
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
-    let broken: [fn(&mut PostgresConfig); 7] = [
+    let broken: [fn(&mut PostgresConfig); 9] = [
         |config| config.pool_max = 0,
         |config| config.pool_min = 11,
         |config| config.operation_timeout = Duration::ZERO,
         |config| config.connect_timeout = Duration::ZERO,
+        |config| config.operation_timeout = Duration::MAX,
+        |config| config.connect_timeout = Duration::MAX,
         |config| config.schema = Some(String::new()),
         |config| config.schema = Some("s".repeat(64)),
         |config| config.sweep = Some(SweepConfig { batch: 0, ..SweepConfig::default() }),

@@ -94,6 +94,23 @@ impl Executor {
         }
     }
 
+    /// Runs a transaction, again where the server rolls it back in favour of others. What it leaves open is rolled back.
+    pub(crate) async fn transaction<T: Transaction>(&mut self, transaction: &T) -> Result<T::Answer> {
+        let mut tries = Tries::new(false);
+        loop {
+            let mut checkout = self.checkout().await?;
+            let answer = transaction.run(&mut checkout).await;
+            checkout.roll_back().await;
+            let Failed { failure, sent } = match answer {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            tries.write = sent;
+            let paused = tries.pause_after(failure, self.deadline).await;
+            paused.map_err(|failure| failure.into_error(sent))?;
+        }
+    }
+
     /// See [`Statements::set_and_purge`](super::session::Statements::set_and_purge).
     pub(crate) async fn set_and_purge(&mut self, set: &[Param<'_>], purge: &[Param<'_>]) -> Result<()> {
         let mut tries = Tries::new(true);
@@ -108,21 +125,48 @@ impl Executor {
     }
 }
 
+/// Several statements, all or nothing. (No closure: whether an asynchronous one may go to another thread cannot be said.)
+pub(crate) trait Transaction: Sync {
+    type Answer: Send;
+
+    /// Begins, and commits unless it fails; may run several times.
+    fn run(&self, checkout: &mut Checkout) -> impl Future<Output = Result<Self::Answer, Failed>> + Send;
+}
+
+/// Why a transaction failed, and whether its end had been sent: until then nothing can have been applied.
+pub(crate) struct Failed {
+    failure: Failure,
+    sent: bool,
+}
+
+impl Failed {
+    /// What was sent with the statement that commits.
+    pub(crate) fn at_the_end(failure: Failure) -> Self {
+        Self { failure, sent: true }
+    }
+}
+
+impl<E: Into<Failure>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self { failure: error.into(), sent: false }
+    }
+}
+
 /// When a failed statement is sent again.
-pub(crate) struct Tries {
-    pub(crate) write: bool,
+struct Tries {
+    write: bool,
     rolled_back: u32,
     lost: bool,
 }
 
 impl Tries {
-    pub(crate) fn new(write: bool) -> Self {
+    fn new(write: bool) -> Self {
         Self { write, rolled_back: 0, lost: false }
     }
 
     /// Returns where the statement may be sent again: after a pause if the server rolled it back, and once if a read
     /// lost its connection.
-    pub(crate) async fn pause_after(&mut self, failure: Failure, deadline: Deadline) -> Result<(), Failure> {
+    async fn pause_after(&mut self, failure: Failure, deadline: Deadline) -> Result<(), Failure> {
         match failure.state {
             State::RolledBack if self.rolled_back < MAX_ROLLBACKS => {
                 self.rolled_back += 1;

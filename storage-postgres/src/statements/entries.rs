@@ -119,6 +119,15 @@ pub(super) fn persist(table: &str) -> String {
     format!("UPDATE {table} e SET expires_at = NULL WHERE key = $1 AND {live} RETURNING 1", live = live())
 }
 
+/// Locks in the order in which it is given the keys. `WHERE false` locks the row and leaves it as it is; what is not there
+/// can only be locked by being made, as expired since the epoch.
+pub(super) fn claim(table: &str) -> String {
+    format!(
+        "INSERT INTO {table} AS e (key, value, expires_at) SELECT key, 'null', 0 FROM unnest($1) AS new (key) \
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE false"
+    )
+}
+
 /// Deletes those of some keys that have expired.
 pub(super) fn purge(table: &str) -> String {
     format!("DELETE FROM {table} WHERE key = ANY($1) AND expires_at <= {NOW}")

@@ -4,6 +4,9 @@ use tokio_postgres::types::Type;
 
 use super::{entries, partitions::Sql};
 
+/// A time to live that ended long ago: how a deletion is written in one statement with the writes.
+pub(crate) const LONG_EXPIRED: i64 = -1_000_000_000_000_000;
+
 /// A statement by its purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Query {
@@ -29,6 +32,8 @@ pub(crate) enum Query {
     Entries,
     /// Deletes those of some keys that have expired.
     Purge,
+    /// Locks the rows of some keys, made as expired where there are none.
+    Claim,
     /// Deletes some of what has expired.
     Sweep,
     Stats,
@@ -57,7 +62,7 @@ impl Query {
     /// The types of the parameters: named, so that a statement need not be prepared to be sent.
     pub(crate) fn types(self) -> &'static [Type] {
         match self {
-            Self::Get | Self::GetByPrimaryKey | Self::Exists | Self::Delete | Self::Purge => {
+            Self::Get | Self::GetByPrimaryKey | Self::Exists | Self::Delete | Self::Purge | Self::Claim => {
                 &[Type::TEXT_ARRAY]
             }
             Self::Set | Self::Create => &[Type::TEXT_ARRAY, Type::JSONB_ARRAY, Type::INT8_ARRAY],
@@ -96,6 +101,7 @@ impl Query {
                 entries::page(table, "key, expires_at, value", " AND ($4::jsonb IS NULL OR value @> $4)")
             }
             Self::Purge => entries::purge(table),
+            Self::Claim => entries::claim(table),
             Self::Sweep => entries::sweep(table),
             Self::Stats => entries::stats(table),
             Self::Ping => "SELECT 1".to_owned(),

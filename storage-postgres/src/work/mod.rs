@@ -1,5 +1,6 @@
 //! What is done on connections: what callers share, and what each does by itself.
 
+pub(crate) mod batch;
 pub(crate) mod connected;
 pub(crate) mod groups;
 pub(crate) mod kinds;

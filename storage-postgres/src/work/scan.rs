@@ -2,12 +2,13 @@
 
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use storage_core::{Filter, Glob, Json, Record, Result, Scan, from_epoch_seconds};
+use storage_core::{Cursor, Filter, Glob, Json, Record, Result, Scan, ScanPage, from_epoch_seconds};
 use tokio_postgres::Row;
 
 use crate::{
-    connections::executor::Executor,
+    connections::{executor::Executor, session::Rows},
     statements::{
         query::Query,
         value::{Jsonb, Param, column, value},
@@ -20,77 +21,86 @@ const FIRST_ROWS: usize = 256;
 /// How many bytes of rows are held at once, or one row.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Where a listing stands.
-pub(crate) struct Cursor {
-    scan: Scan,
-    contained: Option<Json>,
+/// Where a listing goes on, and with how many rows.
+#[derive(Serialize, Deserialize)]
+struct Place {
     from: String,
-    before: String,
     rows: usize,
 }
 
-/// What a page yields: a corrupt entry is an item of its own.
-pub(crate) type Items = Vec<Result<Record>>;
-
-impl Cursor {
-    pub(crate) fn new(scan: Scan) -> Self {
-        let (from, before) = bounds(scan.glob());
-        Self { contained: contained(scan.filters()), scan, from, before, rows: FIRST_ROWS }
-    }
-
-    /// The next page, and where to go on; `None` at the end.
-    pub(crate) async fn page(mut self, executor: &mut Executor) -> Result<(Items, Option<Self>)> {
-        let limit = i64::try_from(self.rows).unwrap_or(i64::MAX);
-        let contained = self.contained.as_ref().map(Jsonb);
-        let read = if self.scan.reads_values() {
-            let params: [Param<'_>; 4] = [&self.from, &self.before, &limit, &contained];
-            executor.read(Query::Entries, &params, PAGE_BYTES).await
-        } else {
-            executor.read(Query::Keys, &[&self.from, &self.before, &limit], PAGE_BYTES).await
-        };
-        let read = read.map_err(|failure| failure.into_error(false))?;
-        let mut items = Vec::with_capacity(read.rows.len());
-        for row in &read.rows {
-            items.extend(self.item(row)?);
+/// The next entries of a listing, `limit` at most.
+pub(crate) async fn page(
+    executor: &mut Executor,
+    scan: &Scan,
+    after: Option<&Cursor>,
+    limit: usize,
+) -> Result<ScanPage<Record>> {
+    let (start, before) = bounds(scan.glob());
+    let start = Place { from: start, rows: FIRST_ROWS };
+    let Place { from, rows: most } = after.map_or(Ok(start), Cursor::place)?;
+    // Of what the filters turn away a page may look at more.
+    let most = if scan.filters().is_empty() { most.min(limit) } else { most };
+    let read = read(executor, scan, &from, &before, most.clamp(1, MAX_ROWS)).await?;
+    let (mut items, mut bytes, mut seen) = (Vec::with_capacity(read.rows.len().min(limit)), 0, 0);
+    for row in &read.rows {
+        if items.len() >= limit {
+            break;
         }
-        let Some(last) = read.rows.last() else { return Ok((items, None)) };
-        if read.complete && read.rows.len() < self.rows {
-            return Ok((items, None));
-        }
-        self.from = after(column(last, 0)?);
-        let bytes: usize = read.rows.iter().map(Row::raw_size_bytes).sum();
-        // Half a page, so that rows of somewhat different size still fit.
-        self.rows = (PAGE_BYTES / 2 * read.rows.len() / bytes.max(1)).clamp(1, MAX_ROWS);
-        Ok((items, Some(self)))
+        (bytes, seen) = (bytes + row.raw_size_bytes(), seen + 1);
+        items.extend(item(scan, row)?);
     }
+    let Some(last) = read.rows.get(..seen).and_then(<[Row]>::last) else {
+        return Ok(ScanPage::new(items, None));
+    };
+    if read.complete && seen == read.rows.len() && seen < most {
+        return Ok(ScanPage::new(items, None));
+    }
+    // Half a page, so that rows of somewhat different size still fit.
+    let rows = (PAGE_BYTES / 2 * seen / bytes.max(1)).clamp(1, MAX_ROWS);
+    let next = Place { from: next_to(column(last, 0)?), rows };
+    Ok(ScanPage::new(items, Some(Cursor::at(&next)?)))
+}
 
-    /// The item of a row, where the pattern and the filters let it pass.
-    fn item(&self, row: &Row) -> Result<Option<Result<Record>>> {
-        let key: &str = column(row, 0)?;
-        if !self.scan.glob().matches(key) {
-            return Ok(None);
-        }
-        let expires_at = if self.scan.wants_expiry() { expiry(row)? } else { None };
-        let read = self.scan.reads_values().then(|| value(row, 2, key)).transpose();
-        Ok(match read {
-            Ok(value) => self.scan.record(key.to_owned(), value, expires_at).map(Ok),
-            Err(error) => Some(Err(error)),
-        })
+async fn read(executor: &mut Executor, scan: &Scan, from: &str, before: &str, rows: usize) -> Result<Rows> {
+    let limit = i64::try_from(rows).unwrap_or(i64::MAX);
+    let contained = contained(scan.filters());
+    let contained = contained.as_ref().map(Jsonb);
+    let read = if scan.reads_values() {
+        let params: [Param<'_>; 4] = [&from, &before, &limit, &contained];
+        executor.read(Query::Entries, &params, PAGE_BYTES).await
+    } else {
+        executor.read(Query::Keys, &[&from, &before, &limit], PAGE_BYTES).await
+    };
+    read.map_err(|failure| failure.into_error(false))
+}
+
+/// The item of a row, where the pattern and the filters let it pass.
+fn item(scan: &Scan, row: &Row) -> Result<Option<Result<Record>>> {
+    let key: &str = column(row, 0)?;
+    if !scan.glob().matches(key) {
+        return Ok(None);
     }
+    let expires_at = if scan.wants_expiry() { expiry(row)? } else { None };
+    let read = scan.reads_values().then(|| value(row, 2, key)).transpose();
+    Ok(match read {
+        Ok(value) => scan.record(key.to_owned(), value, expires_at).map(Ok),
+        Err(error) => Some(Err(error)),
+    })
 }
 
 /// All keys of a listing.
 pub(crate) async fn keys(mut executor: Executor, scan: Scan) -> Result<Vec<String>> {
-    let mut keys = Vec::new();
-    let mut next = Some(Cursor::new(scan));
-    while let Some(cursor) = next {
-        let (items, after) = cursor.page(&mut executor).await?;
-        for item in items {
+    let (mut keys, mut after) = (Vec::new(), None);
+    loop {
+        let page = page(&mut executor, &scan, after.as_ref(), MAX_ROWS).await?;
+        for item in page.items {
             keys.push(item?.key);
         }
-        next = after;
+        after = page.next;
+        if after.is_none() {
+            return Ok(keys);
+        }
     }
-    Ok(keys)
 }
 
 fn expiry(row: &Row) -> Result<Option<SystemTime>> {
@@ -100,7 +110,7 @@ fn expiry(row: &Row) -> Result<Option<SystemTime>> {
 /// The first key that may match, and the first one after all that may.
 fn bounds(glob: &Glob) -> (String, String) {
     let before = match glob.exact() {
-        Some(key) => after(key),
+        Some(key) => next_to(key),
         // No key of 1,024 bytes comes after this.
         None => glob.upper_bound().unwrap_or_else(|| "\u{10ffff}".repeat(257)),
     };
@@ -108,7 +118,7 @@ fn bounds(glob: &Glob) -> (String, String) {
 }
 
 /// The least text after `key`: no text holds a NUL.
-fn after(key: &str) -> String {
+fn next_to(key: &str) -> String {
     format!("{key}\u{1}")
 }
 

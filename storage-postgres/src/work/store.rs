@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use storage_core::{Batch, BatchOperation, Entry, Error, Expiry, Json, Result, Stats};
+use storage_core::{Entry, Error, Expiry, Json, Result, Stats, engine::all_written};
 
 use crate::{
     connections::executor::Executor,
@@ -19,8 +19,6 @@ use crate::{
 
 /// How many keys one statement reads or deletes.
 const READ_CHUNK: usize = 10_000;
-/// A time to live that ended long ago: how a deletion is written in one statement with the writes.
-const LONG_EXPIRED: i64 = -1_000_000_000_000_000;
 
 pub(crate) async fn get_many(mut executor: Executor, keys: Vec<String>) -> Result<Vec<Result<Option<Json>>>> {
     let mut found = HashMap::with_capacity(keys.len());
@@ -36,53 +34,35 @@ pub(crate) async fn get_many(mut executor: Executor, keys: Vec<String>) -> Resul
 
 pub(crate) async fn set_many(mut executor: Executor, entries: Vec<Entry>) -> Result<()> {
     let last: BTreeMap<&str, &Entry> = entries.iter().map(|entry| (&*entry.key, entry)).collect();
-    let mut columns = Columns::default();
+    let (mut chunks, mut columns) = (Vec::new(), Columns::default());
     for (key, entry) in last {
         columns.push(key, &entry.value, millis(entry.ttl)?);
         if columns.is_full() {
-            upsert(&mut executor, &std::mem::take(&mut columns)).await?;
+            chunks.push(std::mem::take(&mut columns));
         }
     }
-    upsert(&mut executor, &columns).await
-}
-
-async fn upsert(executor: &mut Executor, columns: &Columns<'_>) -> Result<()> {
-    if columns.is_empty() {
-        return Ok(());
+    chunks.push(columns);
+    let mut written = Vec::with_capacity(chunks.len());
+    for columns in chunks.iter().filter(|columns| !columns.is_empty()) {
+        written.push(executor.query(Query::Set, &columns.params()).await);
+        if written.last().is_some_and(Result::is_err) {
+            break;
+        }
     }
-    executor.query(Query::Set, &columns.params()).await.map(drop)
+    all_written(written).map(drop)
 }
 
 /// How many of the keys were there and had not expired.
 pub(crate) async fn delete_many(mut executor: Executor, keys: Vec<String>) -> Result<u64> {
-    let mut deleted = 0;
+    let mut written = Vec::with_capacity(keys.len() / READ_CHUNK + 1);
     for chunk in keys.chunks(READ_CHUNK) {
-        for row in executor.query(Query::Delete, &[&chunk]).await? {
-            deleted += u64::from(column::<bool>(&row, 1)?);
+        written.push(executor.query(Query::Delete, &[&chunk]).await);
+        if written.last().is_some_and(Result::is_err) {
+            break;
         }
     }
-    Ok(deleted)
-}
-
-/// One upsert in which what is deleted is written as expired, so that all locks are taken in the order of the keys;
-/// then those rows are removed, in the same transaction.
-pub(crate) async fn apply(mut executor: Executor, batch: Batch) -> Result<()> {
-    let null = Json::parse("null")?;
-    let mut columns = Columns::default();
-    let mut deleted = Vec::new();
-    for (key, operation) in batch.last_per_key() {
-        match operation {
-            BatchOperation::Set(entry) => columns.push(key, &entry.value, millis(entry.ttl)?),
-            _ => {
-                columns.push(key, &null, Some(LONG_EXPIRED));
-                deleted.push(key);
-            }
-        }
-    }
-    if deleted.is_empty() {
-        return upsert(&mut executor, &columns).await;
-    }
-    executor.set_and_purge(&columns.params(), &[&deleted]).await
+    let rows = all_written(written)?.into_iter().flatten();
+    rows.map(|row| column::<bool>(&row, 1).map(u64::from)).sum()
 }
 
 pub(crate) async fn increment(mut executor: Executor, key: String, by: i64, ttl: Option<i64>) -> Result<i64> {

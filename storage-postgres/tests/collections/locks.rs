@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{TryStreamExt, future::join_all};
-use storage_core::{Expire, Operation, StorageBackend, SweepConfig};
+use storage_core::{Expire, Operation, StorageBackend, StorageExt, SweepConfig};
 use storage_postgres::PostgresConfig;
 
 use crate::{
@@ -85,7 +85,7 @@ async fn what_is_gone_is_removed_in_the_background_in_bounded_batches() {
     })
     .await;
     assert_whole(&backend, &partition("kept"), true).await;
-    let left: Vec<_> = store(&backend).partitions("conversation", &[]).try_collect().await.unwrap();
+    let left: Vec<_> = Arc::new(backend).partitions("conversation", &[]).try_collect().await.unwrap();
     assert_eq!(left.len(), 1);
 }
 

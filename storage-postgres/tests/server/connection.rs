@@ -111,6 +111,16 @@ async fn a_wrong_password_is_unauthorized_and_never_shown() {
 }
 
 #[tokio::test]
+async fn a_password_is_given_as_it_is_where_there_is_no_url() {
+    let url = url();
+    let port = url.rsplit_once(':').unwrap().1.split('/').next().unwrap().parse().unwrap();
+    let mut built = PostgresConfig::new("127.0.0.1").port(port).user("storage").database("storage");
+    built.schema = Some(unique("built"));
+    works(built.clone().password("p@ss:w/rd%")).await;
+    assert_eq!(refused(built.password("p%40ss")).await.kind(), ErrorKind::Unauthorized);
+}
+
+#[tokio::test]
 async fn a_database_that_is_not_there_is_a_matter_of_settings() {
     let url = url();
     let (server, _) = url.rsplit_once('/').unwrap();

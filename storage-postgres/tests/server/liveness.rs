@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, executor::block_on};
-use storage_core::{Batch, Entry, ErrorKind, Expected, Json, Scan, StorageBackend};
+use storage_core::{Batch, Entry, ErrorKind, Expected, Json, Scan, StorageBackend, StorageExt};
 use storage_postgres::{PostgresBackend, PostgresConfig};
 use tokio::runtime::{Builder, Runtime};
 
@@ -96,7 +96,7 @@ fn kept(backend: &PostgresBackend) -> Vec<Kept<'_>> {
         }));
         let swap = backend.compare_and_set("s", Expected::Absent, Some(Json::from(1)), None);
         kept.push(Box::pin(async { drop(swap.await) }));
-        kept.push(Box::pin(async { drop(backend.scan(Scan::keys("*").unwrap()).next().await) }));
+        kept.push(Box::pin(async { drop(backend.records(Scan::keys("*").unwrap()).next().await) }));
     }
     kept
 }
@@ -113,10 +113,10 @@ async fn calls_that_are_polled_once_and_kept_block_nobody() {
     goes_on(&backend, 16, 4).await;
     // A stream between two of its pages, and a disconnect that is kept too.
     backend
-        .set_many((0..1_000).map(|n| Entry::new(format!("p:{n}"), Json::from(1))).collect())
+        .set_many((0..5_000).map(|n| Entry::new(format!("p:{n}"), Json::from(1))).collect())
         .await
         .unwrap();
-    let mut scan = backend.scan(Scan::keys("p:*").unwrap());
+    let mut scan = backend.records(Scan::keys("p:*").unwrap());
     assert!(scan.next().await.unwrap().is_ok());
     let start = Instant::now();
     let mut closing = Box::pin(backend.disconnect());
@@ -142,7 +142,7 @@ fn any_runtime_and_none_may_call() {
         backend.set("k", Json::from(1), None).await.unwrap();
         assert_eq!(backend.get("k").await.unwrap(), Some(Json::from(1)));
         assert_eq!(backend.increment("n", 2, None).await.unwrap(), 2);
-        assert_eq!(backend.scan(Scan::keys("k").unwrap()).count().await, 1);
+        assert_eq!(backend.records(Scan::keys("k").unwrap()).count().await, 1);
         assert!(backend.health().await.stores[0].error.is_none());
     };
     block_on(calls);

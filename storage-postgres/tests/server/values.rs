@@ -1,5 +1,5 @@
 use futures::StreamExt;
-use storage_core::{Batch, ErrorKind, Expected, Json, Scan, StorageBackend};
+use storage_core::{Batch, ErrorKind, Expected, Json, Scan, StorageBackend, StorageExt};
 
 use crate::common::{config, open, outside, schema};
 
@@ -29,7 +29,7 @@ async fn stored_values_that_we_cannot_take_are_corrupt_and_spare_the_rest() {
     let kinds: Vec<_> =
         many.iter().map(|value| value.as_ref().err().map(storage_core::Error::kind)).collect();
     assert_eq!(kinds, [Some(ErrorKind::Corrupt), None, Some(ErrorKind::Corrupt)]);
-    let listed: Vec<_> = backend.scan(Scan::entries("v:*").unwrap()).collect().await;
+    let listed: Vec<_> = backend.records(Scan::entries("v:*").unwrap()).collect().await;
     let good: Vec<_> =
         listed.iter().filter_map(|item| item.as_ref().ok()).map(|record| &*record.key).collect();
     let bad: Vec<_> =
@@ -63,7 +63,7 @@ async fn numeric_filters_find_every_spelling() {
         backend.set(key, json(&format!(r#"{{"n": {value}, "s": "x"}}"#)), None).await.unwrap();
     }
     let scan = Scan::keys("f:*").unwrap().filter("n", 0.1).filter("s", "x");
-    let found: Vec<_> = backend.scan(scan).map(|record| record.unwrap().key).collect().await;
+    let found: Vec<_> = backend.records(scan).map(|record| record.unwrap().key).collect().await;
     assert_eq!(found, ["f:1", "f:2"]);
 }
 
@@ -78,7 +78,7 @@ async fn a_listing_of_large_and_small_entries_is_whole() {
         backend.set(&format!("p:{number:03}"), value, None).await.unwrap();
     }
     let keys: Vec<_> =
-        backend.scan(Scan::entries("p:*").unwrap()).map(|record| record.unwrap().key).collect().await;
+        backend.records(Scan::entries("p:*").unwrap()).map(|record| record.unwrap().key).collect().await;
     let expected: Vec<_> = (0..400).map(|number| format!("p:{number:03}")).collect();
     assert_eq!(keys, expected);
     assert_eq!(backend.keys("p:*").await.unwrap(), expected);
@@ -102,7 +102,7 @@ async fn everything_works_without_prepared_statements() {
     backend.apply(Batch::new().set("b", json("[1]"), None).delete("n")).await.unwrap();
     assert_eq!(backend.keys("*").await.unwrap(), ["a", "b"]);
     let scan = Scan::entries("*").unwrap().filter("s", "x");
-    assert_eq!(backend.scan(scan).count().await, 1);
+    assert_eq!(backend.records(scan).count().await, 1);
     assert_eq!(backend.delete_many(&["a", "b", "n"]).await.unwrap(), 2);
     assert_eq!(backend.cleanup().await.unwrap(), 0);
 }

@@ -1,74 +1,50 @@
 //! Listing partitions: SCAN over every primary for their hashes, a page at a time.
 
-use std::collections::VecDeque;
-
-use storage_core::{Partition, PartitionInfo, Result, engine::Deadline, escape_glob};
+use storage_core::{Cursor, Partition, PartitionInfo, Result, ScanPage, engine::Deadline, escape_glob};
 
 use super::query;
 use crate::{
     error::Access,
-    work::{
-        operations::Connected,
-        scan::{Place, Seen},
-    },
+    work::{operations::Connected, scan::Place},
 };
 
 /// What the keys of the hashes end with.
 pub(super) const HASH: &str = "}\0h";
 
-/// Where a listing stands. Between two steps it holds no connection.
-pub(super) struct Walk {
-    /// What the full key of a listed partition starts with, and what stands before its text.
-    prefix: String,
-    before: usize,
-    pattern: String,
-    places: VecDeque<Place>,
-    seen: Seen,
-    /// The partition that has no more segments than were asked for: no prefix finds it.
-    own: Option<Partition>,
+/// The next partitions of a kind. SCAN may name one again.
+pub(super) async fn page(
+    connected: &Connected,
+    kind: &str,
+    segments: &[&str],
+    after: Option<&Cursor>,
+    limit: usize,
+    deadline: Deadline,
+) -> Result<ScanPage<PartitionInfo>> {
+    let (lower, _, own) = Partition::range(kind, segments)?;
+    let place = after.map(Cursor::place::<Place>).transpose()?;
+    // No prefix finds the partition that has no more segments than were asked for: it is a page of its own.
+    let own = own.filter(|_| place.is_none());
+    let mut place = place.unwrap_or_else(|| Place::start(connected));
+    let found = match own {
+        Some(own) => vec![own],
+        None => {
+            // What the full key of a listed partition starts with: the namespace, `{`, and the text.
+            let prefix = [&*connected.namespace, "{", &lower].concat();
+            let pattern = format!("{}*{}", escape_glob(&prefix), HASH);
+            let keys = place.step(connected, &pattern, "hash", limit, deadline).await?;
+            let before = prefix.len() - lower.len();
+            keys.iter().filter_map(|key| partition(key, &prefix, before)).collect()
+        }
+    };
+    let infos = infos(connected, found, deadline).await?;
+    let next = if place.is_end() { None } else { Some(Cursor::at(&place)?) };
+    Ok(ScanPage::new(infos, next).repeatable())
 }
 
-impl Walk {
-    pub(super) fn new(connected: &Connected, kind: &str, segments: &[String]) -> Result<Self> {
-        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-        let (lower, _, own) = Partition::range(kind, &segments)?;
-        let prefix = [&*connected.namespace, "{", &lower].concat();
-        let nodes = connected.router.nodes();
-        Ok(Self {
-            before: prefix.len() - lower.len(),
-            pattern: format!("{}*{}", escape_glob(&prefix), HASH),
-            prefix,
-            places: nodes.iter().map(|node| Place::start_of(node.address())).collect(),
-            seen: Seen::default(),
-            own,
-        })
-    }
-
-    /// The next partitions; `None` at the end. May be empty before it.
-    pub(super) async fn step(
-        &mut self,
-        connected: &Connected,
-        deadline: Deadline,
-    ) -> Result<Option<Vec<Result<PartitionInfo>>>> {
-        let mut found: Vec<Partition> = self.own.take().into_iter().collect();
-        if found.is_empty() {
-            let Some(place) = self.places.front_mut() else { return Ok(None) };
-            let keys = place.page(connected, &self.pattern, "hash", deadline).await?;
-            if place.cursor == 0 {
-                self.places.pop_front();
-            }
-            found = keys.into_iter().filter_map(|key| self.partition(&key)).collect();
-            found.retain(|partition| self.seen.is_new(partition.as_str()));
-        }
-        infos(connected, found, deadline).await.map(Some)
-    }
-
-    fn partition(&self, key: &[u8]) -> Option<Partition> {
-        let key = std::str::from_utf8(key).ok()?;
-        let text = key.strip_suffix(HASH)?;
-        text.starts_with(&self.prefix).then_some(())?;
-        Partition::from_text(text.get(self.before..)?).ok()
-    }
+fn partition(key: &[u8], prefix: &str, before: usize) -> Option<Partition> {
+    let text = std::str::from_utf8(key).ok()?.strip_suffix(HASH)?;
+    text.starts_with(prefix).then_some(())?;
+    Partition::from_text(text.get(before..)?).ok()
 }
 
 /// What is known of each that is still there.

@@ -21,10 +21,10 @@ mod query;
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::{StreamExt, TryFutureExt, TryStreamExt, stream, stream::BoxStream};
+use futures::TryFutureExt;
 use storage_core::{
-    CollectionStore, Commit, Committed, Error, Item, Page, Partition, PartitionInfo, Query, Result,
-    check_key, engine::Deadline,
+    CollectionStore, Commit, Committed, Cursor, Item, Page, Partition, PartitionInfo, Query, Result,
+    ScanPage, StorageBackend, check_key, check_page_limit, engine::Deadline,
 };
 
 use crate::{
@@ -39,7 +39,7 @@ use crate::{
     },
     work::operations::{Connected, LARGE},
 };
-use listing::{HASH, Walk};
+use listing::HASH;
 
 /// What the keys of the sorted sets end with.
 const INDEX: &str = "}\0s";
@@ -169,23 +169,6 @@ impl RedisBackend {
         let entered = async { work(self.enter()?).await };
         entered.map_err(|error| error.at(NAME, operation).with_key(partition.as_str())).await
     }
-
-    /// The next partitions of a listing. Each step enters anew, so that a stream that nobody polls holds up no
-    /// `disconnect`.
-    async fn list(
-        &self,
-        walk: Option<Walk>,
-        kind: &str,
-        segments: &[String],
-    ) -> Result<Option<(Vec<Result<PartitionInfo>>, Walk)>> {
-        let connected = self.enter()?;
-        let mut walk = match walk {
-            Some(walk) => walk,
-            None => Walk::new(&connected, kind, segments)?,
-        };
-        let found = walk.step(&connected, connected.deadline()).await?;
-        Ok(found.map(|found| (found, walk)))
-    }
 }
 
 #[async_trait]
@@ -209,14 +192,19 @@ impl CollectionStore for RedisBackend {
         self.on("partition", partition, async |connected| connected.partition(partition).await).await
     }
 
-    fn partitions(&self, kind: &str, segments: &[&str]) -> BoxStream<'_, Result<PartitionInfo>> {
-        let kind = kind.to_owned();
-        let segments: Vec<String> = segments.iter().map(|segment| (*segment).to_owned()).collect();
-        let pages = stream::try_unfold((None, kind, segments), move |(walk, kind, segments)| async move {
-            let step = self.list(walk, &kind, &segments).await?;
-            Ok::<_, Error>(step.map(|(found, walk)| (stream::iter(found), (Some(walk), kind, segments))))
-        });
-        pages.try_flatten().map_err(|error| error.at(NAME, "partitions")).boxed()
+    async fn partitions_page(
+        &self,
+        kind: &str,
+        segments: &[&str],
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<ScanPage<PartitionInfo>> {
+        let work = async {
+            check_page_limit(limit)?;
+            let connected = self.enter()?;
+            listing::page(&connected, kind, segments, after, limit, connected.deadline()).await
+        };
+        work.map_err(|error| error.at(NAME, "partitions_page")).await
     }
 
     async fn delete_partition(&self, partition: &Partition) -> Result<bool> {

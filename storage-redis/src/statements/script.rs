@@ -42,6 +42,25 @@ pub(crate) static PERSIST: Script = Script::new(
 return redis.call('EXISTS', KEYS[1])",
 );
 
+/// `KEYS`: those of the conditions, then those of the operations. `ARGV`: how many conditions; for each the expected text, or
+/// nothing where no entry is; for each operation the new text, or nothing to delete, and milliseconds, or nothing.
+///
+/// Answers 1 where it applied, else the place of the first condition that does not hold, counted from 0, and what is there.
+pub(crate) static APPLY: Script = Script::new(
+    "local conditions = tonumber(ARGV[1])
+for place = 1, conditions do
+  local found = redis.call('GET', KEYS[place])
+  if (found or '') ~= ARGV[place + 1] then return {place - 1, found} end
+end
+for place = conditions + 1, #KEYS do
+  local at = 2 * place - conditions
+  if ARGV[at] == '' then redis.call('UNLINK', KEYS[place])
+  elseif ARGV[at + 1] == '' then redis.call('SET', KEYS[place], ARGV[at])
+  else redis.call('SET', KEYS[place], ARGV[at], 'PX', ARGV[at + 1]) end
+end
+return 1",
+);
+
 impl Script {
     pub(crate) const fn new(code: &'static str) -> Self {
         Self { code, hash: OnceLock::new() }

@@ -1,5 +1,6 @@
 //! Operations: which server each goes to, what it sends, and how often.
 
+mod batch;
 pub(crate) mod cluster;
 pub(crate) mod operations;
 pub(crate) mod router;

@@ -3,8 +3,9 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use storage_core::{
-    Batch, BatchOperation, Entry, Error, ErrorKind, Expected, Expiry, Json, Result, add_integer,
-    engine::Deadline, optional_ttl_millis,
+    Entry, Error, ErrorKind, Expected, Expiry, Json, Result, add_integer,
+    engine::{Deadline, all_written},
+    optional_ttl_millis,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// How often a conditional write looks again at an entry that others keep changing.
-const SWAP_TRIES: usize = 64;
+pub(super) const SWAP_TRIES: usize = 64;
 /// From this size on a value travels with the bulk.
 pub(crate) const LARGE: usize = 64 * 1024;
 
@@ -157,7 +158,7 @@ impl Connected {
             commands.push((self.router.slot(&full), command));
         }
         let answers = self.router.many(commands, Access::Write, self.deadline()).await;
-        all_written(answers.into_iter().map(|answer| reply::checked(answer?)).collect()).map(|_| ())
+        all_written(answers.into_iter().map(|answer| reply::checked(answer?))).map(drop)
     }
 
     pub(crate) async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
@@ -165,35 +166,8 @@ impl Connected {
         keys.sort_unstable();
         keys.dedup();
         let answers = self.about_each("UNLINK", &keys, Access::Write, self.deadline()).await;
-        let counts = all_written(answers.into_iter().map(|answer| reply::integer(answer?)).collect())?;
+        let counts = all_written(answers.into_iter().map(|answer| reply::integer(answer?)))?;
         Ok(counts.into_iter().map(i64::unsigned_abs).sum())
-    }
-
-    /// All or nothing: a transaction on one server, or on the node of one slot.
-    pub(crate) async fn apply(&self, batch: &Batch) -> Result<()> {
-        let mut commands = Vec::with_capacity(batch.operations().len());
-        let mut slot = None;
-        for operation in batch.operations() {
-            let full = self.full_key(operation.key());
-            let own = self.router.slot(&full);
-            if *slot.get_or_insert(own) != own {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "the keys are in different slots of the cluster",
-                )
-                .with_hint("give them a common {tag}"));
-            }
-            commands.push(match operation {
-                BatchOperation::Set(entry) => {
-                    set_command(&full, &entry.value, optional_ttl_millis(entry.ttl)?)
-                }
-                _ => cmd("UNLINK").arg(full),
-            });
-        }
-        let Some(slot) = slot else { return Ok(()) };
-        let request = Request::Transaction(commands);
-        let answer = self.router.one(slot, request, Load::Bulk, Access::Write, self.deadline()).await?;
-        reply::array(answer).map(|_| ())
     }
 
     async fn script(
@@ -203,16 +177,24 @@ impl Connected {
         arguments: &[&str],
         deadline: Deadline,
     ) -> Result<Answer> {
-        let full = self.full_key(key);
-        let slot = self.router.slot(&full);
-        let by_hash = script.by_hash(&[&full], arguments);
-        let request = Request::One(by_hash);
-        let answer = self.router.one(slot, request, Load::Small, Access::Write, deadline).await?;
-        match answer {
+        self.script_on(script, &[&self.full_key(key)], arguments, Load::Small, deadline).await
+    }
+
+    /// Runs a script that writes, on full keys of one slot.
+    pub(super) async fn script_on(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        arguments: &[&str],
+        load: Load,
+        deadline: Deadline,
+    ) -> Result<Answer> {
+        let slot = keys.first().map_or(0, |key| self.router.slot(key));
+        let request = Request::One(script.by_hash(keys, arguments));
+        match self.router.one(slot, request, load, Access::Write, deadline).await? {
             Answer::Error(error) if error.code() == "NOSCRIPT" => {
-                let in_full = script.in_full(&[&full], arguments);
-                let request = Request::One(in_full);
-                reply::checked(self.router.one(slot, request, Load::Small, Access::Write, deadline).await?)
+                let request = Request::One(script.in_full(keys, arguments));
+                reply::checked(self.router.one(slot, request, load, Access::Write, deadline).await?)
             }
             answer => reply::checked(answer),
         }
@@ -323,7 +305,7 @@ impl Connected {
     }
 }
 
-fn set_command(full: &str, value: &Json, ttl_millis: Option<u64>) -> Command {
+pub(super) fn set_command(full: &str, value: &Json, ttl_millis: Option<u64>) -> Command {
     let command = with_capacity("SET", full.len() + value.len()).arg(full).arg(value.as_str());
     match ttl_millis {
         Some(millis) => command.arg("PX").number(millis),
@@ -331,29 +313,6 @@ fn set_command(full: &str, value: &Json, ttl_millis: Option<u64>) -> Command {
     }
 }
 
-/// The answers, or the error that says most: where some writes happened and others did not, what is to be known is
-/// that the outcome is open.
-fn all_written<T>(answers: Vec<Result<T>>) -> Result<Vec<T>> {
-    let total = answers.len();
-    let mut written = Vec::with_capacity(total);
-    let mut errors = Vec::new();
-    for answer in answers {
-        match answer {
-            Ok(answer) => written.push(answer),
-            Err(error) => errors.push(error),
-        }
-    }
-    let safe = |error: &Error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout);
-    let some_may_be_written = !written.is_empty() || !errors.iter().all(safe);
-    match errors.into_iter().max_by_key(|error| !safe(error)) {
-        None => Ok(written),
-        Some(error) if safe(&error) && some_may_be_written => {
-            Err(Error::new(ErrorKind::OutcomeUnknown, "some of the entries were written, others were not"))
-        }
-        Some(error) => Err(error),
-    }
-}
-
-fn restless() -> Error {
+pub(super) fn restless() -> Error {
     Error::new(ErrorKind::Conflict, format!("others changed the entry {SWAP_TRIES} times in a row"))
 }

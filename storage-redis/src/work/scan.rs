@@ -1,15 +1,13 @@
 //! Listing: SCAN over every primary, a page at a time.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    hash::{BuildHasher, RandomState},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::future::join;
+use serde::{Deserialize, Serialize};
 use storage_core::{
-    Clock, Glob, Json, Record, Result, Scan, SystemClock, check_key, engine::Deadline, escape_glob,
+    Clock, Cursor, Error, ErrorKind, Glob, Json, Record, Result, Scan, ScanPage, SystemClock, check_key,
+    engine::Deadline, escape_glob,
 };
 
 use super::operations::Connected;
@@ -17,96 +15,137 @@ use crate::{
     connections::{lane::Request, node::Load},
     error::{Access, Failure, unexpected},
     statements::{answer::Answer, command::cmd, reply},
-    url::Address,
 };
 
-/// How many entries of the database the server looks at for one page.
-const PAGE: usize = 1_000;
+/// How many entries of the database the server looks at in one step of SCAN.
+const MIN_COUNT: usize = 100;
+const MAX_COUNT: usize = 1_000;
 /// How much of values one read is meant to bring, and how many keys it names at most.
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 const CHUNK_KEYS: usize = 512;
 const FIRST_CHUNK_KEYS: usize = 16;
 
-/// Where a listing stands. Between two steps it holds no connection.
-pub(crate) struct Walk {
-    scan: Scan,
-    /// What SCAN matches: a wider net than the pattern, which decides.
-    pattern: String,
-    places: VecDeque<Place>,
-    seen: Seen,
-    /// Found, and not read yet.
+/// Where a listing of entries stands: what its cursor says.
+#[derive(Serialize, Deserialize)]
+struct Position {
+    place: Place,
+    /// Found, and not returned yet.
     keys: Vec<String>,
     /// How many keys the next read of values names.
     chunk: usize,
-    /// The pattern is one key, and whether it is there is still to be asked.
-    unproven: bool,
 }
 
-/// Where SCAN stands on one node.
+/// Where SCAN stands: on the first of the nodes that are left, at a cursor of its own, 0 at the start.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Place {
-    address: Address,
-    /// 0 at the start, and again at the end.
-    pub(crate) cursor: u64,
+    nodes: Vec<String>,
+    cursor: u64,
 }
 
-impl Walk {
-    pub(crate) fn new(connected: &Connected, scan: Scan) -> Self {
-        let pattern =
-            format!("{}{}*", escape_glob(&connected.namespace), escape_glob(scan.glob().literal_prefix()));
-        let mut walk = Self {
-            pattern,
-            places: VecDeque::new(),
-            seen: Seen::default(),
-            keys: Vec::new(),
-            chunk: FIRST_CHUNK_KEYS,
-            unproven: false,
-            scan,
-        };
-        match walk.scan.glob().exact().map(str::to_owned) {
-            Some(key) => {
-                walk.unproven = true;
-                walk.keys.extend(check_key(&key).is_ok().then_some(key));
-            }
-            None => {
-                let nodes = connected.router.nodes();
-                walk.places = nodes.iter().map(|node| Place::start_of(node.address())).collect();
-            }
+/// Reads entries for a page of a listing.
+struct Reader<'a> {
+    connected: &'a Connected,
+    scan: &'a Scan,
+    deadline: Deadline,
+}
+
+/// The next entries of a listing. SCAN may name a key again.
+pub(crate) async fn page(
+    connected: &Connected,
+    scan: &Scan,
+    after: Option<&Cursor>,
+    limit: usize,
+    deadline: Deadline,
+) -> Result<ScanPage<Record>> {
+    let mut position = match after {
+        Some(cursor) => cursor.place()?,
+        None => Position::start(connected, scan),
+    };
+    if position.keys.is_empty() {
+        let namespace = &connected.namespace;
+        // A wider net than the pattern, which decides.
+        let pattern = format!("{}{}*", escape_glob(namespace), escape_glob(scan.glob().literal_prefix()));
+        let found = position.place.step(connected, &pattern, "string", limit, deadline).await?;
+        position.keys = found.into_iter().filter_map(|key| own_key(&key, namespace, scan.glob())).collect();
+    }
+    let take = if scan.reads_values() { position.chunk.min(limit) } else { limit };
+    let keys = position.keys.split_off(position.keys.len().saturating_sub(take));
+    let (items, bytes) = Reader { connected, scan, deadline }.records(keys).await?;
+    position.adapt(bytes, items.len());
+    let end = position.keys.is_empty() && position.place.is_end();
+    let next = if end { None } else { Some(Cursor::at(&position)?) };
+    Ok(ScanPage::new(items, next).repeatable())
+}
+
+impl Position {
+    fn start(connected: &Connected, scan: &Scan) -> Self {
+        let mut position =
+            Self { place: Place { nodes: Vec::new(), cursor: 0 }, keys: Vec::new(), chunk: FIRST_CHUNK_KEYS };
+        match scan.glob().exact() {
+            Some(key) => position.keys.extend(check_key(key).is_ok().then(|| key.to_owned())),
+            None => position.place = Place::start(connected),
         }
-        walk
+        position
     }
 
-    /// The next records; `None` at the end. May be empty before it.
+    /// Makes the next read as large as the last one says that it may be, growing by steps.
+    fn adapt(&mut self, bytes: usize, values: usize) {
+        let average = (bytes / values.max(1)).max(1);
+        self.chunk = (CHUNK_BYTES / average).clamp(1, CHUNK_KEYS).min(self.chunk.saturating_mul(4));
+    }
+}
+
+impl Place {
+    pub(crate) fn start(connected: &Connected) -> Self {
+        let nodes = connected.router.nodes();
+        Self { nodes: nodes.iter().map(|node| node.address().to_string()).collect(), cursor: 0 }
+    }
+
+    pub(crate) fn is_end(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The keys of a Redis type that SCAN finds next, about `count` of them.
     pub(crate) async fn step(
         &mut self,
         connected: &Connected,
+        pattern: &str,
+        kind: &str,
+        count: usize,
         deadline: Deadline,
-    ) -> Result<Option<Vec<Result<Record>>>> {
-        if self.keys.is_empty() {
-            let Some(place) = self.places.front_mut() else { return Ok(None) };
-            let found = place.page(connected, &self.pattern, "string", deadline).await?;
-            if place.cursor == 0 {
-                self.places.pop_front();
-            }
-            let glob = self.scan.glob();
-            let matching = found.into_iter().filter_map(|key| own_key(&key, &connected.namespace, glob));
-            self.keys = matching.filter(|key| self.seen.is_new(key)).collect();
+    ) -> Result<Vec<Bytes>> {
+        let Some(name) = self.nodes.first() else { return Ok(Vec::new()) };
+        let nodes = connected.router.nodes();
+        let node = nodes.iter().find(|node| node.address().to_string() == *name).ok_or_else(moved)?;
+        let count = count.clamp(MIN_COUNT, MAX_COUNT);
+        let command = cmd("SCAN").number(self.cursor).arg("MATCH").arg(pattern).arg("COUNT").number(count);
+        let request = Request::One(command.arg("TYPE").arg(kind));
+        let mut answer = node.call(request.clone(), Load::Bulk, deadline).await;
+        if let Err(Failure::Lost) = answer {
+            answer = node.call(request, Load::Bulk, deadline).await;
         }
-        let take = if self.scan.reads_values() { self.chunk } else { PAGE };
-        let keys = self.keys.split_off(self.keys.len().saturating_sub(take));
-        self.records(connected, keys, deadline).await.map(Some)
+        let answer = reply::array(answer.map_err(|failure| failure.into_error(Access::Read))?)?;
+        let Ok([cursor, keys]) = <[Answer; 2]>::try_from(answer) else { return Err(unexpected()) };
+        self.cursor = reply::text(cursor)?.parse().map_err(|_| unexpected())?;
+        if self.cursor == 0 {
+            self.nodes.remove(0);
+        }
+        reply::array(keys)?.into_iter().map(reply::bytes).collect()
     }
+}
 
-    async fn records(
-        &mut self,
-        connected: &Connected,
-        keys: Vec<String>,
-        deadline: Deadline,
-    ) -> Result<Vec<Result<Record>>> {
+fn moved() -> Error {
+    Error::new(ErrorKind::Conflict, "the nodes of the cluster have changed since the listing began")
+        .with_hint("list again from the beginning")
+}
+
+impl Reader<'_> {
+    /// The records of keys, and how many bytes their values have.
+    async fn records(&self, keys: Vec<String>) -> Result<(Vec<Result<Record>>, usize)> {
         let names: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let (values, expiries) =
-            join(self.values(connected, &names, deadline), self.expiries(connected, &names, deadline)).await;
+        let (values, expiries) = join(self.values(&names), self.expiries(&names)).await;
         let (values, expiries) = (values?, expiries?);
-        self.adapt(&values);
+        let bytes = values.iter().map(size).sum();
         let found = keys.into_iter().zip(values).zip(expiries);
         let records = found.filter_map(|((key, value), expiry)| match (value, expiry) {
             (Err(error), _) => Some(Err(error)),
@@ -114,26 +153,22 @@ impl Walk {
             (Ok(Found::Nothing), _) | (_, Found::Nothing) => None,
             (Ok(value), expiry) => self.scan.record(key, value.known(), expiry.known()).map(Ok),
         });
-        Ok(records.collect())
+        Ok((records.collect(), bytes))
     }
 
-    async fn values(
-        &self,
-        connected: &Connected,
-        names: &[&str],
-        deadline: Deadline,
-    ) -> Result<Vec<Result<Found<Json>>>> {
+    async fn values(&self, names: &[&str]) -> Result<Vec<Result<Found<Json>>>> {
         if self.scan.reads_values() {
-            let values = connected.read_listed(names, deadline).await?;
+            let values = self.connected.read_listed(names, self.deadline).await?;
             return Ok(values
                 .into_iter()
                 .map(|value| Ok(value?.map_or(Found::Nothing, Found::Known)))
                 .collect());
         }
-        if !self.unproven {
+        // SCAN has found the others.
+        if self.scan.glob().exact().is_none() {
             return Ok(names.iter().map(|_| Ok(Found::Unasked)).collect());
         }
-        let types = connected.about_each("TYPE", names, Access::Read, deadline).await;
+        let types = self.connected.about_each("TYPE", names, Access::Read, self.deadline).await;
         let texts = types.into_iter().map(|answer| match reply::text(answer?)?.as_str() {
             "string" => Ok(Ok(Found::Unasked)),
             _ => Ok(Ok(Found::Nothing)),
@@ -141,16 +176,11 @@ impl Walk {
         texts.collect()
     }
 
-    async fn expiries(
-        &self,
-        connected: &Connected,
-        names: &[&str],
-        deadline: Deadline,
-    ) -> Result<Vec<Found<SystemTime>>> {
+    async fn expiries(&self, names: &[&str]) -> Result<Vec<Found<SystemTime>>> {
         if !self.scan.wants_expiry() {
             return Ok(names.iter().map(|_| Found::Unasked).collect());
         }
-        let answers = connected.about_each("PTTL", names, Access::Read, deadline).await;
+        let answers = self.connected.about_each("PTTL", names, Access::Read, self.deadline).await;
         let now = SystemClock.now();
         let expiries = answers.into_iter().map(|answer| match reply::integer(answer?)? {
             -1 => Ok(Found::Unasked),
@@ -159,16 +189,12 @@ impl Walk {
         });
         expiries.collect()
     }
+}
 
-    /// Makes the next read as large as the last one says that it may be, growing by steps.
-    fn adapt(&mut self, values: &[Result<Found<Json>>]) {
-        let size = |value: &Result<Found<Json>>| match value {
-            Ok(Found::Known(value)) => value.len(),
-            _ => 0,
-        };
-        let bytes: usize = values.iter().map(size).sum();
-        let average = (bytes / values.len().max(1)).max(1);
-        self.chunk = (CHUNK_BYTES / average).clamp(1, CHUNK_KEYS).min(self.chunk.saturating_mul(4));
+fn size(value: &Result<Found<Json>>) -> usize {
+    match value {
+        Ok(Found::Known(value)) => value.len(),
+        _ => 0,
     }
 }
 
@@ -187,33 +213,6 @@ impl<T> Found<T> {
     }
 }
 
-impl Place {
-    pub(crate) fn start_of(address: &Address) -> Self {
-        Self { address: address.clone(), cursor: 0 }
-    }
-
-    /// The keys of a Redis type in the next page.
-    pub(crate) async fn page(
-        &mut self,
-        connected: &Connected,
-        pattern: &str,
-        kind: &str,
-        deadline: Deadline,
-    ) -> Result<Vec<Bytes>> {
-        let node = connected.router.node_at(&self.address);
-        let command = cmd("SCAN").number(self.cursor).arg("MATCH").arg(pattern).arg("COUNT").number(PAGE);
-        let request = Request::One(command.arg("TYPE").arg(kind));
-        let mut answer = node.call(request.clone(), Load::Bulk, deadline).await;
-        if let Err(Failure::Lost) = answer {
-            answer = node.call(request, Load::Bulk, deadline).await;
-        }
-        let answer = reply::array(answer.map_err(|failure| failure.into_error(Access::Read))?)?;
-        let Ok([cursor, keys]) = <[Answer; 2]>::try_from(answer) else { return Err(unexpected()) };
-        self.cursor = reply::text(cursor)?.parse().map_err(|_| unexpected())?;
-        reply::array(keys)?.into_iter().map(reply::bytes).collect()
-    }
-}
-
 /// The key without the namespace, where it is one of ours and matches.
 fn own_key(full: &[u8], namespace: &str, glob: &Glob) -> Option<String> {
     let Ok(full) = std::str::from_utf8(full) else {
@@ -222,28 +221,4 @@ fn own_key(full: &[u8], namespace: &str, glob: &Glob) -> Option<String> {
     };
     let key = full.strip_prefix(namespace)?;
     (check_key(key).is_ok() && glob.matches(key)).then(|| key.to_owned())
-}
-
-/// The keys that have come already: SCAN may name a key twice.
-///
-/// Of each key it keeps 128 bits of hash, about 36 bytes with the table's free places, whatever the key's length. In
-/// parts, so that never more than one part is copied when it grows.
-pub(crate) struct Seen {
-    parts: Vec<HashSet<u128>>,
-    hashers: [RandomState; 2],
-}
-
-impl Default for Seen {
-    fn default() -> Self {
-        Self { parts: vec![HashSet::new(); 64], hashers: [RandomState::new(), RandomState::new()] }
-    }
-}
-
-impl Seen {
-    pub(crate) fn is_new(&mut self, key: &str) -> bool {
-        let [high, low] = self.hashers.each_ref().map(|hasher| hasher.hash_one(key));
-        let parts = self.parts.len().max(1) as u64;
-        let part = usize::try_from(low % parts).ok().and_then(|index| self.parts.get_mut(index));
-        part.is_some_and(|part| part.insert(u128::from(high) << 64 | u128::from(low)))
-    }
 }

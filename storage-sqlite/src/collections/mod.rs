@@ -10,22 +10,18 @@ mod tests;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use futures::{
-    StreamExt, TryStreamExt,
-    stream::{self, BoxStream},
-};
 use storage_core::{
-    CollectionStore, Commit, Committed, Error, ErrorKind, Item, Operation, Page, Partition, PartitionInfo,
-    Query, Result, check_key,
+    CollectionStore, Commit, Committed, Cursor, Error, ErrorKind, Item, Operation, Page, Partition,
+    PartitionInfo, Query, Result, ScanPage, check_key, check_page_limit,
 };
 
 use crate::{
     SqliteBackend,
-    backend::{NAME, at},
-    statements::entries::View,
+    backend::at,
+    statements::{entries::View, pages::Place},
     work::writes::Steps,
 };
-use partition::{Listed, Stored};
+use partition::Stored;
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
@@ -73,25 +69,24 @@ impl CollectionStore for SqliteBackend {
         Ok(found.map(|stored| stored.info(partition.clone())))
     }
 
-    fn partitions(&self, kind: &str, segments: &[&str]) -> BoxStream<'_, Result<PartitionInfo>> {
-        let range = Partition::range(kind, segments);
-        let listing = async move {
-            let (lower, upper, own) = range?;
-            let own = match own {
-                Some(own) => self.partition(&own).await.transpose(),
-                None => None,
-            };
-            let pages = stream::try_unfold(Some(lower.into_bytes()), move |from| {
-                let upper = upper.clone();
-                async move {
-                    let Some(from) = from else { return Ok(None) };
-                    let listed = self.store.read(move |view| partition::list(view, &from, &upper)).await;
-                    listed.map(|Listed { found, next }| Some((stream::iter(found), next)))
-                }
-            });
-            Ok::<_, Error>(stream::iter(own).chain(pages.try_flatten()))
+    async fn partitions_page(
+        &self,
+        kind: &str,
+        segments: &[&str],
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<ScanPage<PartitionInfo>> {
+        let work = async {
+            check_page_limit(limit)?;
+            let (lower, upper, own) = Partition::range(kind, segments)?;
+            let from = Place::of(after, &lower)?;
+            if let (None, Some(own)) = (after, own) {
+                let own = self.partition(&own).await.transpose();
+                return Ok(ScanPage::new(own.into_iter().collect(), Some(Cursor::at(&from)?)));
+            }
+            self.store.read(move |view| partition::list(view, &from, &upper, limit)).await
         };
-        stream::once(listing).try_flatten().map_err(|error| error.at(NAME, "partitions")).boxed()
+        at("partitions_page", None, work).await
     }
 
     async fn delete_partition(&self, partition: &Partition) -> Result<bool> {

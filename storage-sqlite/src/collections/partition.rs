@@ -2,14 +2,14 @@
 
 use std::time::UNIX_EPOCH;
 
-use rusqlite::{
-    Error as DriverError, OptionalExtension, Row, params,
-    types::{ToSqlOutput, ValueRef},
-};
-use storage_core::{Error, Partition, PartitionInfo, Result};
+use rusqlite::{Error as DriverError, OptionalExtension, Row, params};
+use storage_core::{Cursor, Error, Partition, PartitionInfo, Result, ScanPage};
 
 use super::item::{Items, readable, time, unsigned};
-use crate::{error::Answer, statements::entries::View};
+use crate::{
+    error::Answer,
+    statements::{entries::View, pages::Place},
+};
 
 pub(super) const FIND: &str = "SELECT id, version, sequence, items, bytes, updated_at_ms, expires_at_ms
     FROM storage_partition WHERE name = ?1";
@@ -23,14 +23,12 @@ pub(super) const UPDATE: &str = "UPDATE storage_partition
 pub(super) const SET_EXPIRY: &str = "UPDATE storage_partition SET expires_at_ms = ?2 WHERE id = ?1";
 /// What has ended has no name and has expired ever since.
 pub(super) const END: &str = "UPDATE storage_partition SET name = NULL, expires_at_ms = 0 WHERE id = ?1";
-pub(super) const DELETE: &str = "UPDATE storage_partition SET name = NULL, expires_at_ms = 0
-    WHERE name = ?1 AND (expires_at_ms IS NULL OR expires_at_ms > ?2)";
 pub(super) const ENDED: &str = "SELECT id FROM storage_partition WHERE expires_at_ms <= ?1 LIMIT 1";
 pub(super) const REMOVE: &str = "DELETE FROM storage_partition WHERE id = ?1";
 pub(super) const LEFT_BEHIND: &str =
     "SELECT id, octet_length(body) FROM storage_item WHERE partition = ?1 LIMIT ?2";
 
-/// How many partitions a page of a listing looks at.
+/// How many partitions a page of a listing looks at, at most.
 const LISTED: usize = 256;
 /// How many bytes a sweep removes at once, so that other writers get in between.
 const SWEPT_BYTES: u64 = 16 * 1024 * 1024;
@@ -45,12 +43,6 @@ pub(super) struct Stored {
     pub(super) bytes: u64,
     updated_at_ms: u64,
     pub(super) expires_at_ms: Option<i64>,
-}
-
-/// Some partitions, and where others begin: bytes, since somebody else's row may hold a name that is not UTF-8.
-pub(super) struct Listed {
-    pub(super) found: Vec<Result<PartitionInfo>>,
-    pub(super) next: Option<Vec<u8>>,
 }
 
 /// Now, in whole milliseconds as expiries are: rounded down, so that nothing is gone too early.
@@ -128,27 +120,28 @@ pub(super) fn end(view: &View<'_>, id: i64) -> Answer<()> {
     Ok(())
 }
 
-/// True where there was one. What has expired is left to the sweep.
+/// True where there was one. An expired one loses its name too.
 pub(super) fn delete(view: &View<'_>, name: &str) -> Answer<bool> {
-    Ok(view.db.prepare_cached(DELETE)?.execute(params![name, millis(view)])? > 0)
+    let Some(stored) = Stored::find(view, name)? else { return Ok(false) };
+    end(view, stored.id)?;
+    Ok(stored.is_live(view))
 }
 
 /// The partitions whose names are in a range.
-pub(super) fn list(view: &View<'_>, from: &[u8], to: &str) -> Answer<Listed> {
+pub(super) fn list(view: &View<'_>, from: &Place, to: &str, limit: usize) -> Answer<ScanPage<PartitionInfo>> {
     let mut select = view.db.prepare_cached(LIST)?;
-    let mut rows = select.query(params![ToSqlOutput::Borrowed(ValueRef::Text(from)), to])?;
-    let (mut found, mut seen) = (Vec::new(), 0);
+    let mut rows = select.query(params![from, to])?;
+    let (mut found, mut seen, limit) = (Vec::new(), 0, limit.min(LISTED));
     while let Some(row) = rows.next()? {
         let bytes = row.get_ref(7)?.as_bytes().unwrap_or_default();
         found.extend(read_info(view, row, bytes).transpose());
         seen += 1;
-        if seen == LISTED {
-            // No text lies between a name and itself with a NUL.
-            return Ok(Listed { found, next: Some([bytes, &[0]].concat()) });
+        if seen == limit {
+            return Ok(ScanPage::new(found, Some(Cursor::at(&Place::after(bytes))?)));
         }
         view.check()?;
     }
-    Ok(Listed { found, next: None })
+    Ok(ScanPage::new(found, None))
 }
 
 /// What a row says of a partition that is there.

@@ -19,7 +19,7 @@ const PUT: &str = "INSERT INTO kv_store (key, value, expires_at) VALUES (?1, ?2,
 const OVERWRITE: &str = "UPDATE kv_store SET value = ?2 WHERE key = ?1 AND expires_at IS NULL";
 const REPLACE: &str = "UPDATE kv_store SET value = ?2 WHERE key = ?1";
 pub(crate) const REMOVE: &str =
-    "DELETE FROM kv_store WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
+    "DELETE FROM kv_store WHERE key = ?1 RETURNING expires_at IS NULL OR expires_at > ?2";
 pub(crate) const SET_EXPIRY: &str =
     "UPDATE kv_store SET expires_at = ?2 WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?3)";
 /// The condition stands there twice: a row that was found expired may have been written since.
@@ -135,9 +135,11 @@ impl View<'_> {
         Ok(())
     }
 
-    /// True where there was an entry. An expired one is left to the sweep.
+    /// True where there was an entry. The row of an expired one goes too: a clock put back would show it again.
     pub(crate) fn remove(&self, key: &str) -> Answer<bool> {
-        Ok(self.db.prepare_cached(REMOVE)?.execute(params![key, self.seconds()])? > 0)
+        let mut remove = self.db.prepare_cached(REMOVE)?;
+        let was_live = remove.query_row(params![key, self.seconds()], |row| row.get(0)).optional()?;
+        Ok(was_live.unwrap_or(false))
     }
 
     pub(crate) fn set_expiry(&self, key: &str, ttl_millis: Option<u64>) -> Answer<bool> {

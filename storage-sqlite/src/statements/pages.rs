@@ -4,7 +4,8 @@ use rusqlite::{
     Result as DriverResult, Row, ToSql,
     types::{ToSqlOutput, Value, ValueRef},
 };
-use storage_core::{Error, Filter, Glob, Json, Record, Result, Scan, check_key};
+use serde::{Deserialize, Serialize};
+use storage_core::{Cursor, Error, Filter, Glob, Json, Record, Result, Scan, ScanPage, check_key};
 
 use crate::{
     error::Answer,
@@ -13,50 +14,42 @@ use crate::{
 
 /// Where a page ends, so that memory is bounded and nobody waits long for a reader.
 const PAGE_BYTES: usize = 1024 * 1024;
-/// The most rows that a page looks at. The first pages are shorter: many a caller wants no more.
+/// The most rows that a page looks at.
 pub(crate) const PAGE_ROWS: usize = 4_096;
-pub(crate) const FIRST_PAGE_ROWS: usize = 256;
 
 pub(crate) const KEYS: &str =
     "SELECT key, expires_at FROM kv_store WHERE key >= ?1 AND key < ?2 ORDER BY key";
 pub(crate) const ENTRIES: &str =
     "SELECT key, expires_at, value FROM kv_store WHERE key >= ?1 AND key < ?2 ORDER BY key";
 
-/// Some entries of a scan, and where to go on.
-#[derive(Debug)]
-pub(crate) struct Page {
-    pub(crate) records: Vec<Result<Record>>,
-    pub(crate) next: Option<Cursor>,
+/// Where a page begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Place {
+    Text(String),
+    /// A row of somebody else's may hold a key that is not UTF-8.
+    Bytes(Vec<u8>),
 }
 
-/// Where a page begins, and how many rows it may look at.
-#[derive(Debug)]
-pub(crate) struct Cursor {
-    /// Bytes, since a row of somebody else's may hold a key that is not UTF-8.
-    from: Vec<u8>,
-    rows: usize,
-}
-
-impl Cursor {
-    pub(crate) fn start(glob: &Glob, rows: usize) -> Self {
-        Self { from: glob.literal_prefix().into(), rows }
+impl Place {
+    /// Where a cursor leads to, or else the beginning of a listing.
+    pub(crate) fn of(after: Option<&Cursor>, start: &str) -> Result<Self> {
+        after.map_or_else(|| Ok(Self::Text(start.to_owned())), Cursor::place)
     }
 
     /// After `key`: no text lies between it and itself with a NUL.
-    fn after(&self, key: &[u8]) -> Self {
-        let mut from = Vec::with_capacity(key.len() + 1);
-        from.extend_from_slice(key);
-        from.push(0);
-        Self { from, rows: self.rows.saturating_mul(4).min(PAGE_ROWS) }
+    pub(crate) fn after(key: &[u8]) -> Self {
+        let next = [key, &[0]].concat();
+        String::from_utf8(next).map_or_else(|error| Self::Bytes(error.into_bytes()), Self::Text)
     }
 }
 
-/// Binds bytes as a text, without a copy.
-struct Text<'a>(&'a [u8]);
-
-impl ToSql for Text<'_> {
+/// Binds as a text, without a copy.
+impl ToSql for Place {
     fn to_sql(&self) -> DriverResult<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Bytes(bytes) => bytes,
+        })))
     }
 }
 
@@ -71,27 +64,32 @@ pub(crate) fn upper_bound(glob: &Glob) -> Value {
 
 /// Reads one page. Fields are looked at here, on the reader's thread, rather than with `json_extract`: of two members of
 /// one name SQLite takes the first, and it takes texts that are corrupt here, so it would hide entries.
-pub(crate) fn read_page(view: &View<'_>, scan: &Scan, cursor: &Cursor) -> Answer<Page> {
+pub(crate) fn read_page(
+    view: &View<'_>,
+    scan: &Scan,
+    from: &Place,
+    limit: usize,
+) -> Answer<ScanPage<Record>> {
     let mut select = view.db.prepare_cached(if scan.reads_values() { ENTRIES } else { KEYS })?;
     let upper = upper_bound(scan.glob());
-    let mut rows = select.query((Text(&cursor.from), &upper))?;
+    let mut rows = select.query((from, &upper))?;
     let texts = texts_asked_for(scan);
-    let mut records = Vec::new();
+    let mut items = Vec::new();
     let (mut seen, mut bytes) = (0, 0);
     while let Some(row) = rows.next()? {
         let key = row.get_ref(0)?.as_bytes().unwrap_or_default();
-        records.extend(read_row(view, scan, &texts, key, row)?);
+        items.extend(read_row(view, scan, &texts, key, row)?);
         seen += 1;
         bytes += key.len();
         if scan.reads_values() {
             bytes += row.get_ref(2)?.as_bytes().map_or(0, <[u8]>::len);
         }
-        if seen >= cursor.rows || bytes >= PAGE_BYTES {
-            return Ok(Page { records, next: Some(cursor.after(key)) });
+        if items.len() >= limit || seen >= PAGE_ROWS || bytes >= PAGE_BYTES {
+            return Ok(ScanPage::new(items, Some(Cursor::at(&Place::after(key))?)));
         }
         view.check()?;
     }
-    Ok(Page { records, next: None })
+    Ok(ScanPage::new(items, None))
 }
 
 /// The record of a row, if it is there, matches and passes.

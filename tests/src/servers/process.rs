@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 
 use super::account::Account;
 use crate::error::Context;
-use crate::processes::{Guard, children, id, signal};
+use crate::processes::{Guard, children, id, is_running, signal};
 use crate::{Error, Result};
 
 /// Generous, for machines that are busy compiling.
@@ -100,7 +100,13 @@ impl Process {
         // Stopped first, so that it starts no child while its children are being listed.
         let stopped = self.signal_all(Signal::SIGSTOP);
         stopped.iter().for_each(|process| signal(*process, Signal::SIGKILL));
-        self.wait(STOP_LIMIT)
+        self.wait(STOP_LIMIT)?;
+        // On a busy machine a child takes a moment to die, and Postgres does not start beside one of an earlier life.
+        let started = Instant::now();
+        while stopped.iter().any(|process| is_running(*process)) && started.elapsed() < STOP_LIMIT {
+            sleep(POLL);
+        }
+        Ok(())
     }
 
     /// Ends the server in an orderly way.

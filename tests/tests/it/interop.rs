@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use futures::StreamExt;
 use serde_json::Value;
 use storage_core::{
-    ErrorKind, Json, Scan, StorageBackend,
+    ErrorKind, Json, Scan, StorageBackend, StorageExt,
     domain::{AdBuyer, AdSeller},
 };
 use storage_tests::{Postgres, PostgresOptions, Redis, RedisOptions};
@@ -77,7 +77,7 @@ async fn reads_everything(storage: &dyn StorageBackend) {
     assert_eq!(storage.keys("opt_decision:*").await.unwrap(), ["opt_decision:1"]);
     let listed: Vec<String> = expected.keys().filter(|key| key.starts_with("deal:")).cloned().collect();
     assert_eq!(storage.keys("deal:*").await.unwrap(), listed);
-    let mut records: Vec<_> = storage.scan(Scan::entries("*").unwrap()).collect().await;
+    let mut records: Vec<_> = storage.records(Scan::entries("*").unwrap()).collect().await;
     records.retain(|record| record.is_ok());
     let found: BTreeMap<_, _> =
         records.into_iter().map(|record| record.unwrap()).map(|r| (r.key, r.value)).collect();
@@ -115,7 +115,7 @@ async fn the_sqlite_file_reads_back_equal_and_spares_what_is_corrupt() {
     assert_eq!(many.remove(0).unwrap(), Some(json("0")));
     assert_eq!(many.remove(0).unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(many.remove(0).unwrap(), Some(json("true")));
-    let records: Vec<_> = storage.scan(Scan::entries("value:*").unwrap()).collect().await;
+    let records: Vec<_> = storage.records(Scan::entries("value:*").unwrap()).collect().await;
     let corrupt: Vec<_> = records.iter().filter_map(|record| record.as_ref().err()).collect();
     assert_eq!(corrupt.len(), 1);
     assert_eq!(corrupt[0].key(), Some("value:nan"));

@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 use storage_core::{
-    Commit, ErrorKind, Expire, Outcome, Partition, PartitionInfo, Precondition, Query, sequence_key,
+    Commit, ErrorKind, Expire, Outcome, Partition, PartitionInfo, Precondition, Query, StorageExt,
+    sequence_key,
 };
 
 use super::*;
@@ -70,7 +71,7 @@ pub async fn a_deleted_partition_begins_anew(subject: Subject) {
 }
 
 async fn listed(backend: &Backend, kind: &str, segments: &[&str]) -> Vec<String> {
-    let found: Vec<PartitionInfo> = store(backend).partitions(kind, segments).try_collect().await.unwrap();
+    let found: Vec<PartitionInfo> = backend.partitions(kind, segments).try_collect().await.unwrap();
     let mut texts: Vec<String> = found.into_iter().map(|info| info.partition.as_str().to_owned()).collect();
     texts.sort();
     texts
@@ -99,7 +100,7 @@ pub async fn partitions_are_listed_by_kind_and_never_meet(subject: Subject) {
     assert_eq!(listed(&backend, "thread", &["a", "b"]).await, ["thread:a:b:c"]);
     assert_eq!(listed(&backend, "thread", &["a:b"]).await, ["thread:a%3Ab:c"]);
     assert_eq!(listed(&backend, "nothing", &[]).await, [""; 0]);
-    assert!(store(&backend).partitions("Wrong:Kind", &[]).next().await.unwrap().is_err());
+    assert!(backend.partitions("Wrong:Kind", &[]).next().await.unwrap().is_err());
     assert!(backend.keys("*").await.unwrap().is_empty(), "partitions are no entries");
 }
 
@@ -135,7 +136,7 @@ pub async fn unconnected_collections_say_so(subject: Subject) {
         assert_eq!(kind(collections.items(&of, &["a"]).await), ErrorKind::NotConnected);
         assert_eq!(kind(collections.partition(&of).await), ErrorKind::NotConnected);
         assert_eq!(kind(collections.delete_partition(&of).await), ErrorKind::NotConnected);
-        assert!(collections.partitions("conversation", &[]).next().await.unwrap().is_err());
+        assert!(backend.partitions("conversation", &[]).next().await.unwrap().is_err());
         backend.connect().await.unwrap();
         store(&backend).commit(Commit::new(of.clone()).with(append("x"))).await.unwrap();
         backend.disconnect().await.unwrap();

@@ -3,18 +3,14 @@
 mod partition;
 mod partitions;
 
-use std::ops::Bound;
-
 use async_trait::async_trait;
-use futures::{
-    StreamExt, TryStreamExt,
-    stream::{self, BoxStream},
-};
+
+use tokio::task::coop::consume_budget;
 
 use super::{MemoryBackend, NAME, named};
 use crate::{
-    CollectionStore, Commit, Committed, Error, Item, MAX_PAGE_BYTES, Order, Page, Partition, PartitionInfo,
-    Query, Result, check_key,
+    CollectionStore, Commit, Committed, Cursor, Item, MAX_PAGE_BYTES, Order, Page, Partition, PartitionInfo,
+    Query, Result, ScanPage, check_key, check_page_limit,
 };
 pub(super) use partitions::Partitions;
 
@@ -39,7 +35,8 @@ fn page<'a>(items: impl Iterator<Item = (&'a String, &'a Item)>, query: &Query) 
 }
 
 impl MemoryBackend {
-    fn partitions_at(&self, operation: &'static str) -> Result<&Partitions> {
+    async fn partitions_at(&self, operation: &'static str) -> Result<&Partitions> {
+        consume_budget().await;
         self.lifecycle.enter().map(|_| &*self.partitions).map_err(|error| error.at(NAME, operation))
     }
 }
@@ -48,12 +45,12 @@ impl MemoryBackend {
 impl CollectionStore for MemoryBackend {
     async fn commit(&self, commit: Commit) -> Result<Committed> {
         named("commit", commit.check(self.max_value_bytes))?;
-        named("commit", self.partitions_at("commit")?.commit(&commit))
+        named("commit", self.partitions_at("commit").await?.commit(&commit))
     }
 
     async fn query(&self, query: Query) -> Result<Page> {
         named("query", query.check())?;
-        let partitions = self.partitions_at("query")?;
+        let partitions = self.partitions_at("query").await?;
         Ok(partitions.look(&query.partition, |stored| {
             let items = stored.range(&query.from, query.to.as_deref());
             match query.order {
@@ -65,41 +62,44 @@ impl CollectionStore for MemoryBackend {
 
     async fn items(&self, partition: &Partition, sorts: &[&str]) -> Result<Vec<Option<Item>>> {
         named("items", sorts.iter().try_for_each(|sort| check_key(sort)))?;
-        let partitions = self.partitions_at("items")?;
+        let partitions = self.partitions_at("items").await?;
         let found =
             partitions.look(partition, |stored| Some(sorts.iter().map(|sort| stored.item(sort)).collect()));
         Ok(found.unwrap_or_else(|| vec![None; sorts.len()]))
     }
 
     async fn partition(&self, partition: &Partition) -> Result<Option<PartitionInfo>> {
-        let partitions = self.partitions_at("partition")?;
+        let partitions = self.partitions_at("partition").await?;
         Ok(partitions.look(partition, |stored| Some(stored.info(partition.clone()))))
     }
 
-    fn partitions(&self, kind: &str, segments: &[&str]) -> BoxStream<'_, Result<PartitionInfo>> {
-        let range = named("partitions", Partition::range(kind, segments));
-        let listing = async move {
-            let (lower, upper, own) = range?;
-            let own = match own {
-                Some(own) => self.partition(&own).await?,
-                None => None,
-            };
-            let pages = stream::try_unfold(Some(None::<String>), move |after| {
-                let (lower, upper) = (lower.clone(), upper.clone());
-                async move {
-                    let Some(after) = after else { return Ok(None) };
-                    let from = after.as_deref().map_or(Bound::Included(&*lower), Bound::Excluded);
-                    let (listed, next) = self.partitions_at("partitions")?.listed(from, &upper);
-                    Ok::<_, Error>(Some((stream::iter(listed.into_iter().map(Ok)), next.map(Some))))
+    async fn partitions_page(
+        &self,
+        kind: &str,
+        segments: &[&str],
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<ScanPage<PartitionInfo>> {
+        let page = async {
+            check_page_limit(limit)?;
+            let (lower, upper, own) = Partition::range(kind, segments)?;
+            let partitions = self.partitions_at("partitions_page").await?;
+            match (after, own) {
+                (None, Some(own)) => {
+                    let own = partitions.look(&own, |stored| Some(stored.info(own.clone())));
+                    Ok(ScanPage::new(own.into_iter().map(Ok).collect(), Some(Cursor::at(&lower)?)))
                 }
-            });
-            Ok::<_, Error>(stream::iter(own.map(Ok)).chain(pages.try_flatten()))
+                (after, _) => {
+                    let from = after.map_or(Ok(lower), Cursor::place)?;
+                    partitions.listed(&from, &upper, limit)
+                }
+            }
         };
-        stream::once(listing).try_flatten().boxed()
+        named("partitions_page", page.await)
     }
 
     async fn delete_partition(&self, partition: &Partition) -> Result<bool> {
-        let partitions = self.partitions_at("delete_partition")?;
+        let partitions = self.partitions_at("delete_partition").await?;
         let now = partitions.clock.now();
         Ok(partitions.lock().remove(partition.as_str()).is_some_and(|stored| stored.is_live(now)))
     }

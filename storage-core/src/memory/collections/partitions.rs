@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::partition::Stored;
-use crate::{Clock, Commit, Committed, Partition, PartitionInfo, Result};
+use crate::{Clock, Commit, Committed, Cursor, Partition, PartitionInfo, Result, ScanPage};
 
 /// How many partitions a listing looks at under one lock.
 const LISTED: usize = 256;
@@ -56,17 +56,20 @@ impl Partitions {
         all.get(partition.as_str()).filter(|stored| stored.is_live(now)).map(look).unwrap_or_default()
     }
 
-    /// The next partitions of a range after a text, and the text to go on from.
-    pub(super) fn listed(&self, after: Bound<&str>, upper: &str) -> (Vec<PartitionInfo>, Option<String>) {
+    /// The next partitions from a text to before another.
+    pub(super) fn listed(&self, from: &str, to: &str, limit: usize) -> Result<ScanPage<PartitionInfo>> {
         let now = self.clock.now();
         let all = self.lock();
-        let seen: Vec<_> = all.range::<str, _>((after, Bound::Excluded(upper))).take(LISTED).collect();
-        let next = seen.last().filter(|_| seen.len() == LISTED).map(|(name, _)| (*name).clone());
+        // `BTreeMap::range` panics on bounds in the wrong order, which a cursor from elsewhere may bring.
+        let bounds = (Bound::Included(from.min(to)), Bound::Excluded(to));
+        let limit = limit.min(LISTED);
+        let seen: Vec<_> = all.range::<str, _>(bounds).take(limit).collect();
+        // No text lies between a name and itself with a NUL.
+        let last = seen.last().filter(|_| seen.len() == limit);
+        let next = last.map(|(name, _)| Cursor::at(&format!("{name}\0"))).transpose()?;
         let live = seen.into_iter().filter(|(_, stored)| stored.is_live(now));
-        (
-            live.filter_map(|(name, stored)| Some(stored.info(Partition::from_text(name).ok()?))).collect(),
-            next,
-        )
+        let infos = live.filter_map(|(name, stored)| Some(Ok(stored.info(Partition::from_text(name).ok()?))));
+        Ok(ScanPage::new(infos.collect(), next))
     }
 }
 

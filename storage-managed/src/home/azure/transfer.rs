@@ -52,7 +52,7 @@ pub(super) async fn upload(blob: &BlobClient, body: Body, sent: &(dyn Fn(u64) + 
         sent(length);
         return Ok(());
     }
-    upload_blocks(&blob.block_blob_client(), body, sent).await
+    Box::pin(upload_blocks(&blob.block_blob_client(), body, sent)).await
 }
 
 /// Keeps the SDK from cutting a body up.
@@ -82,7 +82,7 @@ async fn upload_blocks(blob: &BlockBlobClient, body: Body, sent: &(dyn Fn(u64) +
     let list = BlockLookupList { latest: Some(ids), ..BlockLookupList::default() };
     let list = list.try_into().map_err(|error| classify(&error, Effect::Read))?;
     let commit = blob.commit_block_list(list, None);
-    in_time(async { commit.await.map_err(|error| classify(&error, Effect::Write)) }).await?;
+    Box::pin(in_time(async { commit.await.map_err(|error| classify(&error, Effect::Write)) })).await?;
     Ok(())
 }
 
