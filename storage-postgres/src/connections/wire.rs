@@ -27,6 +27,10 @@ pub(crate) struct Wire {
     waker: Waker,
 }
 
+/// How often the wire and the statements wake each other before other tasks get their time: a task that has used up what
+/// tokio lets it read at once would else go round for ever.
+const ROUNDS: u32 = 64;
+
 /// What the wire and the statements on it wake. While they are polled they wake each other, and no task.
 #[derive(Default)]
 struct Woken {
@@ -89,7 +93,7 @@ impl Wire {
         mut answer: impl FnMut(&mut Context<'_>) -> Option<T>,
     ) -> Poll<T> {
         drop(self.woken.task.take());
-        loop {
+        for _ in 0..ROUNDS {
             if let Some(answer) = answer(&mut Context::from_waker(&self.waker)) {
                 return Poll::Ready(answer);
             }
@@ -105,6 +109,8 @@ impl Wire {
             }
             drop(self.woken.task.take());
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

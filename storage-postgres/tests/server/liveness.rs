@@ -253,3 +253,27 @@ async fn a_disconnect_whose_caller_gives_up_still_closes_and_a_second_one_waits_
     second.await.unwrap().unwrap();
     nothing_is_open(&config).await;
 }
+
+/// Results of many megabytes, which take more reads than tokio lets one task have at a time, end like others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_that_takes_many_reads_ends() {
+    let mut config = named("large");
+    config.operation_timeout = Duration::from_secs(20);
+    let backend = Arc::new(open(config));
+    backend.connect().await.unwrap();
+    let value = Json::parse(format!("\"{}\"", "x".repeat(1 << 10))).unwrap();
+    let entries = (0..20_000).map(|number| Entry::new(format!("many:{number}"), value.clone()));
+    backend.set_many(entries.collect()).await.unwrap();
+    let names: Vec<String> = (0..20_000).map(|number| format!("many:{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let read = async {
+        for _ in 0..3 {
+            assert_eq!(backend.get_many(&names).await.unwrap().len(), names.len());
+            let scan = Scan::entries("many:*").unwrap();
+            let found: Vec<_> = backend.records(scan).try_collect().await.unwrap();
+            assert_eq!(found.len(), names.len());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), read).await.expect("the reads end");
+    backend.disconnect().await.unwrap();
+}
