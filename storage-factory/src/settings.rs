@@ -42,7 +42,11 @@ pub const SETTINGS: [Setting; 16] = [
         meaning: "PEM file of the authority that signed the certificate of the Redis server",
     },
     Setting { name: "POSTGRES_POOL_MIN", default: "2", meaning: "connections to Postgres kept open" },
-    Setting { name: "POSTGRES_POOL_MAX", default: "10", meaning: "connections to Postgres at most" },
+    Setting {
+        name: "POSTGRES_POOL_MAX",
+        default: "10",
+        meaning: "connections to Postgres at most; as many again, opened as needed, for callers on other runtimes or none, and for sweeps",
+    },
     Setting {
         name: "POSTGRES_SCHEMA",
         default: "the role's search path",
