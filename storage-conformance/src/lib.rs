@@ -74,6 +74,7 @@ macro_rules! full {
                 racing_increments_lose_none apply_takes_effect_in_order readers_never_see_half_a_batch
                 a_batch_with_one_wrong_key_changes_nothing racing_updates_lose_none
                 a_batch_applies_only_where_its_conditions_hold conditions_compare_values_not_spellings
+                any_number_of_conditions_may_be_spelled_otherwise
                 racing_conditional_batches_lose_none;
             expiry: an_expired_entry_is_gone_for_the_optional_operations ttl_expire_and_persist
                 cleanup_removes_expired_rows_alone a_value_written_since_survives_cleanup;

@@ -152,7 +152,7 @@ type Reading<'a, T> = Pin<Box<MaybeDone<BoxFuture<'a, Result<ScanPage<T>>>>>>;
 enum Next<'a, T> {
     Ask(Option<Cursor>),
     /// Begun already: a backend's work runs by itself once it was polled.
-    Reading(Reading<'a, T>),
+    Reading(Cursor, Reading<'a, T>),
     End,
 }
 
@@ -167,10 +167,14 @@ where
     let pages = stream::try_unfold(start, move |(next, limit, mut seen, page)| async move {
         let mut read = match next {
             Next::Ask(cursor) => page(cursor, limit).await?,
-            Next::Reading(mut reading) => {
+            Next::Reading(cursor, mut reading) => {
                 reading.as_mut().await;
-                let Some(read) = reading.as_mut().take_output() else { return Ok(None) };
-                read?
+                match reading.as_mut().take_output() {
+                    Some(Ok(read)) => read,
+                    // Its deadline began when it was read ahead, and the caller may have paused, or disconnected and
+                    // connected, since then.
+                    _ => page(Some(cursor), limit).await?,
+                }
             }
             Next::End => return Ok(None),
         };
@@ -184,9 +188,9 @@ where
         let next = match read.next.take() {
             None => Next::End,
             Some(cursor) => {
-                let mut reading = Box::pin(maybe_done(page(Some(cursor), limit).boxed()));
+                let mut reading = Box::pin(maybe_done(page(Some(cursor.clone()), limit).boxed()));
                 let _ = poll!(reading.as_mut());
-                Next::Reading(reading)
+                Next::Reading(cursor, reading)
             }
         };
         Ok::<_, Error>(Some((stream::iter(read.items), (next, limit, seen, page))))
@@ -229,6 +233,32 @@ mod tests {
         assert_eq!(back.place::<String>().unwrap(), "deal:\u{1f}é");
         let refused = back.place::<u64>().unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_page_that_failed_while_it_was_read_ahead_is_asked_for_again() {
+        let calls = std::sync::atomic::AtomicUsize::new(0);
+        let pages = |cursor: Option<Cursor>, _| {
+            let call = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            async move {
+                let place: u64 = cursor.map_or(Ok(0), |cursor| cursor.place())?;
+                if call == 1 || call > 3 {
+                    return Err(Error::new(ErrorKind::Timeout, "late"));
+                }
+                Ok(ScanPage::new(vec![Ok(place.to_string())], Some(Cursor::at(&(place + 1))?)))
+            }
+        };
+        let mut items = stream(pages, |item: &String| item);
+        let next = || futures::executor::block_on(items.next()).unwrap();
+        let found: Vec<_> = std::iter::repeat_with(next).take(4).collect();
+        assert_eq!(found[0].as_ref().unwrap(), "0");
+        assert_eq!(found[1].as_ref().unwrap(), "1");
+        assert_eq!(found[2].as_ref().unwrap(), "2");
+        assert_eq!(
+            found[3].as_ref().unwrap_err().kind(),
+            ErrorKind::Timeout,
+            "twice in a row ends the stream"
+        );
     }
 
     #[test]

@@ -142,6 +142,26 @@ async fn hundreds_of_kept_updates_block_nobody() {
     assert_eq!(storage.get("hundreds").await.unwrap(), Some(Json::from(301)));
 }
 
+/// Kept ones between live ones: each would else cost those behind it a wait of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kept_updates_among_live_ones_hold_none_of_them_up() {
+    let storage = slow(true).await;
+    let (mut kept, mut live) = (Vec::new(), Vec::new());
+    for _ in 0..100 {
+        for calls in [&mut kept, &mut live] {
+            let storage = Arc::clone(&storage);
+            let mut call = Box::pin(async move { add(&storage, "alternating").await });
+            poll_once(call.as_mut());
+            calls.push(call);
+        }
+    }
+    let live = futures::future::join_all(live);
+    let ended = Deadline::after(SOON).within(live).await.expect("the live ones get through");
+    assert!(ended.into_iter().all(|updated| updated.is_ok()));
+    drop(kept);
+    assert_eq!(storage.store.get("alternating").await.unwrap(), Some(Json::from(100)));
+}
+
 #[test]
 fn an_update_of_a_runtime_that_is_not_driven_any_more_blocks_nobody() {
     let (still, other) = (current_thread(), current_thread());

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use storage_core::{
     Batch, Capabilities, CollectionStore, Cursor, Entry, Error, ErrorKind, Expected, Expiry, Glob, Health,
-    Json, PubSub, Record, Result, Scan, ScanPage, Stats, StorageBackend, engine::all_written,
+    Json, PubSub, Record, Result, Scan, ScanPage, Stats, StorageBackend,
+    engine::{Deadline, Lifecycle, all_written},
 };
 
 use crate::{Routes, Store};
@@ -21,13 +22,15 @@ pub struct HybridBackend {
     durable: Arc<dyn StorageBackend>,
     ephemeral: Arc<dyn StorageBackend>,
     routes: Routes,
+    /// Each store has one of its own; this one keeps the two together.
+    lifecycle: Lifecycle<()>,
 }
 
 impl HybridBackend {
     /// Durable keys to the first, ephemeral ones to the second. Does no I/O.
     #[must_use]
     pub fn new(durable: Arc<dyn StorageBackend>, ephemeral: Arc<dyn StorageBackend>, routes: Routes) -> Self {
-        Self { durable, ephemeral, routes }
+        Self { durable, ephemeral, routes, lifecycle: Lifecycle::new() }
     }
 
     /// The routing table.
@@ -67,19 +70,25 @@ struct Place {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl StorageBackend for HybridBackend {
+    /// Both or neither: half a storage would lose half the data of every caller that does not look. Ends when both have
+    /// ended, whether or not its caller waits.
     async fn connect(&self) -> Result<()> {
-        let (durable, ephemeral) = tokio::join!(self.durable.connect(), self.ephemeral.connect());
-        if durable.is_ok() == ephemeral.is_ok() {
-            return durable.and(ephemeral);
-        }
-        // Both or neither: half a storage would lose half the data of every caller that does not look.
-        self.disconnect().await.ok();
-        durable.and(ephemeral)
+        let (durable, ephemeral) = (Arc::clone(&self.durable), Arc::clone(&self.ephemeral));
+        let open = || async move {
+            let opened = tokio::join!(durable.connect(), ephemeral.connect());
+            if opened.0.is_err() || opened.1.is_err() {
+                close(&durable, &ephemeral).await.ok();
+            }
+            opened.0.and(opened.1)
+        };
+        // Each store limits itself.
+        self.lifecycle.connect(Deadline::never(), open).await
     }
 
     async fn disconnect(&self) -> Result<()> {
-        let (durable, ephemeral) = tokio::join!(self.durable.disconnect(), self.ephemeral.disconnect());
-        durable.and(ephemeral)
+        let (durable, ephemeral) = (Arc::clone(&self.durable), Arc::clone(&self.ephemeral));
+        let close = |_| async move { close(&durable, &ephemeral).await };
+        self.lifecycle.disconnect(Deadline::never(), close).await
     }
 
     async fn get(&self, key: &str) -> Result<Option<Json>> {
@@ -151,7 +160,8 @@ impl StorageBackend for HybridBackend {
         let [durable, ephemeral] = self.split(entries, |entry| &entry.key);
         let (durable, ephemeral) =
             tokio::join!(write_part(&*self.durable, durable), write_part(&*self.ephemeral, ephemeral));
-        all_written([durable, ephemeral].into_iter().flatten()).map(drop)
+        let written = all_written([durable, ephemeral].into_iter().flatten());
+        written.map(drop).map_err(|error| error.at(NAME, "set_many"))
     }
 
     async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
@@ -161,7 +171,8 @@ impl StorageBackend for HybridBackend {
         let [durable, ephemeral] = self.split(keys.iter().copied(), |key| key);
         let (durable, ephemeral) =
             tokio::join!(delete_part(&*self.durable, durable), delete_part(&*self.ephemeral, ephemeral));
-        Ok(all_written([durable, ephemeral].into_iter().flatten())?.into_iter().sum())
+        let deleted = all_written([durable, ephemeral].into_iter().flatten());
+        deleted.map(|counts| counts.into_iter().sum()).map_err(|error| error.at(NAME, "delete_many"))
     }
 
     async fn scan_page(&self, scan: &Scan, after: Option<&Cursor>, limit: usize) -> Result<ScanPage<Record>> {
@@ -249,6 +260,11 @@ impl StorageBackend for HybridBackend {
         }
         Ok(stats)
     }
+}
+
+async fn close(durable: &Arc<dyn StorageBackend>, ephemeral: &Arc<dyn StorageBackend>) -> Result<()> {
+    let (durable, ephemeral) = tokio::join!(durable.disconnect(), ephemeral.disconnect());
+    durable.and(ephemeral)
 }
 
 type Placed<T> = Vec<(usize, T)>;

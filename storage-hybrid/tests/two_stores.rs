@@ -1,11 +1,11 @@
 //! What only a backend on two stores can get wrong.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use storage_core::{
-    Batch, Entry, ErrorKind, HealthStatus, Json, MemoryBackend, MemoryConfig, Scan, StorageBackend,
-    StorageExt,
+    Batch, Entry, Error, ErrorKind, HealthStatus, Json, MemoryBackend, MemoryConfig, Result, Scan,
+    StorageBackend, StorageExt,
 };
 use storage_hybrid::{HybridBackend, Routes};
 
@@ -97,4 +97,45 @@ async fn an_entry_that_one_store_refuses_stops_the_other_too() {
     let told = hybrid.set_many(entries).await.unwrap_err();
     assert_eq!((told.kind(), told.key()), (ErrorKind::InvalidInput, Some("session:1")));
     assert!(!durable.exists("deal:1").await.unwrap());
+}
+
+/// A durable store that takes its time to say that it cannot be connected.
+#[derive(Debug)]
+struct Unreachable;
+
+#[async_trait::async_trait]
+impl StorageBackend for Unreachable {
+    async fn connect(&self) -> Result<()> {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Err(Error::new(ErrorKind::Unavailable, "the server cannot be reached"))
+    }
+    async fn disconnect(&self) -> Result<()> {
+        Ok(())
+    }
+    async fn get(&self, _: &str) -> Result<Option<Json>> {
+        Err(Error::new(ErrorKind::NotConnected, "not connected"))
+    }
+    async fn set(&self, _: &str, _: Json, _: Option<Duration>) -> Result<()> {
+        Err(Error::new(ErrorKind::NotConnected, "not connected"))
+    }
+    async fn delete(&self, _: &str) -> Result<bool> {
+        Err(Error::new(ErrorKind::NotConnected, "not connected"))
+    }
+    async fn exists(&self, _: &str) -> Result<bool> {
+        Err(Error::new(ErrorKind::NotConnected, "not connected"))
+    }
+    async fn keys(&self, _: &str) -> Result<Vec<String>> {
+        Err(Error::new(ErrorKind::NotConnected, "not connected"))
+    }
+}
+
+/// A `connect` that its caller gives up goes on, and leaves both stores connected or neither.
+#[tokio::test]
+async fn a_connect_that_is_given_up_leaves_no_half() {
+    let ephemeral = Arc::new(MemoryBackend::new());
+    let hybrid = HybridBackend::new(Arc::new(Unreachable), ephemeral.clone(), Routes::default());
+    tokio::time::timeout(Duration::from_millis(50), hybrid.connect()).await.unwrap_err();
+    // Waits for the one that goes on.
+    assert_eq!(hybrid.connect().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(ephemeral.get("session:1").await.unwrap_err().kind(), ErrorKind::NotConnected);
 }

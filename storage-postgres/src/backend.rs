@@ -115,7 +115,8 @@ impl StorageBackend for PostgresBackend {
     /// takes, up to ten minutes; all else ends within the timeouts.
     async fn connect(&self) -> Result<()> {
         let (config, runtime) = (Arc::clone(&self.config), Handle::try_current().ok());
-        // It limits itself, step by step.
+        named("connect", self.lifecycle.closed(self.deadline()).await)?;
+        // It limits itself, step by step: who gave up making the indexes of a large table would begin anew each time.
         let connected = self.lifecycle.connect(Deadline::never(), || Connected::open(config, runtime));
         named("connect", connected.await)
     }

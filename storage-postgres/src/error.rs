@@ -4,7 +4,7 @@
 
 use std::{error::Error as StdError, time::Duration};
 
-use storage_core::{Error, ErrorKind, Result};
+use storage_core::{Error, ErrorKind, Result, engine};
 
 /// The backend's name in errors and health.
 pub(crate) const NAME: &str = "postgres";
@@ -95,7 +95,7 @@ pub(crate) async fn on_key<T>(
 /// Nothing was sent: no connection was to be had.
 pub(crate) fn exhausted(limit: Duration) -> Error {
     Error::new(ErrorKind::Timeout, format!("no connection of the pool became free within {limit:?}"))
-        .with_hint("raise POSTGRES_POOL_MAX, or send less at once")
+        .with_hint("see that the server answers; else raise POSTGRES_POOL_MAX, or send less at once")
 }
 
 /// The work ended without an answer. `late` is what a caller is told where it takes too long.
@@ -128,7 +128,7 @@ pub(crate) fn connect_error(error: &tokio_postgres::Error) -> Error {
             .with_hint("check sslmode, sslrootcert and the host's name");
     }
     if let Some(cause) = causes().find_map(<dyn StdError>::downcast_ref::<std::io::Error>) {
-        return Error::new(ErrorKind::Unavailable, format!("the server cannot be reached: {cause}"));
+        return engine::unreachable(cause);
     }
     // The rest is told apart by the driver's own words alone; they hold no value.
     match error.to_string().as_str() {
@@ -160,7 +160,8 @@ fn meaning(code: &str) -> (ErrorKind, &'static str, &'static str) {
     let class = code.get(..2).unwrap_or_default();
     match (code, class) {
         ("57014", _) => (Timeout, "the server ended the statement at its time limit", ""),
-        ("57P01" | "57P02" | "57P03", _) => (Unavailable, "the server is stopping or starting", ""),
+        ("57P01", _) => (Unavailable, "the server ended the connection: it is stopping, or was told to", ""),
+        ("57P02" | "57P03", _) => (Unavailable, "the server is stopping or starting", ""),
         ("53300", _) => (
             Unavailable,
             "the server has no connection left",

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use storage_core::{Error, ErrorKind};
+use storage_core::{Error, ErrorKind, engine};
 
 use crate::statements::answer::ServerError;
 
@@ -107,7 +107,7 @@ pub(crate) fn unreachable(error: &io::Error) -> Error {
                 .with_hint("name its certificate authority and the host that it was made for")
         }
         Some(_) => Error::new(ErrorKind::Unavailable, "the TLS handshake with the server failed"),
-        None => Error::new(ErrorKind::Unavailable, format!("the server cannot be reached: {error}")),
+        None => engine::unreachable(error),
     }
 }
 

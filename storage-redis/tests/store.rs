@@ -72,6 +72,14 @@ async fn corrupt_entries_name_their_key_and_spare_the_others() {
         let error = backend.get(key).await.unwrap_err();
         assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some(key)), "{error}");
         assert!(backend.exists(key).await.unwrap());
+        // Neither absent nor a value.
+        let absent = Batch::new().require(key, Expected::Absent).set("v:good", json("2"), None);
+        let error = backend.apply(absent).await.unwrap_err();
+        assert_eq!((error.kind(), error.key()), (ErrorKind::Conflict, Some(key)), "{error}");
+        let valued = Batch::new().require(key, Expected::Value(json("1"))).set("v:good", json("2"), None);
+        let error = backend.apply(valued).await.unwrap_err();
+        assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some(key)), "{error}");
+        assert!(!backend.compare_and_set(key, Expected::Absent, Some(json("2")), None).await.unwrap());
     }
     let found = backend.get_many(&["v:good", "v:nan", "v:hash", "v:gone"]).await.unwrap();
     assert_eq!(found[0].as_ref().unwrap(), &Some(json("1")));

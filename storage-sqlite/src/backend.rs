@@ -44,9 +44,7 @@ impl SqliteBackend {
         config.check().map_err(|error| error.at(NAME, "new"))?;
         Ok(Self { store: Store::new(config) })
     }
-}
 
-impl SqliteBackend {
     async fn expiry(&self, key: &str) -> Result<Option<Expiry>> {
         match self.store.find(Asked::Expiry, key).await? {
             Found::Expiry(expiry) => Ok(expiry),
@@ -312,11 +310,7 @@ fn operation_weight(operation: &BatchOperation) -> usize {
 }
 
 fn get_each(view: &View<'_>, keys: &[String]) -> Answer<Vec<Result<Option<Json>>>> {
-    let each = keys.iter().map(|key| {
-        view.check()?;
-        view.value(key)
-    });
-    each.collect()
+    keys.iter().map(|key| view.check().and_then(|()| view.value(key))).collect()
 }
 
 fn put_entry(view: &View<'_>, entry: &Entry) -> Answer<()> {
@@ -331,6 +325,14 @@ fn remove_each(view: &View<'_>, keys: &[String]) -> Answer<i64> {
     })
 }
 
+/// Whether an entry is what is expected. One that cannot be read is not absent.
+fn matches(view: &View<'_>, key: &str, expected: &Expected) -> Answer<bool> {
+    match expected {
+        Expected::Absent => Ok(view.expiry(key)?.is_none()),
+        expected => Ok(expected.matches(view.value(key)??.as_ref())),
+    }
+}
+
 fn swap(
     view: &View<'_>,
     key: &str,
@@ -338,7 +340,7 @@ fn swap(
     new: Option<&Json>,
     ttl_millis: Option<u64>,
 ) -> Answer<bool> {
-    if !expected.matches(view.value(key)??.as_ref()) {
+    if !matches(view, key, expected)? {
         return Ok(false);
     }
     match new {
@@ -361,7 +363,7 @@ fn increment(view: &View<'_>, key: &str, by: i64, ttl_millis: Option<u64>) -> An
 fn apply(view: &View<'_>, batch: &Batch) -> Answer<()> {
     for (key, expected) in batch.requirements() {
         view.check()?;
-        if !expected.matches(view.value(key)??.as_ref()) {
+        if !matches(view, key, expected)? {
             return Err(Batch::conflict(key).into());
         }
     }

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::json;
 use storage_core::{
-    Batch, Change, ErrorKind, Expected, Expiry, Json, StorageExt, add_integer, domain::AdSeller,
+    Batch, Change, Entry, ErrorKind, Expected, Expiry, Json, StorageExt, add_integer, domain::AdSeller,
 };
 
 use crate::{
@@ -346,6 +346,19 @@ pub async fn conditions_compare_values_not_spellings(subject: Subject) {
             Batch::new().require("deal:{t}:1", Expected::Value(value(&json!({"a": 100, "b": [1.6]}))));
         assert_eq!(backend.apply(other).await.unwrap_err().kind(), ErrorKind::Conflict);
     }
+}
+
+/// As many conditions as a batch of any size has, every one spelled otherwise than what is stored.
+pub async fn any_number_of_conditions_may_be_spelled_otherwise(subject: Subject) {
+    let backend = subject.connected().await;
+    let key = |number: usize| format!("r:{{t}}:{number}");
+    let stored = Json::parse(r#"{"a": 1, "b": 2}"#).unwrap();
+    backend.set_many((0..200).map(|number| Entry::new(key(number), stored.clone())).collect()).await.unwrap();
+    let required = Json::parse(r#"{"b":2,"a":1.0}"#).unwrap();
+    let require = |batch: Batch, number| batch.require(key(number), Expected::Value(required.clone()));
+    let batch = (0..200).fold(Batch::new(), require).set("done:{t}", numbered(1), None);
+    backend.apply(batch).await.unwrap();
+    assert_eq!(backend.get("done:{t}").await.unwrap(), Some(numbered(1)));
 }
 
 /// Eight callers move units between two entries, each step on the condition that nobody else has moved: none is lost.

@@ -288,11 +288,15 @@ pub async fn a_stream_may_be_spawned_and_kept(subject: Subject) {
     fill(&backend, &keys).await;
     let mut kept = backend.scan(Scan::keys("deal:*").unwrap());
     assert!(kept.next().await.unwrap().is_ok());
+    let mut entries = backend.scan(Scan::entries("deal:*").unwrap());
+    assert!(entries.next().await.unwrap().is_ok());
     let spawned =
         tokio::spawn(backend.scan(Scan::entries("deal:*").unwrap()).collect::<Vec<Result<Record>>>());
     assert_eq!(spawned.await.unwrap().len(), 2_000);
     tokio::time::timeout(Duration::from_secs(8), backend.disconnect()).await.unwrap().unwrap();
     backend.connect().await.unwrap();
-    let rest: Vec<Result<Record>> = kept.collect().await;
-    assert_eq!(rest.iter().filter(|record| record.is_ok()).count(), 1_999);
+    for kept in [kept, entries] {
+        let rest: Vec<Result<Record>> = kept.collect().await;
+        assert_eq!(rest.into_iter().map(Result::unwrap).count(), 1_999);
+    }
 }

@@ -1,8 +1,10 @@
 //! Where the connections of a network store live.
 
-use std::fmt;
+use std::{fmt, io};
 
 use tokio::runtime::{Handle, Id};
+
+use crate::{Error, ErrorKind};
 
 /// Two of something that belongs to a runtime: one for callers on the runtime that connected, one for all others.
 ///
@@ -53,6 +55,21 @@ impl<T> Homes<T> {
 #[must_use]
 pub fn current_runtime() -> Option<Id> {
     Handle::try_current().ok().map(|runtime| runtime.id())
+}
+
+/// The error of a server that a connection could not be opened to; or of the runtime on which that was tried, where that has
+/// ended meanwhile.
+#[must_use]
+pub fn unreachable(error: &io::Error) -> Error {
+    // Tokio says it by these words alone.
+    if error.to_string().contains("being shutdown") {
+        return Error::new(
+            ErrorKind::Unavailable,
+            "the runtime on which the connection was opened has ended",
+        )
+        .with_hint("call again; keep the runtime that connected for as long as the storage is used from it");
+    }
+    Error::new(ErrorKind::Unavailable, format!("the server cannot be reached: {error}"))
 }
 
 impl Home {

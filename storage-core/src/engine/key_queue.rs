@@ -55,8 +55,12 @@ impl Order {
     }
 }
 
-/// More than ever wait for one key.
-const WIDEST: usize = 1 << 16;
+/// How many race for a key at most: 300 kept calls are then passed within a second, and so few live ones still get through
+/// in the tries that `update` has.
+const WIDEST: usize = 32;
+
+/// Shrinking with each that goes on would undo what passing those between them has widened.
+const CALM: usize = 8;
 
 static PULSE: Pulse = Pulse::new(pass_stalled);
 
@@ -67,13 +71,15 @@ static SHARDS: [Mutex<BTreeMap<u64, Queue>>; 64] = [const { Mutex::new(BTreeMap:
 struct Queue {
     admitted: Vec<Arc<Ticket>>,
     waiting: VecDeque<Arc<Ticket>>,
-    /// How many are admitted at once: one, and twice as many each time that all of them are passed, until one goes on. So a
-    /// live caller soon gets past any number of kept ones.
+    /// How many are admitted at once: one, twice as many each time that some are passed, one less for each [`CALM`] that went on.
+    /// So live callers soon get past any number of kept ones, also where the two alternate.
     width: usize,
+    /// How many have gone on since the width changed.
+    calm: usize,
 }
 
 impl Queue {
-    const EMPTY: Self = Self { admitted: Vec::new(), waiting: VecDeque::new(), width: 1 };
+    const EMPTY: Self = Self { admitted: Vec::new(), waiting: VecDeque::new(), width: 1, calm: 0 };
 
     /// Admits whom it may; they are to be woken.
     fn admit(&mut self) -> Vec<Arc<Ticket>> {
@@ -96,8 +102,8 @@ impl Queue {
         for ticket in &passed {
             ticket.lock().phase = Phase::Passed;
         }
-        if self.admitted.is_empty() && passed.iter().any(|ticket| ticket.order == Order::Advisory) {
-            self.width = WIDEST.min(self.width * 2);
+        if passed.iter().any(|ticket| ticket.order == Order::Advisory) {
+            (self.width, self.calm) = (WIDEST.min(self.width * 2), 0);
         }
         passed.extend(self.admit());
         passed
@@ -108,7 +114,10 @@ impl Queue {
         let before = self.admitted.len();
         self.admitted.retain(others);
         if self.admitted.len() < before {
-            self.width = 1;
+            self.calm += 1;
+            if self.calm >= CALM {
+                (self.width, self.calm) = (self.width.saturating_sub(1).max(1), 0);
+            }
         } else {
             self.waiting.retain(others);
         }
@@ -263,7 +272,7 @@ impl Place {
         let Some(queue) = queues.get_mut(&self.key) else { return };
         if before == Phase::Passed {
             // It was slow, and not kept.
-            queue.width = 1;
+            queue.width = queue.width.div_ceil(2);
             return;
         }
         let admitted = queue.remove(&self.ticket);

@@ -94,6 +94,19 @@ impl<T: Send + Sync + 'static> Lifecycle<T> {
         }
     }
 
+    /// Waits until nobody is closing it any more.
+    ///
+    /// # Errors
+    /// `Timeout` where that has not ended by the deadline: it goes on.
+    pub async fn closed(&self, deadline: Deadline) -> Result<()> {
+        let ended = match &*self.inner.phase() {
+            Phase::Closing(ended) => ended.clone(),
+            _ => return Ok(()),
+        };
+        // What it said is for those who closed it.
+        deadline.within(ended).await.map(drop).ok_or_else(|| late(&deadline, "disconnecting"))
+    }
+
     /// Lets nobody in, waits for the leases, then hands the value to `close`. Does nothing when unconnected; waits for
     /// whoever is closing it already.
     ///

@@ -31,7 +31,7 @@ mod tests;
 pub use background::{background, spawn_thread};
 pub use combiner::{Combiner, Entry, Replies, Reply, Unanswered, Work, Worker};
 pub use deadline::{Deadline, back_off};
-pub use homes::{Home, Homes, current_runtime};
+pub use homes::{Home, Homes, current_runtime, unreachable};
 pub(crate) use key_queue::{Order, Passed, Place};
 pub use lifecycle::{Guard, Lease, Lifecycle};
 pub use parts::all_written;

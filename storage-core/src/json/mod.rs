@@ -230,10 +230,24 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
+/// Whether a value is nested no deeper than `left`. Looks no deeper than that: writing a deeper one could use up the stack.
+fn fits(value: &Value, left: usize) -> bool {
+    match (value, left.checked_sub(1)) {
+        (Value::Array(items), Some(left)) => items.iter().all(|item| fits(item, left)),
+        (Value::Object(members), Some(left)) => members.values().all(|member| fits(member, left)),
+        (Value::Array(_) | Value::Object(_), None) => false,
+        _ => true,
+    }
+}
+
 impl TryFrom<&Value> for Json {
     type Error = Error;
 
     fn try_from(value: &Value) -> Result<Self> {
+        if !fits(value, MAX_DEPTH) {
+            let message = format!("the value cannot be stored: it is nested deeper than {MAX_DEPTH}");
+            return Err(Error::invalid_input(message));
+        }
         Self::from_serialize(value)
     }
 }
@@ -242,7 +256,7 @@ impl TryFrom<Value> for Json {
     type Error = Error;
 
     fn try_from(value: Value) -> Result<Self> {
-        Self::from_serialize(&value)
+        Self::try_from(&value)
     }
 }
 

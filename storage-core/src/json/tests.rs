@@ -93,6 +93,13 @@ fn nesting_has_a_limit_that_decoding_shares() {
     assert!(Json::parse(nested(deepest)).unwrap().decode::<Value>().is_ok(), "what is taken can be decoded");
     assert!(Json::parse(nested(MAX_DEPTH + 1)).unwrap_err().message().contains("nested"));
     assert!(Json::parse(nested(100_000)).is_err());
+    let value = |depth: usize| (0..depth).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+    assert!(Json::try_from(value(MAX_DEPTH)).is_ok());
+    assert!(Json::try_from(value(MAX_DEPTH + 1)).unwrap_err().message().contains("nested"));
+    // Writing it before looking would end the process, as dropping it would here.
+    let deep = value(30_000);
+    assert!(Json::try_from(&deep).is_err());
+    std::mem::forget(deep);
 }
 
 #[test]

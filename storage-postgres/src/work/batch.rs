@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use storage_core::{Batch, BatchOperation, Json, Result};
+use storage_core::{Batch, BatchOperation, Expected, Json, Result};
 
 use crate::{
     connections::{
@@ -77,8 +77,12 @@ impl Transaction for Conditional<'_> {
             found.insert(key, value(row, 1, key));
         }
         for (key, expected) in batch.requirements() {
-            let found = found.get(&**key).cloned().transpose()?;
-            if !expected.matches(found.as_ref()) {
+            // An entry that cannot be read is there.
+            let holds = match (found.get(&**key), expected) {
+                (found, Expected::Absent) => found.is_none(),
+                (found, expected) => expected.matches(found.cloned().transpose()?.as_ref()),
+            };
+            if !holds {
                 return Err(Batch::conflict(key).into());
             }
         }

@@ -43,15 +43,20 @@ return redis.call('EXISTS', KEYS[1])",
 );
 
 /// `KEYS`: those of the conditions, then those of the operations. `ARGV`: how many conditions; for each the expected text, or
-/// nothing where no entry is; for each operation the new text, or nothing to delete, and milliseconds, or nothing.
+/// nothing where no entry is to be; for each operation the new text, or nothing to delete, and milliseconds, or nothing.
 ///
-/// Answers 1 where it applied, else the place of the first condition that does not hold, counted from 0, and what is there.
+/// Answers 1 where it applied, else for each condition that does not hold its place, counted from 0, and what is there (an error
+/// where that is no text): all of them at once, for each may only be spelled otherwise.
 pub(crate) static APPLY: Script = Script::new(
-    "local conditions = tonumber(ARGV[1])
+    "local conditions, others = tonumber(ARGV[1]), {}
 for place = 1, conditions do
-  local found = redis.call('GET', KEYS[place])
-  if (found or '') ~= ARGV[place + 1] then return {place - 1, found} end
+  local found, expected = redis.pcall('GET', KEYS[place]), ARGV[place + 1]
+  if expected == '' and found or expected ~= '' and found ~= expected then
+    others[#others + 1] = place - 1
+    others[#others + 1] = found
+  end
 end
+if #others > 0 then return others end
 for place = conditions + 1, #KEYS do
   local at = 2 * place - conditions
   if ARGV[at] == '' then redis.call('UNLINK', KEYS[place])

@@ -7,7 +7,7 @@ use storage_core::{
 use super::operations::{Connected, SWAP_TRIES, restless, set_command};
 use crate::{
     connections::{lane::Request, node::Load},
-    error::{Access, unexpected},
+    error::{Access, refused, unexpected},
     statements::{answer::Answer, command::cmd, reply, script::APPLY},
 };
 
@@ -39,7 +39,7 @@ impl Connected {
         reply::array(answer).map(drop)
     }
 
-    /// Expects the very texts first. Where another text means the same, it is what is expected next.
+    /// Expects the very texts first. Where other texts mean the same, they are what is expected next.
     async fn apply_if(&self, batch: &Batch, keys: &[String], deadline: Deadline) -> Result<()> {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let mut expected: Vec<Option<Json>> =
@@ -53,24 +53,27 @@ impl Connected {
                 .chain(operations.iter().flat_map(|(value, ttl)| [*value, &**ttl]))
                 .collect();
             let answer = self.script_on(&APPLY, &keys, &arguments, Load::Bulk, deadline).await?;
-            let Answer::Array(parts) = answer else { return Ok(()) };
-            let Ok([at, found]) = <[Answer; 2]>::try_from(parts) else { return Err(unexpected()) };
-            let at = usize::try_from(reply::integer(at)?).map_err(|_| unexpected())?;
-            let (Some((key, required)), Some(text)) = (batch.requirements().get(at), expected.get_mut(at))
-            else {
-                return Err(unexpected());
-            };
-            let found = match found {
-                Answer::Nil => None,
-                found => Some(reply::stored(&reply::bytes(found)?, key)?),
-            };
-            if !required.matches(found.as_ref()) {
-                return Err(Batch::conflict(key));
+            let Answer::Array(others) = answer else { return Ok(()) };
+            let mut others = others.into_iter();
+            while let (Some(place), Some(found)) = (others.next(), others.next()) {
+                let place = usize::try_from(reply::integer(place)?).map_err(|_| unexpected())?;
+                let required = batch.requirements().get(place).ok_or_else(unexpected)?;
+                *expected.get_mut(place).ok_or_else(unexpected)? = respelled(required, found)?;
             }
-            *text = found;
         }
         Err(restless())
     }
+}
+
+/// What is there, where it means what is required.
+fn respelled((key, required): &(String, Expected), found: Answer) -> Result<Option<Json>> {
+    let found = match (required, found) {
+        // Whatever is there, and whether or not it can be read.
+        (Expected::Absent, _) | (_, Answer::Nil) => return Err(Batch::conflict(key)),
+        (_, Answer::Error(error)) => return Err(refused(&error).with_key(key)),
+        (_, found) => reply::stored(&reply::bytes(found)?, key)?,
+    };
+    if required.matches(Some(&found)) { Ok(Some(found)) } else { Err(Batch::conflict(key)) }
 }
 
 fn text_of(expected: &Expected) -> Option<Json> {

@@ -61,6 +61,8 @@ pub(crate) async fn page(
         Some(cursor) => cursor.place()?,
         None => Position::start(connected, scan),
     };
+    // Who brings a cursor of another listing is told nothing of that.
+    position.keys.retain(|key| scan.glob().matches(key) && check_key(key).is_ok());
     if position.keys.is_empty() {
         let namespace = &connected.namespace;
         // A wider net than the pattern, which decides.
@@ -68,7 +70,7 @@ pub(crate) async fn page(
         let found = position.place.step(connected, &pattern, "string", limit, deadline).await?;
         position.keys = found.into_iter().filter_map(|key| own_key(&key, namespace, scan.glob())).collect();
     }
-    let take = if scan.reads_values() { position.chunk.min(limit) } else { limit };
+    let take = if scan.reads_values() { position.chunk.clamp(1, limit) } else { limit };
     let keys = position.keys.split_off(position.keys.len().saturating_sub(take));
     let (items, bytes) = Reader { connected, scan, deadline }.records(keys).await?;
     position.adapt(bytes, items.len());
