@@ -42,6 +42,7 @@ impl Partitions {
         }
         let mut fresh = Stored::new(now);
         let committed = fresh.commit(commit, now)?;
+        // Preconditions alone make no partition.
         if commit.operations.is_empty() {
             return Ok(Committed { version: 0, ..committed });
         }
