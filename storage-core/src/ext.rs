@@ -319,6 +319,7 @@ where
     optional_ttl_millis(ttl).map_err(place)?;
     let deadline = Deadline::after(PATIENCE);
     while !deadline.has_passed() {
+        // A new place each time: one that was passed stays so.
         let queue = Place::join(key, Order::Exclusive);
         if deadline.within(queue.admitted()).await.is_none() {
             break;

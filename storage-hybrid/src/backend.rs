@@ -211,6 +211,7 @@ impl StorageBackend for HybridBackend {
     }
 
     async fn apply(&self, batch: Batch) -> Result<()> {
+        // The size of values is for the store to judge, once it is known which.
         batch.check(usize::MAX).map_err(|error| error.at(NAME, "apply"))?;
         let store = batch.keys().next().map_or(Store::Durable, |key| self.routes.store(key));
         if let Some(key) = batch.keys().find(|key| self.routes.store(key) != store) {
@@ -263,6 +264,7 @@ impl StorageBackend for HybridBackend {
 }
 
 async fn close(durable: &Arc<dyn StorageBackend>, ephemeral: &Arc<dyn StorageBackend>) -> Result<()> {
+    // `join`, here and for writes: `try_join` would drop the call to one store where the other fails.
     let (durable, ephemeral) = tokio::join!(durable.disconnect(), ephemeral.disconnect());
     durable.and(ephemeral)
 }
@@ -270,6 +272,7 @@ async fn close(durable: &Arc<dyn StorageBackend>, ephemeral: &Arc<dyn StorageBac
 type Placed<T> = Vec<(usize, T)>;
 
 async fn read_part(store: &dyn StorageBackend, keys: Placed<&str>) -> Result<Placed<Result<Option<Json>>>> {
+    // A store that is down fails no call that does not need it.
     if keys.is_empty() {
         return Ok(Vec::new());
     }

@@ -130,7 +130,7 @@ pub(crate) fn connect_error(error: &tokio_postgres::Error) -> Error {
     if let Some(cause) = causes().find_map(<dyn StdError>::downcast_ref::<std::io::Error>) {
         return engine::unreachable(cause);
     }
-    // The rest is told apart by the driver's own words alone; they hold no value.
+    // All others are told apart by the driver's own words alone; they hold no value.
     match error.to_string().as_str() {
         "error performing TLS handshake" => Error::config("the server does not speak TLS")
             .with_hint("sslmode=prefer takes an unencrypted connection too"),

@@ -77,6 +77,7 @@ struct Subscription {
 
 impl Subscription {
     async fn open(connected: &Connected, channel: &str) -> Result<BoxStream<'static, Delivery>> {
+        // Not mpsc: a slow reader misses messages and is told so, while the connection goes on being read.
         let (sender, receiver) = broadcast::channel(BACKLOG);
         let subscription = Self {
             connector: Arc::clone(connected.router.connector()),
@@ -85,6 +86,7 @@ impl Subscription {
             closed: connected.closed.clone(),
             sender,
         };
+        // The stream may outlive the runtime that subscribes.
         let background = background()?;
         let opened = background.spawn(async move { (subscription.subscribed().await, subscription) });
         let opened = connected.deadline().within(AbortOnDropHandle::new(opened)).await;
@@ -108,6 +110,7 @@ impl Subscription {
             let opened = async {
                 let mut wire = self.connector.open(node.address()).await?;
                 wire.send(&[cmd("SUBSCRIBE").arg(&self.channel)]).await?;
+                // Waited for: only then does the server pass on what is published.
                 reply::array(wire.next().await?)?;
                 Ok(wire)
             };
@@ -130,6 +133,7 @@ impl Subscription {
             self.pass_on(wire).await;
             tracing::warn!("a subscription lost its connection to Redis; opening it again");
             wire = self.again().await;
+            // Redis keeps no messages for those who are away.
             let _ = self.sender.send(Delivery::Gap);
         }
     }

@@ -149,7 +149,7 @@ fn classify(cause: ffi::Error) -> (ErrorKind, &'static str, &'static str) {
             "the file is not a SQLite database",
             "name another file, or move this one out of the way",
         ),
-        // Not `Corrupt`, which means one entry: a listing would go on without the rest.
+        // Not `Corrupt`, which means one entry, after which a listing goes on.
         ErrorCode::DatabaseCorrupt => (
             Kind::Damaged,
             "the database file is damaged",

@@ -225,12 +225,14 @@ impl Store {
 
     fn sweeper(self: &Arc<Self>) -> Result<Option<AbortOnDropHandle<()>>> {
         let Some(sweep) = self.config.sweep else { return Ok(None) };
+        // The sweeper belongs to what the store has while connected: an `Arc` would keep the store alive.
         let store = Arc::downgrade(self);
         let sweeper = spawn_sweeper(sweep, move || {
             let store = Weak::upgrade(&store);
             async move {
                 let Some(store) = store else { return Ok(0) };
                 match store.sweep_round(sweep.batch).await {
+                    // Disconnected in between, which is no failure of the sweep.
                     Err(error) if error.kind() == ErrorKind::NotConnected => Ok(0),
                     swept => swept,
                 }
@@ -250,6 +252,7 @@ impl Connected {
             open.close();
             open.wait().await;
         }
+        // SQLite's last connection writes the log back and removes it, and syncs as its own `synchronous` says.
         self.writes.close();
         self.open.writer.close();
         self.open.writer.wait().await;

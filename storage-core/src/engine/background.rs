@@ -26,6 +26,7 @@ pub fn background() -> Result<&'static Handle> {
     if let Some(handle) = HANDLE.get() {
         return Ok(handle);
     }
+    // Not `get_or_init` alone: starting may fail, and `get_or_try_init` is not stable.
     let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(handle) = HANDLE.get() {
         return Ok(handle);
@@ -57,6 +58,7 @@ fn start() -> io::Result<Handle> {
     let handle = runtime.handle().clone();
     thread::Builder::new()
         .name("storage-background".to_owned())
+        // A current-thread runtime drives its tasks, timers and I/O only within `block_on` of its owner.
         .spawn(move || runtime.block_on(pending::<()>()))?;
     Ok(handle)
 }

@@ -122,10 +122,12 @@ impl<W: Work> Combiner<W> {
         let weight = self.shared.work.weight(&item);
         let entry = Entry { item, reply: Reply(reply) };
         let Ok((ticket, next)) = self.shared.queue.push(entry, weight) else { return Ok(Err(closed())) };
+        // Before anything else can fail: from here on dropping this future takes the operation back.
         let mut place = Place { shared: &self.shared, ticket: Some(ticket) };
         self.shared.proceed(next);
         match deadline.within(&mut answer).await {
             Some(answer) => {
+                // It is not in the queue any more: no lock need be taken to look for it.
                 place.ticket = None;
                 answer.map_err(|_| Unanswered::Lost)
             }
@@ -156,6 +158,7 @@ impl<W: Work> Combiner<W> {
     }
 }
 
+// Workers share the queue, so it does not end by itself: they would wait in it for ever.
 impl<W: Work> Drop for Combiner<W> {
     fn drop(&mut self) {
         self.close();
@@ -221,6 +224,7 @@ impl<W: Work> Worker<W> {
 
     /// [`take`](Self::take) for a worker that also waits for something else.
     pub fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<Vec<Entry<W>>>> {
+        // Relaxed: only `Drop` reads it, which has the worker to itself.
         self.started.store(true, Ordering::Relaxed);
         match self.shared.queue.poll_take(self.id, context) {
             // The next caller starts one on a runtime that is alive.
@@ -237,6 +241,7 @@ impl<W: Work> Worker<W> {
 
     /// Answers everything that waits with an error: nothing of it was begun.
     pub fn refuse_waiting(&self, error: &Error) {
+        // It did start: `Drop` would refuse what comes from now on, too.
         self.started.store(true, Ordering::Relaxed);
         refuse(self.shared.queue.drain(), error);
     }
@@ -276,12 +281,6 @@ impl<A> Reply<A> {
     /// Answers. A caller that has gone away does not listen.
     pub fn send(self, answer: Result<A>) {
         let _ = self.0.send(answer);
-    }
-
-    /// Whether the caller has gone away.
-    #[must_use]
-    pub fn is_abandoned(&self) -> bool {
-        self.0.is_closed()
     }
 }
 

@@ -70,6 +70,7 @@ impl Deadline {
     /// What `work` answers, or `None` where the deadline came first.
     pub async fn within<F: Future>(self, work: F) -> Option<F::Output> {
         let (mut work, mut alarm) = (pin!(work), Alarm { at: self.at, place: None });
+        // The work first: what is ready at once takes no place among the alarms.
         poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
             Poll::Pending => alarm.poll(context).map(|()| None),
@@ -144,6 +145,7 @@ impl Alarm {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match self.place {
             None => {
+                // Without a look at the clock: where the deadline has passed already, the next tick finds it.
                 let shard = SHARD.with(|shard| *shard);
                 let entry = Entry { at: self.at, waker: context.waker().clone() };
                 self.place = Some((shard, lock(shard).insert(entry)));

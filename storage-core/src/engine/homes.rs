@@ -33,6 +33,7 @@ impl<T> Homes<T> {
 
     /// Makes both, the first one for a runtime.
     pub fn of(runtime: Option<Id>, mut make: impl FnMut(Home) -> T) -> Self {
+        // Made first: the connection that was opened to connect goes to the first that is made, and belongs to this runtime.
         let home = runtime.map(|runtime| (runtime, make(Home::Own)));
         Self { home, elsewhere: make(Home::Background) }
     }

@@ -162,6 +162,7 @@ impl Ticket {
         let state = self.lock();
         let since = match state.phase {
             Phase::Due(since) => Some(since),
+            // An exclusive one that is being polled may be in the middle of its write: only `ends` passes it.
             Phase::Running(since) if self.order == Order::Advisory => Some(since),
             _ => None,
         };
@@ -176,6 +177,7 @@ impl Ticket {
             Some(waker) => waker.clone_from(context.waker()),
             None => state.waker = Some(context.waker().clone()),
         }
+        // Before the poll: what wakes it from here on is for the next one.
         state.woken = false;
         if state.phase == Phase::Passed {
             return false;
@@ -231,6 +233,7 @@ pub(crate) struct Passed {
 impl Place {
     /// Joins the queue of a key.
     pub(crate) fn join(key: &str, order: Order) -> Self {
+        // Not seeded, so that all callers agree; keys that collide share a queue, which costs time and nothing else.
         let key = BuildHasherDefault::<DefaultHasher>::default().hash_one((key, order));
         let state = State { phase: Phase::Waiting, ends: Instant::now(), waker: None, woken: false };
         let ticket = Arc::new(Ticket { order, state: Mutex::new(state) });
@@ -268,6 +271,7 @@ impl Place {
     /// Goes on without a place.
     pub(crate) fn leave(&self) {
         let mut queues = lock(self.shard);
+        // Lock order: the shard, then a ticket, as in `admit`.
         let before = std::mem::replace(&mut self.ticket.lock().phase, Phase::Passed);
         let Some(queue) = queues.get_mut(&self.key) else { return };
         if before == Phase::Passed {

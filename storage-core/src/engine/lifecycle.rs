@@ -73,6 +73,7 @@ impl<T: Send + Sync + 'static> Lifecycle<T> {
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
+        // `disconnect` and deadlines need it, and have no error to say that it cannot be started.
         super::background()?;
         let mut open = Some(open);
         loop {
@@ -81,6 +82,7 @@ impl<T: Send + Sync + 'static> Lifecycle<T> {
                 Step::Wait { ended, closing } => (ended, closing),
                 Step::Begin(answer) => {
                     let Some(open) = open.take() else { return Err(interrupted()) };
+                    // On the caller's runtime, where connections then belong; not so `disconnect`, for that runtime may be gone.
                     task::spawn(Arc::clone(&self.inner).open(open(), answer.sender));
                     (answer.ended, false)
                 }
@@ -126,6 +128,7 @@ impl<T: Send + Sync + 'static> Lifecycle<T> {
                 Step::Begin((answer, live, leases)) => {
                     let Some(close) = close.take() else { return Err(interrupted()) };
                     let value = Arc::clone(&live.value);
+                    // It is a lease itself: while it is kept, `leases` does not end.
                     drop(live);
                     let inner = Arc::clone(&self.inner);
                     task::spawn_in_background(inner.close(leases, value, close, answer.sender));
@@ -181,6 +184,7 @@ struct Answer {
 impl Answer {
     fn new() -> Self {
         let (sender, receiver) = oneshot::channel();
+        // Only a receiver is shared, not the work: `Shared` runs what it holds in the future of whoever polls it.
         let ended = receiver.map(|ended| ended.unwrap_or_else(|_| Err(interrupted())));
         Self { sender, ended: ended.boxed().shared() }
     }
@@ -219,11 +223,13 @@ impl<T: Send + Sync + 'static> Inner<T> {
                 let (last, leases) = oneshot::channel();
                 let live = Live { value: Arc::new(value), _last: last };
                 let mut phase = self.phase();
+                // Under the lock: whoever finds the phase open finds the value.
                 self.live.store(Some(Arc::new(live)));
                 *phase = Phase::Open { leases };
                 Ok(())
             }
             Err(error) => {
+                // Before the answer: whoever has it may connect again at once.
                 drop(undo);
                 Err(error)
             }
@@ -262,6 +268,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         // Nothing is ever sent: the sender goes with the last lease.
         let _ = leases.await;
         let told = close(value).await;
+        // Before the answer: whoever has it may connect at once.
         drop(closed);
         let _ = answer.send(told);
     }

@@ -34,6 +34,8 @@ impl Pulse {
         if cfg!(any(storage_loom, storage_shuttle)) {
             return;
         }
+        // Loaded first: a swap by every call would take the cache line from all others. SeqCst: the caller registers and then
+        // loads, the pulse stores and then looks, and one of the two has to see the other.
         if self.beating.load(Ordering::SeqCst) || self.beating.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -49,6 +51,7 @@ impl Pulse {
     async fn beat(&'static self) {
         let mut quiet = 0;
         loop {
+            // Not an `interval`, which makes up for missed ticks in a burst: a few of them count a task as stalled.
             tokio::time::sleep(TICK).await;
             quiet = if (self.look)() { 0 } else { quiet + 1 };
             if quiet < QUIET_TICKS {

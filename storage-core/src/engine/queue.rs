@@ -116,6 +116,7 @@ impl<T> Queue<T> {
         let mut state = self.lock();
         let idle = state.idle.iter().position(|(id, _)| *id == worker);
         if !state.waiting.is_empty() || state.closed {
+            // `push` takes out whom it wakes. One that was polled for another reason is still listed, and is busy from here on.
             if let Some(place) = idle {
                 state.idle.swap_remove(place);
             }
@@ -134,6 +135,7 @@ impl<T> Queue<T> {
     pub(super) fn leave(&self, worker: WorkerId) -> Next {
         let mut state = self.lock();
         state.workers -= 1;
+        // A worker may end while it is idle: a wake-up meant for it would reach nobody.
         state.idle.retain(|(id, _)| *id != worker);
         if state.waiting.is_empty() { Next::Nothing } else { self.find_worker(&mut state) }
     }
@@ -150,6 +152,7 @@ impl<T> Queue<T> {
             state.closed = true;
             (std::mem::take(&mut state.waiting), std::mem::take(&mut state.idle))
         };
+        // A waker is somebody else's code: not under the lock.
         idle.into_iter().for_each(|(_, waker)| waker.wake());
         waiting.into_iter().map(|waiting| waiting.item).collect()
     }
@@ -168,6 +171,7 @@ impl<T> Queue<T> {
     }
 
     fn find_worker(&self, state: &mut State<T>) -> Next {
+        // Taken out, so that the next push wakes another one.
         if let Some((_, waker)) = state.idle.pop() {
             return Next::Wake(waker);
         }
@@ -181,6 +185,7 @@ impl<T> Queue<T> {
 
     fn take(&self, state: &mut State<T>) -> Vec<T> {
         let (mut count, mut bytes) = (0, 0_usize);
+        // At least one: a worker that is given none takes the queue for closed.
         for waiting in state.waiting.iter().take(self.limits.items.max(1)) {
             bytes = bytes.saturating_add(waiting.weight);
             if count > 0 && bytes > self.limits.bytes {

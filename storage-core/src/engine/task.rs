@@ -119,6 +119,7 @@ impl Task {
 
     /// Polls the work, unless somebody else does.
     pub(super) fn poll(self: &Arc<Self>) -> Polled {
+        // Before the work is polled: a wake-up in the middle of that makes it due again.
         self.due.store(0, Ordering::SeqCst);
         let mut work = match self.work.try_lock() {
             Ok(work) => work,
@@ -144,10 +145,13 @@ impl Task {
 
     fn end(&self, work: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) -> Polled {
         let ended = work.take();
-        // What it held may panic in turn.
+        // Destructors of the work may panic, too.
         drop(catch_unwind(AssertUnwindSafe(|| drop(ended))));
+        // The one that did not poll has to end, too.
         for waker in [&self.host, &self.relief] {
-            if let Some(waker) = lock(waker).take() {
+            // A waker is somebody else's code: not under the lock.
+            let waker = lock(waker).take();
+            if let Some(waker) = waker {
                 waker.wake();
             }
         }
@@ -187,6 +191,7 @@ impl Wake for Task {
         }
         PULSE.ensure();
         for waker in [&self.host, &self.relief] {
+            // Two statements: within one `if let` the lock would last while `wake` runs.
             let waker = lock(waker).clone();
             if let Some(waker) = waker {
                 waker.wake();
@@ -205,6 +210,7 @@ impl Future for Host {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // Before the poll: a wake-up in the middle of that has to reach this context.
         set_waker(&self.task.host, context);
         self.task.polls.fetch_add(1, Ordering::SeqCst);
         let before = MOVED.replace(self.moved);
@@ -219,6 +225,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         let ended = match self.task.work.try_lock() {
             Ok(work) => work.is_none(),
+            // It is being polled elsewhere: the next host finds out whether it ends by that.
             Err(_) => false,
         };
         if !ended {
@@ -257,6 +264,7 @@ impl Future for Relief {
 fn set_waker(place: &Mutex<Option<Waker>>, context: &Context<'_>) {
     let mut waker = lock(place);
     match &mut *waker {
+        // `clone_from` clones nothing where both wake the same task, as they do at almost every poll.
         Some(waker) => waker.clone_from(context.waker()),
         None => *waker = Some(context.waker().clone()),
     }
@@ -274,6 +282,7 @@ fn relieve_stalled() -> bool {
         true
     });
     for task in stalled {
+        // Before the relief begins: it ends as soon as its host has polled once more.
         let host_polls = task.polls.load(Ordering::SeqCst);
         match background() {
             Ok(background) => drop(background.spawn(Relief { task, host_polls })),

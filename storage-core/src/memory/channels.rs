@@ -23,6 +23,7 @@ pub(super) struct Channels(Mutex<HashMap<String, broadcast::Sender<Json>>>);
 impl Channels {
     pub(super) fn publish(&self, channel: &str, message: Json) -> u64 {
         let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // `send` fails only where nobody receives.
         let reached = channels.get(channel).map_or(0, |sender| sender.send(message).unwrap_or(0));
         if reached == 0 {
             // Nobody listens any more: forget the channel, so that names do not pile up.

@@ -327,6 +327,7 @@ fn page(store: &Guard<'_>, scan: &Scan, after: Option<&str>, limit: usize) -> Re
     let most = limit.min(PAGE);
     let mut range = store.range(scan.glob(), after).take(LOOKED_AT);
     let (mut items, mut last, mut seen) = (Vec::new(), None, 0);
+    // Room is looked for before `next`: an entry that was taken and not returned would be skipped by the next page.
     while let Some((key, slot)) = if items.len() < most { range.next() } else { None } {
         (last, seen) = (Some(key), seen + 1);
         if store.matches(scan.glob(), key, slot) {

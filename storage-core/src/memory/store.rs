@@ -54,6 +54,7 @@ impl Store {
 
     pub(super) fn lock(&self) -> Guard<'_> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        // The clock after the lock: with the time of before a wait, what others have seen expire would be there again.
         Guard { entries, now: self.clock.now() }
     }
 
@@ -108,6 +109,7 @@ impl Guard<'_> {
 
     pub(super) fn put(&mut self, key: &str, value: Json, ttl_millis: Option<u64>) {
         let slot = Slot { value, expires_at: self.deadline(ttl_millis) };
+        // `insert` alone would allocate the key again for each overwrite.
         match self.entries.get_mut(key) {
             Some(old) => *old = slot,
             None => drop(self.entries.insert(key.to_owned(), slot)),

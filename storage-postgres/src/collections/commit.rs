@@ -76,6 +76,7 @@ async fn transact(checkout: &mut Checkout, commit: &Commit) -> Result<Committed,
 fn locked(rows: Option<&Vec<tokio_postgres::Row>>) -> Result<Row, Failed> {
     let Some(row) = rows.and_then(|rows| rows.first()) else {
         let error = Error::new(ErrorKind::Unavailable, "the partition was deleted at the same moment");
+        // As if rolled back: the transaction runs again, and makes the partition.
         return Err(Failure { error, state: State::RolledBack }.into());
     };
     Ok(Row {
@@ -94,6 +95,7 @@ async fn finish(
     before: &Row,
     plan: Plan<'_>,
 ) -> Result<Committed, Failed> {
+    // Preconditions alone make no partition: the rollback removes the row that was made to be locked.
     if before.version == 0 && commit.operations.is_empty() {
         return Ok(Committed { version: 0, outcomes: plan.outcomes });
     }

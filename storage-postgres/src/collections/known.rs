@@ -41,7 +41,7 @@ pub(super) struct State {
 pub(super) enum Content {
     /// In the store, and nothing of the item changes.
     Stored,
-    /// In the store, and the rest is written.
+    /// In the store, while the other columns are written.
     Kept,
     /// Here, to be written.
     Written(Bytes),

@@ -34,6 +34,7 @@ impl<'c> Plan<'c> {
     /// # Errors
     /// As [`commit`](storage_core::CollectionStore::commit).
     pub(super) fn new(commit: &'c Commit, known: &'c Known, row: Row) -> Result<Self> {
+        // A copy: what is written at the end is the difference.
         let items = known.items.clone();
         let tagged = items.iter().filter_map(|(sort, state)| Some((state.tag.clone()?, sort.clone())));
         let tags = tagged.collect();

@@ -76,6 +76,7 @@ pub(super) async fn listed(
     let rows = executor.query(query, &[&from, &to, &most]).await?;
     let listed = rows.iter().map(info).collect::<Result<Vec<_>>>()?;
     let last = listed.last().filter(|_| unsigned(most) == listed.len() as u64);
+    // The least text after it: no text of Postgres has a NUL.
     let next = last.map(|last| Cursor::at(&format!("{}\u{1}", last.partition.as_str()))).transpose()?;
     Ok(ScanPage::new(listed.into_iter().map(Ok).collect(), next))
 }

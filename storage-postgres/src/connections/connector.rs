@@ -46,6 +46,7 @@ impl Connector {
 
     /// The same for another pool.
     pub(crate) fn at(&self, home: Home) -> Self {
+        // A channel of its own: a failure of one pool ends no wait in front of the other.
         Self { home, failed: watch::channel(None).0, ..self.clone() }
     }
 
@@ -75,6 +76,7 @@ impl Connector {
 
     pub(crate) async fn open(&self) -> Result<Session> {
         let limit = self.config.connect_timeout;
+        // The driver limits TCP alone, and each host by itself; this limits TLS and the login, too.
         let opened = Deadline::after(limit).within(self.driver.connect(self.tls.clone())).await;
         let (client, connection) = opened
             .ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("no connection within {limit:?}")))?

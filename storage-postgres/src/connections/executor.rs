@@ -86,6 +86,7 @@ impl Executor {
         loop {
             let mut checkout = self.checkout().await?;
             let answer = checkout.query(query, params, budget).await;
+            // Before the pause, in which others can use it.
             drop(checkout);
             match answer {
                 Ok(rows) => return Ok(rows),
@@ -100,11 +101,13 @@ impl Executor {
         loop {
             let mut checkout = self.checkout().await?;
             let answer = transaction.run(&mut checkout).await;
+            // Before the caller is told: whatever it does next finds no lock of this transaction.
             checkout.roll_back().await;
             let Failed { failure, sent } = match answer {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
+            // Until the end was sent a lost connection has applied nothing, so the transaction may run again.
             tries.write = sent;
             let paused = tries.pause_after(failure, self.deadline).await;
             paused.map_err(|failure| failure.into_error(sent))?;
@@ -170,6 +173,7 @@ impl Tries {
         match failure.state {
             State::RolledBack if self.rolled_back < MAX_ROLLBACKS => {
                 self.rolled_back += 1;
+                // At random: the two of a deadlock would meet again.
                 deadline.pause(Duration::from_micros(fastrand::u64(1_000..20_000))).await;
                 Ok(())
             }

@@ -71,6 +71,7 @@ impl Pool {
             .test_on_check_out(false)
             // Whoever waits hears of the failure and answers; the next call tries again at once.
             .retry_connection(false)
+            // What a smaller load does not need then stays idle for long enough to be closed.
             .queue_strategy(QueueStrategy::Lifo)
             .error_sink(Box::new(Trace))
             .build_unchecked(connector.clone());
@@ -152,11 +153,12 @@ impl Checkout {
         self.prepare(query).await?;
         let deadline = self.deadline;
         let session = self.session()?;
+        // Noted before anything is sent: dropped in the middle of it, the connection is not handed on.
         session.busy = true;
         let answer =
             deadline.within(session.wire.drive(session.statements.query(query, params, budget))).await;
         let read = self.settle(answer)?;
-        // The rest is not wanted: it is cancelled and the connection given up.
+        // What remains is not wanted: it is cancelled and the connection given up.
         self.session()?.busy = !read.complete;
         Ok(read)
     }
@@ -215,6 +217,7 @@ impl Checkout {
         }
         session.busy = true;
         let answer = deadline.within(session.wire.drive(session.statements.prepare(query))).await;
+        // `into` makes it `Refused`: only PREPARE was under way, which leaves no outcome of the write unknown.
         self.settle(answer).map_err(|failure| match failure.state {
             State::Lost | State::Late if query.is_write() => failure.error.into(),
             _ => failure,
@@ -223,6 +226,7 @@ impl Checkout {
 
     /// Notes that the statement has ended, where it has.
     fn settle<T>(&mut self, answer: Option<Result<T, tokio_postgres::Error>>) -> Result<T, Failure> {
+        // `busy` stays: the statement still runs, and dropping the checkout cancels it.
         let Some(answer) = answer else { return Err(Failure::late(self.deadline.limit())) };
         let answer = answer.map_err(Failure::from);
         // One that the server is about to close is not handed on.
@@ -259,5 +263,6 @@ async fn cancel(
     if !matches!(Deadline::after(CANCEL_LIMIT).within(cancelled).await, Some(Ok(()))) {
         tracing::debug!("a statement could not be cancelled");
     }
+    // Before the permit, which lets another one be opened.
     drop(connection);
 }

@@ -92,8 +92,10 @@ impl Wire {
         context: &Context<'_>,
         mut answer: impl FnMut(&mut Context<'_>) -> Option<T>,
     ) -> Poll<T> {
+        // While this polls both, the flag says who was woken: waking the task as well would poll it once too often.
         drop(self.woken.task.take());
         for _ in 0..ROUNDS {
+            // The statements first: the wire writes what they send in the same poll.
             if let Some(answer) = answer(&mut Context::from_waker(&self.waker)) {
                 return Poll::Ready(answer);
             }
@@ -103,6 +105,7 @@ impl Wire {
             if self.woken.woken.load(Ordering::SeqCst) {
                 continue;
             }
+            // Then looked at once more: what came before the registration has woken nobody.
             self.woken.task.register(context.waker());
             if !self.woken.woken.load(Ordering::SeqCst) {
                 return Poll::Pending;

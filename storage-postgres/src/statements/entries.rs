@@ -72,6 +72,7 @@ pub(super) fn swap(table: &str) -> String {
 
 /// Answers no row where the value is no integer or the sum would overflow.
 pub(super) fn increment(table: &str) -> String {
+    // CASE below, for `AND` has no order: the cast would fail on what is no number.
     let range = "BETWEEN -9223372036854775808 AND 9223372036854775807";
     format!(
         "INSERT INTO {table} AS e (key, value, expires_at) VALUES ($1, to_jsonb($2), {expiry}) \
@@ -136,6 +137,7 @@ pub(super) fn purge(table: &str) -> String {
 /// Passes over rows that somebody is writing, and looks again before it deletes: a value written since stays.
 pub(super) fn sweep(table: &str) -> String {
     format!(
+        // An array is evaluated once; in a join the planner could run the sub-select, and its LIMIT, several times.
         "WITH gone AS ( \
              DELETE FROM {table} WHERE expires_at <= {NOW} AND key = ANY(ARRAY( \
                  SELECT key FROM {table} WHERE expires_at <= {NOW} \

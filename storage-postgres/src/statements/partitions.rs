@@ -91,6 +91,7 @@ impl Sql {
             Self::Bury => {
                 format!("UPDATE {partitions} SET name = NULL WHERE name = $1 AND expires_at <= {NOW}")
             }
+            // ON CONFLICT alone would use up a number of the sequence with each commit.
             Self::Make => format!(
                 "INSERT INTO {partitions} (name, version, sequence, items, bytes, updated_at) \
                  SELECT $1, 0, 0, 0, 0, {MOMENT} WHERE NOT EXISTS (SELECT FROM {partitions} WHERE name = $1) \
@@ -153,6 +154,7 @@ fn expiry(change: &str, ttl: &str, otherwise: &str) -> String {
 fn touched(Tables { partitions, items }: &Tables) -> String {
     let columns = "i.sort, i.version, octet_length(i.attributes)::int8, coalesce(octet_length(i.body), 0)::int8, \
         i.tag, i.written_at";
+    // OFFSET 0 below keeps each range an index scan of its own: without it the planner flattens it into a join.
     let mine = format!("{items} i WHERE i.partition = (SELECT id FROM p)");
     format!(
         "WITH p AS MATERIALIZED (SELECT id, sequence, items FROM {partitions} WHERE name = $1) \

@@ -69,6 +69,7 @@ impl Transaction for Conditional<'_> {
         }
         let keys: Vec<&str> = batch.keys().collect::<BTreeSet<_>>().into_iter().collect();
         let required: Vec<&str> = batch.requirements().iter().map(|(key, _)| &**key).collect();
+        // The read is a statement of its own: under READ COMMITTED it sees what was committed before the locks were got.
         let answers =
             checkout.pipeline(Part::Begin, &[(Query::Claim, &[&keys]), (get, &[&required])]).await?;
         let mut found = HashMap::new();
@@ -86,6 +87,7 @@ impl Transaction for Conditional<'_> {
                 return Err(Batch::conflict(key).into());
             }
         }
+        // Not committed: the rollback removes the rows that were made to be locked.
         if columns.is_empty() {
             return Ok(());
         }

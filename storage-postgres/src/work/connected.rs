@@ -56,6 +56,7 @@ impl Connected {
         let mut first = Some(first);
         let sets = Homes::of(runtime.as_ref().map(Handle::id), |home| {
             let runtime = runtime.as_ref().filter(|_| home == Home::Own).unwrap_or(background);
+            // `first` goes to the pool that is made first, that of the runtime on which it was opened.
             let pool = Arc::new(Pool::new(&config, connector.at(home), schema, first.take(), runtime));
             let queues = Arc::new(Queues::new(&pool, home, config.pool_max));
             Set { home, pool, queues }
@@ -76,6 +77,7 @@ impl Connected {
 
     /// Ends the connections.
     pub(crate) async fn close(self: Arc<Self>, config: &PostgresConfig) {
+        // A clone, for `self` has to go before: pools close their connections when they are dropped.
         let connector = self.connector.clone();
         self.sets.all().for_each(|set| set.queues.close());
         drop(self);
@@ -99,6 +101,7 @@ fn sweeper(
     connector: Connector,
     sets: &Homes<Set>,
 ) -> Result<Option<AbortOnDropHandle<()>>> {
+    // The last one is driven by the background. Weak: the sweeper belongs to what it would keep alive.
     let pool = sets.all().last().map(|set| Arc::downgrade(&set.pool));
     let (Some(config), Some(pool)) = (config.sweep, pool) else { return Ok(None) };
     let sweeper = spawn_sweeper(config, move || {
@@ -150,6 +153,7 @@ where
     F: Future<Output = Result<T>> + Send + 'static,
 {
     let (mut reply, answer) = oneshot::channel();
+    // Relaxed on both sides: the task that sets it is the one that reads it.
     let begun = executor.begun();
     let work = work(executor);
     home.spawn(async move {

@@ -126,6 +126,7 @@ async fn serve<K: Kind>(worker: Worker<Shared<K>>) {
     while let Some(group) = worker.take().await {
         let Some(pool) = worker.work().pool.upgrade() else { return };
         let count = group.len();
+        // A connection first: what was given up while there was none is not begun.
         match pool.checkout(pool.deadline()).await {
             Ok(connection) => {
                 let begun = group.into_iter().filter(|entry| entry.item.call.begin()).collect();
@@ -155,6 +156,7 @@ impl<K: Kind> Shared<K> {
         let mut members: Vec<Member<'_, K>> =
             members.map(|(place, Item { item, .. })| Member { place, item, outcome: None }).collect();
         if K::LAST_COUNTS {
+            // The last one of a key comes first then, and the first one is sent.
             members.reverse();
         }
         // Stable: what shares a key keeps its order.
@@ -184,6 +186,7 @@ impl<K: Kind> Shared<K> {
                 Ok(answers) => outcomes.extend(answers),
                 Err(failure) if failure.state == State::Unfit && part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);
+                    // A stack: the first half comes next, so that the outcomes keep their order.
                     parts.extend([second, first]);
                 }
                 Err(failure) => outcomes.extend(part.iter().map(|_| Err(failure.clone()))),

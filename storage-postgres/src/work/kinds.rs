@@ -76,6 +76,7 @@ impl Kind for Gets {
     ) -> Result<Vec<Outcome<Option<Json>>>, Failure> {
         let rows = executor.rows(executor.schema().get, &[&keys]).await?;
         let bytes: usize = rows.iter().map(Row::raw_size_bytes).sum();
+        // Falls slowly: one group of small values says little about the next.
         let fading = self.expected_bytes.load(Ordering::Relaxed) / 8 * 7;
         self.expected_bytes.store((bytes / keys.len().max(1)).max(fading), Ordering::Relaxed);
         let mut found: Vec<_> = keys.iter().map(|_| Ok(None)).collect();

@@ -40,6 +40,7 @@ pub(crate) async fn page(
     let Place { from, rows: most } = after.map_or(Ok(start), Cursor::place)?;
     // Of what the filters turn away a page may look at more.
     let most = if scan.filters().is_empty() { most.min(limit) } else { most };
+    // Clamped: a cursor comes from outside.
     let read = read(executor, scan, &from, &before, most.clamp(1, MAX_ROWS)).await?;
     let (mut items, mut bytes, mut seen) = (Vec::with_capacity(read.rows.len().min(limit)), 0, 0);
     for row in &read.rows {

@@ -33,6 +33,7 @@ pub(crate) async fn get_many(mut executor: Executor, keys: Vec<String>) -> Resul
 }
 
 pub(crate) async fn set_many(mut executor: Executor, entries: Vec<Entry>) -> Result<()> {
+    // Sorted, as all writers lock; and once each, for one upsert cannot change a row twice.
     let last: BTreeMap<&str, &Entry> = entries.iter().map(|entry| (&*entry.key, entry)).collect();
     let (mut chunks, mut columns) = (Vec::new(), Columns::default());
     for (key, entry) in last {

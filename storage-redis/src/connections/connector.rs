@@ -93,6 +93,7 @@ impl Connector {
             commands.push(cmd("SELECT").number(self.database));
         }
         commands.push(cmd("PING"));
+        // In one round trip: the server answers each of them, also after it has refused one.
         wire.send(&commands).await?;
         for _ in &commands {
             checked(wire.next().await?)?;

@@ -100,6 +100,7 @@ impl Lane {
     /// How much is in the way of another request: first whether something large is on its way, then how many there are.
     pub(crate) fn load(&self) -> (bool, usize) {
         let current = self.current.load();
+        // Relaxed: a hint for choosing a lane, which may be late.
         let congested = current.as_ref().is_some_and(|current| current.congested.load(Ordering::Relaxed));
         (congested, self.under_way.len())
     }
@@ -136,6 +137,7 @@ impl Work for Lane {
             let lane = worker.work();
             let stream = match lane.connector.open(&lane.address).await {
                 Ok(wire) => wire.into_stream(),
+                // Those who wait are told now, instead of at their deadlines; the next call tries again.
                 Err(error) => return worker.refuse_waiting(&error),
             };
             tracing::debug!(server = %lane.address, "opened a connection");
@@ -274,6 +276,7 @@ impl From<Malformed> for Broken {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        // The lane shows these signals until another connection replaces them.
         self.signals.congested.store(false, Ordering::Relaxed);
     }
 }
@@ -297,18 +300,21 @@ impl Connection {
     /// Runs until it ends; once it takes no more requests, those under way have until `limit`.
     async fn serve(mut self, limit: Duration) {
         poll_fn(|context| self.poll_serve(context)).await;
+        // Bounded: a server that went silent would keep the requests, and with them `disconnect`.
         let drained = Deadline::after(limit).within(poll_fn(|context| self.poll_drain(context)));
         drained.await;
     }
 
     /// Ends when the connection takes no more requests.
     fn poll_serve(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // Before `retired` is read: `AtomicWaker` orders the two, so Relaxed misses no retirement.
         self.signals.waker.register(context.waker());
         if self.signals.retired.load(Ordering::Relaxed) {
             self.worker = None;
         }
         match self.poll_exchange(context) {
             Poll::Ready(Err(Broken)) => {
+                // Dropped replies tell that they were lost; the dropped worker leaves what waits to a new connection.
                 self.in_flight.clear();
                 self.worker = None;
                 Poll::Ready(())
@@ -328,6 +334,7 @@ impl Connection {
 
     /// Reads and writes what can be read and written; ready where that fails.
     fn poll_exchange(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        // Ends when the write is pending; the read before it was pending, too, or has woken this again.
         loop {
             self.read(context)?;
             ready!(self.poll_write(context))?;
@@ -337,6 +344,7 @@ impl Connection {
     /// Hands out what has arrived, and waits for more.
     fn read(&mut self, context: &mut Context<'_>) -> Result<(), Broken> {
         loop {
+            // Takes the buffer back where no answer shares it any more, instead of allocating.
             self.arrived.reserve(READ);
             match poll_read_buf(Pin::new(&mut self.stream), context, &mut self.arrived)? {
                 Poll::Pending => return Ok(()),
@@ -356,6 +364,7 @@ impl Connection {
     fn answer(&mut self) -> Result<usize, Broken> {
         let before = self.in_flight.len();
         while let Some(answer) = self.decoder.decode(&mut self.arrived)? {
+            // An answer that nobody asked for: the next ones would go to the wrong callers.
             let Some(first) = self.in_flight.front_mut() else { return Err(Broken) };
             if let Some(answer) = first.expected.take(answer)
                 && let Some(InFlight { reply, .. }) = self.in_flight.pop_front()
@@ -372,6 +381,7 @@ impl Connection {
         if self.written == self.writing.len() {
             self.writing.clear();
             self.written = 0;
+            // A single large value has made it grow.
             if self.writing.capacity() > 4 * LIMITS.bytes {
                 self.writing = Vec::new();
             }

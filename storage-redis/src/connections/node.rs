@@ -62,6 +62,7 @@ impl Node {
     /// Waits for what is under way, and ends the connections.
     pub(crate) async fn close(&self) {
         for lane in self.lanes.all().flat_map(Lanes::all) {
+            // First: closing the queue refuses what waits there.
             lane.work().drain().await;
             lane.close();
         }

@@ -90,6 +90,7 @@ fn operation_arguments(batch: &Batch) -> Result<Vec<(&str, String)>> {
             let ttl = optional_ttl_millis(entry.ttl)?;
             Ok((entry.value.as_str(), ttl.map(|millis| millis.to_string()).unwrap_or_default()))
         }
+        // No JSON text is empty.
         _ => Ok(("", String::new())),
     });
     arguments.collect()

@@ -96,6 +96,7 @@ impl Connected {
     }
 
     pub(crate) async fn delete(&self, key: &str) -> Result<bool> {
+        // UNLINK: DEL frees a large value on the thread that serves everybody.
         Ok(reply::integer(self.about("UNLINK", key, Access::Write, self.deadline()).await?)? > 0)
     }
 
@@ -192,6 +193,8 @@ impl Connected {
         let slot = keys.first().map_or(0, |key| self.router.slot(key));
         let request = Request::One(script.by_hash(keys, arguments));
         match self.router.one(slot, request, load, Access::Write, deadline).await? {
+            // Nothing ran, so a write may be sent again. Not loaded on connect: a restart or a failover
+            // forgets scripts at any time.
             Answer::Error(error) if error.code() == "NOSCRIPT" => {
                 let request = Request::One(script.in_full(keys, arguments));
                 reply::checked(self.router.one(slot, request, load, Access::Write, deadline).await?)
@@ -290,6 +293,7 @@ impl Connected {
     pub(crate) async fn ttl(&self, key: &str) -> Result<Option<Expiry>> {
         Ok(match reply::integer(self.about("PTTL", key, Access::Read, self.deadline()).await?)? {
             -1 => Some(Expiry::Never),
+            // -2, for no entry, is no `u64`.
             left => u64::try_from(left).ok().map(|millis| Expiry::After(Duration::from_millis(millis))),
         })
     }

@@ -117,6 +117,7 @@ impl Router {
             let node = self.owner(slot)?;
             match node.call(request.clone(), load, deadline).await {
                 Ok(Answer::Error(error)) if self.is_cluster() => match redirect(&error, node.address()) {
+                    // Boxed, here and below: the future of every call would else have room for these rare ways.
                     Some(Redirect::Moved) => Box::pin(self.follow(attempt, deadline)).await?,
                     Some(Redirect::Ask(address)) => {
                         return Box::pin(self.ask(&address, request, access, deadline)).await;
@@ -186,6 +187,7 @@ impl Router {
         access: Access,
         deadline: Deadline,
     ) -> Vec<Result<Answer>> {
+        // What no try has answered in the end keeps this error.
         let mut answers: Vec<Result<Answer>> = commands.iter().map(|_| Err(restless())).collect();
         let items = commands.into_iter().enumerate();
         let mut waiting: Vec<Item> =
@@ -237,6 +239,7 @@ impl Router {
         }
         let sent = nodes.into_values().map(|(node, items)| async move {
             let mut outcomes = Vec::with_capacity(items.len());
+            // One after the other: on two connections one group could overtake the other.
             for group in groups(items) {
                 outcomes.extend(self.exchange(node, group, access, first, deadline).await);
             }

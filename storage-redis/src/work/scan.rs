@@ -71,6 +71,7 @@ pub(crate) async fn page(
         position.keys = found.into_iter().filter_map(|key| own_key(&key, namespace, scan.glob())).collect();
     }
     let take = if scan.reads_values() { position.chunk.clamp(1, limit) } else { limit };
+    // From the end, which moves nothing: the order in which SCAN names keys has no meaning.
     let keys = position.keys.split_off(position.keys.len().saturating_sub(take));
     let (items, bytes) = Reader { connected, scan, deadline }.records(keys).await?;
     position.adapt(bytes, items.len());
@@ -84,6 +85,7 @@ impl Position {
         let mut position =
             Self { place: Place { nodes: Vec::new(), cursor: 0 }, keys: Vec::new(), chunk: FIRST_CHUNK_KEYS };
         match scan.glob().exact() {
+            // Asked for by name: SCAN would walk the whole database for one key.
             Some(key) => position.keys.extend(check_key(key).is_ok().then(|| key.to_owned())),
             None => position.place = Place::start(connected),
         }
@@ -123,6 +125,7 @@ impl Place {
         let command = cmd("SCAN").number(self.cursor).arg("MATCH").arg(pattern).arg("COUNT").number(count);
         let request = Request::One(command.arg("TYPE").arg(kind));
         let mut answer = node.call(request.clone(), Load::Bulk, deadline).await;
+        // Once more is safe: where SCAN stands is in the cursor, not in the server.
         if let Err(Failure::Lost) = answer {
             answer = node.call(request, Load::Bulk, deadline).await;
         }

@@ -130,7 +130,9 @@ impl Work for Refreshes {
         task::spawn(worker.serve(async |refreshes: &Self, wanting: Vec<Arc<Map>>| {
             let topology = &refreshes.topology;
             let now = topology.map();
+            // Else the map that was found wanting has been replaced meanwhile: its callers look at the new one first.
             let answer = if wanting.iter().any(|map| Arc::ptr_eq(map, &now)) {
+                // A deadline of its own: the answer is shared, and one caller's deadline is not another's.
                 topology.ask_for_map(Deadline::after(refreshes.timeout)).await
             } else {
                 Ok(())

@@ -43,6 +43,7 @@ pub(super) fn commit(view: &View<'_>, commit: &Commit) -> Answer<Committed> {
             return Ok(Committed { version: 0, outcomes: Vec::new() });
         }
         None => {
+            // Names are unique: the expired row gives up its own first.
             expired.map_or(Ok(()), |expired| partition::end(view, expired.id))?;
             Stored::begin(view, name)?
         }
@@ -160,6 +161,7 @@ impl<'a> Change<'a> {
         self.stored.sequence += 1;
         let sequence = self.stored.sequence;
         let sort = sequence_key(prefix, sequence);
+        // Somebody may have put an item where the next number goes.
         let found = self.items.find(&sort)?;
         self.write(&sort, found.as_ref(), tag, attributes, body)?;
         Ok(Outcome::Appended { sequence, new: true })

@@ -130,6 +130,7 @@ impl Items<'_> {
     /// Removes the items from a sort key to before another; says how many there were, and their bytes.
     pub(super) fn remove_range(&self, from: &str, to: Option<&str>) -> Answer<(u64, u64)> {
         let range = params![self.partition, from, upper(to)];
+        // Before they go: a DELETE tells how many rows there were, but not their bytes.
         let mut measure = self.view.db.prepare_cached(MEASURE)?;
         let removed = measure.query_row(range, |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))?;
         if removed.0 > 0 {

@@ -19,7 +19,7 @@ const INSERT: &str = "INSERT INTO storage_partition (name, version, sequence, it
     VALUES (?1, 0, 0, 0, 0, 0)";
 pub(super) const UPDATE: &str = "UPDATE storage_partition
     SET version = ?2, sequence = ?3, items = ?4, bytes = ?5, updated_at_ms = ?6 WHERE id = ?1";
-/// Apart from the rest, so that most commits leave its index alone.
+/// Apart from the other columns, so that most commits leave its index alone.
 pub(super) const SET_EXPIRY: &str = "UPDATE storage_partition SET expires_at_ms = ?2 WHERE id = ?1";
 /// What has ended has no name and has expired ever since.
 pub(super) const END: &str = "UPDATE storage_partition SET name = NULL, expires_at_ms = 0 WHERE id = ?1";

@@ -27,6 +27,7 @@ macro_rules! columns {
         )
     };
 }
+// CROSS JOIN: SQLite keeps the order of the tables, so that the items are found by the partition.
 macro_rules! range {
     ($order:literal) => {
         concat!(

@@ -23,6 +23,7 @@ use crate::{
 };
 
 /// As the Python agents make it; the columns never change.
+// IMMEDIATE: a transaction that reads and then writes may fail with SQLITE_BUSY_SNAPSHOT, which no busy timeout covers.
 const SCHEMA: &str = "BEGIN IMMEDIATE;
     CREATE TABLE IF NOT EXISTS kv_store (key TEXT PRIMARY KEY, value TEXT NOT NULL, expires_at REAL);
     CREATE INDEX IF NOT EXISTS idx_expires_at ON kv_store (expires_at);
@@ -70,14 +71,17 @@ pub(crate) fn open(config: &SqliteConfig, role: Role) -> Answer<Connection> {
 
 fn try_open(config: &SqliteConfig, role: Role) -> Answer<Connection> {
     // Not SQLITE_OPEN_URI: a path is a path, whatever it looks like.
+    // No CREATE: SQLite would make the file with a mode of its own. NO_MUTEX: a connection has one thread at a time.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(&config.path, flags)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Before any statement: reading the schema and switching to WAL wait for locks, too.
     db.busy_timeout(busy_limit(config.busy_timeout.min(config.operation_timeout)))?;
     if let Some(publisher) = &config.publisher {
         publisher.prepare(&db)?;
     }
     if !matches!(role, Role::Writer | Role::Checkpoint) {
+        // Not opened read-only: a reader of a WAL writes to the `-shm` file, and may have to recover the log.
         db.pragma_update(None, "query_only", true)?;
     }
     match role {
@@ -86,6 +90,7 @@ fn try_open(config: &SqliteConfig, role: Role) -> Answer<Connection> {
             make_interruptible(&db)?;
         }
         Role::Reader => make_interruptible(&db)?,
+        // A checkpoint syncs the log and the file as this says.
         Role::Checkpoint => db.pragma_update(None, "synchronous", config.synchronous.as_str())?,
         Role::Inline => {
             db.pragma_update(None, "cache_size", INLINE_CACHE_KIB)?;
@@ -93,6 +98,7 @@ fn try_open(config: &SqliteConfig, role: Role) -> Answer<Connection> {
             for sql in [GET_SMALL, EXPIRES_AT] {
                 db.prepare_cached(sql)?;
             }
+            // Last: the statements above may wait, a call must not. Where it finds a lock, a reader's thread waits.
             db.busy_timeout(Duration::ZERO)?;
         }
     }

@@ -21,6 +21,7 @@ pub(crate) fn pages_in_wal() -> u32 {
 
 /// Takes over from SQLite on the writer's connection.
 pub(crate) fn watch(db: &Connection) {
+    // The hook is a plain function: it can write to nothing but a thread-local, which the same thread reads.
     db.wal_hook(Some(|wal: &hooks::Wal, pages| {
         let pages = u32::try_from(pages).unwrap_or_default();
         IN_WAL.set(pages);
@@ -41,6 +42,7 @@ pub(crate) struct Pass {
 
 /// Copies what no reader needs in the WAL any more.
 pub(crate) fn checkpoint(db: &Connection) -> Answer<Pass> {
+    // PASSIVE: FULL, RESTART and TRUNCATE wait for readers, and lock out writers meanwhile.
     let (pages, copied): (i64, i64) =
         db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(1)?, row.get(2)?)))?;
     // Both are -1 where there is no WAL.

@@ -10,6 +10,7 @@ use crate::{call::Call, error::Answer};
 
 pub(crate) const GET: &str = "SELECT expires_at, value FROM kv_store WHERE key = ?1";
 /// Without a value that would take long to read.
+// `octet_length` is in the row's header; `length` would read all of the text to count its characters.
 pub(crate) const GET_SMALL: &str =
     "SELECT expires_at, iif(octet_length(value) <= 65536, value, NULL) FROM kv_store WHERE key = ?1";
 pub(crate) const EXPIRES_AT: &str = "SELECT expires_at FROM kv_store WHERE key = ?1";
@@ -89,6 +90,7 @@ impl View<'_> {
     pub(crate) fn at_once<T>(&self, reads: impl FnOnce() -> Answer<T>) -> Answer<T> {
         self.db.prepare_cached("BEGIN")?.execute([])?;
         let answer = reads();
+        // After an error, too: nothing was written, and the snapshot has to end.
         self.db.prepare_cached("COMMIT")?.execute([])?;
         answer
     }

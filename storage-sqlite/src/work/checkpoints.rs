@@ -40,12 +40,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The WAL, as the writer's last commit and checkpoint left it.
 #[derive(Debug, Default)]
 pub(crate) struct Wal {
+    // Relaxed throughout: a number that is late moves a checkpoint by a commit, and nothing else depends on it.
     pages: AtomicU32,
     /// How many of them are in the database file.
     copied: AtomicU32,
     /// The checkpoint thread has been told, and has not come to an end yet.
     due: AtomicBool,
-    /// The rest is short enough for the writer.
+    /// What is left is short enough for the writer.
     last_pass_due: AtomicBool,
 }
 
@@ -102,6 +103,7 @@ impl Checkpoints {
         for _ in 0..PASSES {
             let pass = checkpoint(db)?;
             left = pass.left;
+            // Nothing was committed meanwhile, so SQLite has synced the file.
             if left == 0 && pass.pages == self.wal.pages.load(Ordering::Relaxed) {
                 break;
             }
@@ -130,6 +132,7 @@ impl Work for Checkpoints {
     fn start(worker: Worker<Self>) {
         let open = worker.work().open.token();
         spawn_thread("storage-sqlite-checkpoint", async move {
+            // Declared first, so dropped last: `disconnect` finds the connection closed.
             let _open = open;
             let mut db = None;
             while worker.take().await.is_some() {
@@ -140,6 +143,7 @@ impl Work for Checkpoints {
                     db = None;
                     thread::sleep(PAUSE);
                 }
+                // Also after a failure: the next commit asks again.
                 checkpoints.wal.due.store(false, Ordering::Relaxed);
             }
         });

@@ -2,7 +2,7 @@
 //!
 //! Such a read takes some microseconds, less than handing it to another thread. Where the runtime that connected has
 //! several threads, one task of it reads for all of its callers. The task does block its thread while it reads, but never
-//! for long: it stops after [`BUDGET`] and leaves the rest to the readers' threads, as it does with all of it for a while
+//! for long: it stops after [`BUDGET`] and leaves what remains to the readers' threads, as it does with all of it for a while
 //! once the disk was found to be slow. It is the task that stands still then, not a caller: those wait on other threads of
 //! the runtime, and end by their deadlines however long the disk stalls.
 
@@ -30,7 +30,7 @@ use crate::{
     statements::entries::{Asked, Found, Lookup, View},
 };
 
-/// How long the task reads at once before it leaves the rest to a thread, and other tasks have their time.
+/// How long the task reads at once before it leaves what remains to a thread, and other tasks have their time.
 const BUDGET: Duration = Duration::from_millis(1);
 /// A read that took longer waited for the disk, or the machine is overloaded and the runtime stands still anyway.
 const SLOW: Duration = Duration::from_millis(20);
@@ -106,6 +106,7 @@ impl Work for Points {
         let open = worker.work().open.token();
         match worker.work().runtime {
             Some(runtime) => task::spawn(async move {
+                // Declared first, so dropped last: `disconnect` finds the connection closed.
                 let _open = open;
                 Task::new(runtime, worker.work()).serve(worker).await;
             }),
@@ -161,6 +162,7 @@ impl Task {
     fn read_at_once(&mut self, group: Vec<Entry<Points>>) -> Vec<Entry<Points>> {
         let start = Instant::now();
         let Some(db) = self.db.take().filter(|_| self.may_block(start)) else { return group };
+        // No call that could interrupt it: a group has many callers, and a small read is short.
         let view = View { db: &db, call: None, now: self.config.clock.now() };
         // The first half of a crowd is answered early: its callers come back on other threads while this one goes on.
         let early = if group.len() >= CROWD { group.len() / 2 } else { group.len() };
@@ -168,6 +170,7 @@ impl Task {
         let mut group = group.into_iter();
         let mut left = Vec::new();
         let read = view.look_up(group.len(), |lookup| {
+            // `by_ref`: what is not reached is left to a thread.
             for entry in group.by_ref() {
                 match lookup.find(entry.item.asked, &entry.item.key) {
                     // A lock, or a connection that is lost: a thread can wait, and open another one.
@@ -190,6 +193,7 @@ impl Task {
         if start.elapsed() > SLOW {
             self.paused_until = Instant::now() + PAUSE;
         }
+        // A transaction that has not ended would keep its snapshot, and the log from starting anew.
         let lost = read.is_err_and(|fault| fault.loses_connection()) || !db.is_autocommit();
         self.db = (!lost).then_some(db);
         left.extend(group);
@@ -204,6 +208,7 @@ impl Task {
 
     async fn leave_to_a_thread(&mut self, entries: Vec<Entry<Points>>) {
         let (points, replies) = Entry::split(entries);
+        // Opened on a thread: that reads the schema and may wait for a lock.
         let (config, opens) = (Arc::clone(&self.config), self.db.is_none());
         let read = on_reader(&self.readers, Deadline::after(config.operation_timeout), move |reader| {
             let answers = find_all(reader, &config, &points);

@@ -58,6 +58,7 @@ impl Work for Readers {
     fn start(worker: Worker<Self>) {
         let (config, open) = (Arc::clone(&worker.work().config), worker.work().open.token());
         spawn_thread("storage-sqlite-reader", async move {
+            // Declared first, so dropped last: `disconnect` finds the connection closed.
             let _open = open;
             let mut reader = Reader::new(config);
             while let Some(group) = worker.take().await {
@@ -80,6 +81,7 @@ pub(crate) async fn on_reader<T: Send + 'static>(
     deadline: Deadline,
     job: impl FnOnce(&mut Reader) -> T + Send + 'static,
 ) -> Result<T> {
+    // A place of its own: jobs of any type share one queue, whose answers have one type.
     let answer = Arc::new(Mutex::new(None));
     let place = Arc::clone(&answer);
     let job = move |reader: &mut Reader| {
@@ -110,6 +112,7 @@ impl Reader {
             None => open(&self.config, Role::Reader)?,
         };
         let answer = work(&db);
+        // A transaction that has not ended would keep its snapshot, and the log from starting anew.
         let lost = answer.as_ref().is_err_and(Fault::loses_connection) || !db.is_autocommit();
         self.db = (!lost).then_some(db);
         answer

@@ -9,6 +9,7 @@ use storage_core::{
 
 use crate::Publisher;
 
+// A refresh serves those who came before it began; whoever comes while it runs needs the next one.
 const LIMITS: Limits = Limits { workers: 1, items: usize::MAX, bytes: usize::MAX };
 
 /// What brings it up to date.

@@ -87,6 +87,7 @@ impl Work for Writes {
     fn start(worker: Worker<Self>) {
         let open = worker.work().open.token();
         spawn_thread("storage-sqlite-writer", async move {
+            // Declared first, so dropped last: `disconnect` finds the connection closed.
             let _open = open;
             let db = worker.work().db.lock().unwrap_or_else(PoisonError::into_inner).take();
             let mut writer = Writer { db };
@@ -116,6 +117,7 @@ impl Writer {
             // Each call knows how far it had come.
             None => drop(replies),
         }
+        // After the answers: the last pass of a checkpoint syncs the file, and none of these callers need wait for that.
         if let Some(db) = &self.db {
             work.wal.committed(db, &work.checkpoints);
         }
@@ -133,9 +135,11 @@ impl Writer {
             Err(error) => return Some(vec![Err(error); writes.len()]),
         };
         let answers = self.commit(work, writes);
+        // Also where a panic came in between: a publication has to end, and may find something committed.
         let published = publication.finish().await;
         let answers = answers?.into_iter().map(|answer| match &published {
             Ok(()) => answer,
+            // `and`: a write that failed by itself keeps its own error.
             Err(error) => answer.and(Err(error.clone())),
         });
         Some(answers.collect())
@@ -220,13 +224,17 @@ fn transact(
 ) -> Answer<End> {
     refuse_abandoned(members);
     let waiting = members.iter().filter(|member| member.answer.is_none());
+    // As long as the most patient one: the others are refused once the lock is there.
     let (count, patience) = waiting.fold((0, None), |(count, patience), member| {
         (count + 1, patience.max(Some(member.write.call.deadline().remaining())))
     });
     let Some(patience) = patience else { return Ok(End::Answered) };
     db.busy_timeout(busy_limit(config.busy_timeout.min(patience)))?;
+    // IMMEDIATE: a transaction that reads and then writes fails with SQLITE_BUSY_SNAPSHOT, whatever the busy timeout.
     db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    // It may have waited for another process: who gave up meanwhile is not begun.
     refuse_abandoned(members);
+    // After the wait for the lock: what expired meanwhile has expired.
     let now = config.clock.now();
     for member in members.iter_mut().filter(|member| member.answer.is_none()) {
         let view = View { db, call: Some(&member.write.call), now };

@@ -78,6 +78,7 @@ impl Stored {
         }
         let before = (self.version, self.sequence, self.bytes);
         let now = UNIX_EPOCH + Duration::from_millis(epoch_millis(now));
+        // Before the operations: an item carries the version of the commit that wrote it.
         self.version += 1;
         let mut undo = Undo::new();
         let mut outcomes = Vec::with_capacity(commit.operations.len());
@@ -95,6 +96,7 @@ impl Stored {
         match commit.expire {
             Expire::Keep => {}
             Expire::Never => self.expires_at = None,
+            // `Commit::check` has checked it: an error here would leave the operations done.
             Expire::After(ttl) => self.expires_at = Some(now + Duration::from_millis(ttl_millis(ttl)?)),
         }
         Ok(Committed { version: self.version, outcomes })
@@ -205,11 +207,13 @@ impl Stored {
             .map(|(tag, (_, n))| (tag, n));
         let found = item.is_some();
         self.bytes -= item.as_ref().map_or(0, size);
+        // Also where there was nothing: undoing then takes out what was written there.
         undo.push((sort.to_owned(), item, tag));
         found
     }
 
     fn undo(&mut self, undo: Undo) {
+        // Backwards: of an item that was written twice the first record has what was there before.
         for (sort, item, tag) in undo.into_iter().rev() {
             self.items.remove(&sort);
             if let Some(tag) = self.tagged.remove(&sort) {

@@ -34,14 +34,16 @@ impl Partitions {
     }
 
     pub(super) fn commit(&self, commit: &Commit) -> Result<Committed> {
-        let now = self.clock.now();
         let mut all = self.lock();
+        // Under the lock: one that waited for it is not older than the one before.
+        let now = self.clock.now();
         let name = commit.partition.as_str();
         if let Some(stored) = all.get_mut(name).filter(|stored| stored.is_live(now)) {
             return stored.commit(commit, now);
         }
         let mut fresh = Stored::new(now);
         let committed = fresh.commit(commit, now)?;
+        // Preconditions alone make no partition.
         if commit.operations.is_empty() {
             return Ok(Committed { version: 0, ..committed });
         }
