@@ -26,6 +26,17 @@ pub enum Change {
     Keep,
 }
 
+impl Change {
+    /// What to write, `None` to delete; nothing at all where the entry stays as it was `found`.
+    fn of(self, found: Option<&Json>) -> Option<Option<Json>> {
+        match self {
+            Self::Set(value) => Some(Some(value)),
+            Self::Delete if found.is_some() => Some(None),
+            Self::Delete | Self::Keep => None,
+        }
+    }
+}
+
 /// Typed and convenience calls, on every [`StorageBackend`].
 ///
 /// ```
@@ -274,11 +285,7 @@ where
     let mut queue = admitted(key, patience).await;
     for attempt in 0..UPDATE_TRIES {
         let found = queue.run(backend.get(key)).await?;
-        let new = match change(found.as_ref()).map_err(place)? {
-            Change::Set(value) => Some(value),
-            Change::Delete if found.is_some() => None,
-            Change::Delete | Change::Keep => return Ok(found),
-        };
+        let Some(new) = change(found.as_ref()).map_err(place)?.of(found.as_ref()) else { return Ok(found) };
         let new_ttl = ttl.filter(|_| new.is_some());
         let expected = Expected::from_read(found);
         if queue.run(backend.compare_and_set(key, expected, new.clone(), new_ttl)).await? {
@@ -327,11 +334,7 @@ where
         // Passed before it wrote anything, it begins anew.
         let Ok(found) = queue.run_unless_passed(backend.get(key)).await else { continue };
         let found = found?;
-        let new = match change(found.as_ref()).map_err(place)? {
-            Change::Set(value) => Some(value),
-            Change::Delete if found.is_some() => None,
-            Change::Delete | Change::Keep => return Ok(found),
-        };
+        let Some(new) = change(found.as_ref()).map_err(place)?.of(found.as_ref()) else { return Ok(found) };
         match queue.run_unless_passed(write(backend, key, new.as_ref(), ttl)).await {
             Ok(written) => return written.map(|()| new),
             Err(Passed { begun: false }) => {}

@@ -56,7 +56,7 @@ pub use json::{
     DEFAULT_MAX_VALUE_BYTES, Json, MAX_DEPTH, MAX_NUMBER_BYTES, add_integer, check_value_size, same_value,
 };
 pub use key::{MAX_KEY_BYTES, check_key, join_key, key_prefix};
-pub use listing::{Cursor, ScanPage, check_page_limit, wrong_cursor};
+pub use listing::{Cursor, ScanPage, check_page_limit};
 pub use memory::{MemoryBackend, MemoryConfig};
 pub use pub_sub::{Delivery, PubSub};
 pub use scan::{Filter, Listing, Record, Scan};

@@ -92,9 +92,7 @@ impl FromStr for Cursor {
     }
 }
 
-/// The error for a cursor that is none of the listing's.
-#[must_use]
-pub fn wrong_cursor() -> Error {
+fn wrong_cursor() -> Error {
     Error::new(ErrorKind::InvalidInput, "this is no cursor of this listing")
         .with_hint("bring back what a page of the same listing gave, unchanged")
 }
