@@ -405,3 +405,18 @@ async fn a_value_beyond_the_limit_is_refused_by_every_write() {
     assert_eq!(storage.keys("*").await.unwrap(), ["k"]);
     assert_eq!(storage.get("k").await.unwrap(), Some(fits));
 }
+
+#[tokio::test]
+async fn a_clock_that_is_put_back_revives_nothing() {
+    let (storage, clock) = with_clock().await;
+    let start = clock.now();
+    storage.set("lock:1", Json::from(1), Some(TTL)).await.unwrap();
+    clock.advance(2 * TTL);
+    assert!(!storage.exists("lock:1").await.unwrap());
+    clock.set(start);
+    assert!(!storage.exists("lock:1").await.unwrap());
+    assert!(storage.keys("*").await.unwrap().is_empty());
+    storage.set("lock:2", Json::from(1), Some(TTL)).await.unwrap();
+    clock.advance(TTL);
+    assert!(!storage.exists("lock:2").await.unwrap(), "time goes on from where it stood");
+}

@@ -15,7 +15,7 @@ use std::{
 };
 
 use common::{Place, connected, json};
-use storage_core::{Entry, Expiry, ManualClock, StorageBackend, StorageExt, SweepConfig};
+use storage_core::{Clock, Entry, Expiry, ManualClock, StorageBackend, StorageExt, SweepConfig};
 use storage_sqlite::SqliteConfig;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -115,4 +115,29 @@ async fn scans_tell_the_expiry_to_the_millisecond() {
     let found: Vec<_> = backend.records(scan).try_collect().await.unwrap();
     assert_eq!(found[0].expires_at, Some(clock.now() + Duration::from_millis(1_001)));
     assert_eq!(found[1].expires_at, None);
+}
+
+/// A lock that had expired stays so where the clock is put back, and a deletion takes the row of an expired entry with it: also
+/// another process, whose clock was never ahead, sees nothing of it.
+#[tokio::test]
+async fn a_clock_that_is_put_back_revives_nothing() {
+    let place = Place::new();
+    let (clock, config) = manual(&place);
+    let start = clock.now();
+    let backend = connected(config).await;
+    for key in ["lock:kept", "lock:deleted"] {
+        backend.set(key, json("1"), Some(SECOND)).await.unwrap();
+    }
+    clock.advance(2 * SECOND);
+    assert!(!backend.exists("lock:kept").await.unwrap());
+    assert!(!backend.delete("lock:deleted").await.unwrap());
+    assert_eq!(rows(&place), 1);
+    clock.set(start);
+    assert!(!backend.exists("lock:kept").await.unwrap());
+    assert_eq!(backend.get("lock:kept").await.unwrap(), None);
+    assert!(backend.keys("*").await.unwrap().is_empty());
+    clock.advance(SECOND);
+    backend.set("lock:new", json("1"), Some(SECOND)).await.unwrap();
+    clock.advance(SECOND);
+    assert!(!backend.exists("lock:new").await.unwrap(), "time goes on from where it stood");
 }
