@@ -55,10 +55,16 @@ impl AgentHealth {
     }
 
     fn of(probes: Vec<StoreProbe>, answers: &Health) -> Self {
-        let silent = answers.stores.iter().filter_map(|store| {
-            store.error.as_ref().map(|error| format!("{} does not answer: {error}", store.store))
+        let failing = answers.stores.iter().filter_map(|store| {
+            let (what, error) = match (&store.read_error, &store.write_error) {
+                (Some(error), Some(_)) => ("does not answer", error),
+                (Some(error), None) => ("cannot be read", error),
+                (None, Some(error)) => ("takes no writes", error),
+                (None, None) => return None,
+            };
+            Some(format!("{} {what}: {error}", store.store))
         });
-        let reasons: Vec<String> = probes.iter().filter_map(StoreProbe::reason).chain(silent).collect();
+        let reasons: Vec<String> = probes.iter().filter_map(StoreProbe::reason).chain(failing).collect();
         let status = if probes.iter().all(|probe| probe.error.is_some()) {
             HealthStatus::Unhealthy
         } else if reasons.is_empty() {
@@ -167,7 +173,7 @@ mod tests {
     fn the_status_says_whether_all_some_or_no_store_works_and_the_reasons_say_why() {
         let (good, slow, gone) =
             (probe("a", 1, None), probe("b", 400, None), probe("c", 1, Some("read: gone")));
-        let node = |error| StoreHealth::new("node", Duration::ZERO, error);
+        let node = |error| StoreHealth::new("node", Duration::ZERO, error, error);
         let down = Error::new(ErrorKind::Unavailable, "gone");
         for (probes, node, status, reasons) in [
             (vec![good.clone()], node(None), HealthStatus::Healthy, vec![]),

@@ -8,13 +8,14 @@ use clap_complete::Shell;
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    not there, not written, or not healthy
+  1    not there, not written, not healthy, or not ready
   2    wrong usage, input or settings
   3    the store, or the output, failed
   130  interrupted by Ctrl-C
 
 Without an option the environment decides: STORAGE_TYPE, DATABASE_URL, REDIS_URL, REDIS_NAMESPACE,
-STORAGE_OPERATION_TIMEOUT and others, also from a file .env here; without those it is sqlite:///./ad_buyer.db.";
+STORAGE_OPERATION_TIMEOUT and others, also from a file .env here; without those it is sqlite:///./ad_buyer.db.
+set, increment, import and init make a store that is not there; all others say that there is none.";
 
 const ABOUT: &str =
     "Agent storage from a terminal: JSON entries by key, on SQLite, Redis, Postgres, or both.";
@@ -98,6 +99,9 @@ pub(crate) enum Command {
         /// A glob: `*`, `?`, `[abc]`, `[a-z]`, `[!a]`; `\` escapes.
         #[arg(default_value = "*")]
         pattern: String,
+        /// End each key with a NUL instead of a line end, for keys that hold line ends.
+        #[arg(short = '0', long)]
+        null: bool,
     },
     /// Tell how long an entry stays.
     Ttl {
@@ -127,8 +131,14 @@ pub(crate) enum Command {
         #[arg(value_name = "FILE|-", default_value = "-")]
         file: PathBuf,
     },
-    /// Ask each store for an answer.
-    Health,
+    /// Make the store where it is not there yet: its file, tables or home.
+    Init,
+    /// Read from each store and write to it, and tell what does not work; the code is 1 where anything does not.
+    Health {
+        /// Print one line for orchestrators, `ready` or `not ready: store: reason`; the code is 0 where writes work.
+        #[arg(long)]
+        ready: bool,
+    },
     /// Show what the store says about itself.
     Stats,
     /// Remove the rows of expired entries now.

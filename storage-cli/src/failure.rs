@@ -58,6 +58,11 @@ impl Failure {
         Self::new(code, "output", format!("the output cannot be written: {error}"))
     }
 
+    /// Whether a store has not answered in time.
+    pub(crate) fn is_silence(&self) -> bool {
+        [ErrorKind::Timeout, ErrorKind::OutcomeUnknown].iter().any(|kind| kind.code() == self.kind)
+    }
+
     /// The same failure, and how far the command had come.
     pub(crate) fn after(mut self, progress: &str) -> Self {
         self.message = format!("{}; {progress}", self.message);
@@ -112,6 +117,7 @@ fn usual_hint(kind: ErrorKind) -> Option<&'static str> {
         }
         ErrorKind::Full => Some("nothing was changed; make room, then try again"),
         ErrorKind::Damaged => Some("stop its users and restore a backup"),
+        ErrorKind::Diverged => Some("nothing was changed; say which of the two goes on"),
         ErrorKind::Refused => Some("nothing was changed; the server has to be set up otherwise"),
         ErrorKind::Timeout => Some("nothing was changed; try again, or give it longer with --timeout"),
         ErrorKind::OutcomeUnknown => Some("it happened whole or not at all; look before you write again"),
@@ -124,23 +130,39 @@ fn usual_hint(kind: ErrorKind) -> Option<&'static str> {
     }
 }
 
-fn one_line(text: &str) -> String {
+/// On one line, without what may be a password.
+pub(crate) fn one_line(text: &str) -> String {
     let words = redact(text);
     words.split(char::is_control).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// Hides the user and the password of each URL: a URL may have been typed where none belongs.
+/// Hides the user, the password and the parameters of each URL: a URL may have been typed where none belongs, and parameters
+/// may be passwords.
 pub(crate) fn redact(text: &str) -> String {
     let mut parts = text.split("://");
     let mut shown = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let end = part.find(|c: char| c.is_whitespace() || "'\"`".contains(c)).unwrap_or(part.len());
         let (address, rest) = part.split_at(end);
-        let host = address.rsplit_once('@').map(|(_, host)| host);
-        shown.extend(["://", if host.is_some() { "…@" } else { "" }, host.unwrap_or(address), rest]);
+        let (login, place) = match address.rsplit_once('@') {
+            // As our own hints write it.
+            Some((EXAMPLE, place)) => ("user:password@", place),
+            // The end of a parameter that is a password with an `@` in it, or of a login with a `?`.
+            Some((login, _)) if login.contains('?') => ("…", ""),
+            Some((_, place)) => ("…@", place),
+            None => ("", address),
+        };
+        let (place, parameters) = match place.split_once('?') {
+            Some((place, _)) => (place, "?…"),
+            None => (place, ""),
+        };
+        shown.extend(["://", login, place, parameters, rest]);
     }
     shown
 }
+
+/// What stands for a login in hints.
+const EXAMPLE: &str = "user:password";
 
 #[cfg(test)]
 mod tests {
@@ -152,6 +174,13 @@ mod tests {
             Failure::input("no 'postgresql://me:p@ss@host/db' here\n  nor `redis://:pw@h` \u{1b}[1m").clean();
         assert_eq!(failure.message, "no 'postgresql://…@host/db' here nor `redis://…@h` [1m");
         assert_eq!(redact("plain a://b c@d"), "plain a://b c@d");
+        assert_eq!(redact("redis://h:1?password=pw, x"), "redis://h:1?… x");
+        assert_eq!(redact("redis://h/0?db=1&pass=p@ss x"), "redis://… x");
+        assert_eq!(redact("redis://u:p?w@h x"), "redis://… x");
+        assert_eq!(
+            redact("write postgresql://user:password@host/d"),
+            "write postgresql://user:password@host/d"
+        );
     }
 
     #[test]

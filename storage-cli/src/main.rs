@@ -7,6 +7,7 @@ mod failure;
 mod line;
 mod output;
 mod store;
+mod warnings;
 
 use std::{ffi::OsStr, io::Write, process::ExitCode};
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Err(error) => return ExitCode::from(usage(&error)),
     };
     let json = cli.global.json;
+    warnings::show(json);
     let code = run(cli).unwrap_or_else(|failure| {
         let code = failure.code;
         report(failure, json);

@@ -37,6 +37,11 @@ impl Output {
         writeln!(self.writer, "{line}").map_err(|error| Failure::output(&error))
     }
 
+    /// The text, and a mark where it ends.
+    pub(crate) fn ended(&mut self, text: &str, end: char) -> Result<()> {
+        write!(self.writer, "{text}{end}").map_err(|error| Failure::output(&error))
+    }
+
     /// The document for programs, or the line for people.
     pub(crate) fn answer(&mut self, document: &impl Serialize, line: impl Display) -> Result<()> {
         if !self.json {
@@ -88,13 +93,26 @@ pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A duration for people: whole seconds, below that milliseconds.
+/// A duration for people, to the millisecond: `250ms`, `1.5s`, `1h 30m 0.25s`.
 pub(crate) fn humane(duration: Duration) -> String {
-    let whole = match duration.as_secs() {
-        0 => Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
-        seconds => Duration::from_secs(seconds),
+    // Rounded up, as times to live are kept.
+    let duration =
+        Duration::from_millis(duration.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX));
+    let millis = duration.subsec_millis();
+    let whole = Duration::from_secs(duration.as_secs());
+    if millis == 0 {
+        return humantime::format_duration(whole).to_string();
+    }
+    if whole.is_zero() {
+        return format!("{millis}ms");
+    }
+    let seconds = whole.as_secs() % 60;
+    let above = match whole - Duration::from_secs(seconds) {
+        Duration::ZERO => String::new(),
+        minutes => format!("{} ", humantime::format_duration(minutes)),
     };
-    humantime::format_duration(whole).to_string()
+    let fraction = format!("{millis:03}");
+    format!("{above}{seconds}.{}s", fraction.trim_end_matches('0'))
 }
 
 /// A time in RFC 3339, in UTC, to the second.
@@ -128,8 +146,20 @@ mod tests {
 
     #[test]
     fn durations_and_counts_read_well() {
-        assert_eq!(humane(Duration::from_millis(5_400_999)), "1h 30m");
-        assert_eq!(humane(Duration::from_micros(2_500)), "2ms");
+        for (millis, shown) in [
+            (0, "0s"),
+            (2, "2ms"),
+            (1_000, "1s"),
+            (1_500, "1.5s"),
+            (60_000, "1m"),
+            (60_020, "1m 0.02s"),
+            (5_400_999, "1h 30m 0.999s"),
+            (86_400_000, "1day"),
+        ] {
+            assert_eq!(humane(Duration::from_millis(millis)), shown);
+        }
+        assert_eq!(humane(Duration::from_micros(2_500)), "3ms");
+        assert_eq!(humane(Duration::from_nanos(1)), "1ms");
         assert_eq!(counted(1, "entry", "entries"), "1 entry");
         assert_eq!(counted(2_000, "entry", "entries"), "2,000 entries");
     }

@@ -16,6 +16,9 @@ const PARALLEL: usize = 16;
 /// How many entries a page of the provided scan has at most: its memory is bounded by this.
 const SCAN_CHUNK: usize = 256;
 
+/// The key that a check of [`health`](StorageBackend::health) asks for. Nothing is kept there: a check may delete it.
+pub const HEALTH_KEY: &str = "storage-health:probe";
+
 /// A store of JSON entries by key, with expiry. Object-safe: callers hold one `Arc<dyn StorageBackend>`.
 ///
 /// # Contract
@@ -267,11 +270,14 @@ pub trait StorageBackend: Send + Sync + std::fmt::Debug {
         Err(Error::unsupported(self.name(), "cleanup"))
     }
 
-    /// Asks each store for an answer. Never fails: what is wrong stands in the result.
+    /// Whether reads and writes of each store work. Never fails: what is wrong stands in the result. The write that tells
+    /// changes nothing; here it deletes a key that nobody else may use, [`HEALTH_KEY`].
     async fn health(&self) -> Health {
         let start = Instant::now();
-        let answer = self.exists("health:probe").await;
-        Health { stores: vec![StoreHealth::new(self.name(), start.elapsed(), answer.err().as_ref())] }
+        let (reads, writes) = futures::join!(self.exists(HEALTH_KEY), self.delete(HEALTH_KEY));
+        let (reads, writes) = (reads.err(), writes.err());
+        let health = StoreHealth::new(self.name(), start.elapsed(), reads.as_ref(), writes.as_ref());
+        Health { stores: vec![health] }
     }
 
     /// What the store says about itself.
@@ -280,14 +286,6 @@ pub trait StorageBackend: Send + Sync + std::fmt::Debug {
     /// `Unsupported` where the backend has nothing to say.
     async fn stats(&self) -> Result<Stats> {
         Err(Error::unsupported(self.name(), "stats"))
-    }
-}
-
-impl StoreHealth {
-    /// The health of one store from the answer to a probe.
-    #[must_use]
-    pub fn new(store: &str, latency: Duration, error: Option<&Error>) -> Self {
-        Self { store: store.to_owned(), latency, error: error.map(ToString::to_string) }
     }
 }
 

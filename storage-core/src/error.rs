@@ -42,6 +42,9 @@ pub enum ErrorKind {
     Damaged,
     /// The server refuses such requests for good, as it is set up. Nothing was applied. A person must change it.
     Refused,
+    /// A local copy and the store that it is of have no common continuation any more: each has what the other does not, or the
+    /// store was made anew or brought back to an earlier state. Nothing was applied. A person must say which of them goes on.
+    Diverged,
 }
 
 impl ErrorKind {
@@ -62,6 +65,7 @@ impl ErrorKind {
             Self::Full => "full",
             Self::Damaged => "damaged",
             Self::Refused => "refused",
+            Self::Diverged => "diverged",
         }
     }
 
@@ -72,9 +76,12 @@ impl ErrorKind {
             Self::Unavailable | Self::Timeout => Retry::Safe,
             Self::OutcomeUnknown => Retry::IfIdempotent,
             Self::Conflict => Retry::AfterReading,
-            Self::Full | Self::Damaged | Self::Refused | Self::Unauthorized | Self::Config => {
-                Retry::AfterRepair
-            }
+            Self::Full
+            | Self::Damaged
+            | Self::Refused
+            | Self::Diverged
+            | Self::Unauthorized
+            | Self::Config => Retry::AfterRepair,
             Self::InvalidInput | Self::NotConnected | Self::Unsupported | Self::Corrupt => Retry::Never,
         }
     }
@@ -98,7 +105,8 @@ pub enum Retry {
     IfIdempotent,
     /// The state has moved: read it, then decide.
     AfterReading,
-    /// Trying again helps only after a person has acted: made room, repaired the store, or changed rights or settings.
+    /// Trying again helps only after a person has acted: made room, repaired the store, decided what goes
+    /// on, or changed rights or settings.
     AfterRepair,
 }
 
@@ -180,6 +188,15 @@ impl Error {
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Says the same to do about it as another error does, where that says anything.
+    #[must_use]
+    pub fn with_hint_of(mut self, other: &Self) -> Self {
+        if other.0.hint.is_some() {
+            self.0.hint.clone_from(&other.0.hint);
+        }
         self
     }
 
@@ -323,6 +340,7 @@ mod tests {
         assert_eq!(ErrorKind::Conflict.retry(), Retry::AfterReading);
         assert_eq!(ErrorKind::Corrupt.retry(), Retry::Never);
         assert_eq!(ErrorKind::Full.retry(), Retry::AfterRepair);
+        assert_eq!(ErrorKind::Diverged.retry(), Retry::AfterRepair);
         assert_eq!(ErrorKind::Unauthorized.retry(), Retry::AfterRepair);
     }
 }

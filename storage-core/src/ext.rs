@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     Cursor, DEFAULT_OPERATION_TIMEOUT, Error, ErrorKind, Expected, Json, Listing, PartitionInfo, Record,
     Result, Scan, StorageBackend,
-    engine::{Deadline, Order, Passed, Place, back_off},
+    engine::{Deadline, Order, Passed, Place, back_off, latest},
     listing, optional_ttl_millis,
 };
 
@@ -284,7 +284,7 @@ where
     let patience = Deadline::after(PATIENCE);
     let mut queue = admitted(key, patience).await;
     for attempt in 0..UPDATE_TRIES {
-        let found = queue.run(backend.get(key)).await?;
+        let found = queue.run(latest(backend.get(key))).await?;
         let Some(new) = change(found.as_ref()).map_err(place)?.of(found.as_ref()) else { return Ok(found) };
         let new_ttl = ttl.filter(|_| new.is_some());
         let expected = Expected::from_read(found);
@@ -332,7 +332,7 @@ where
             break;
         }
         // Passed before it wrote anything, it begins anew.
-        let Ok(found) = queue.run_unless_passed(backend.get(key)).await else { continue };
+        let Ok(found) = queue.run_unless_passed(latest(backend.get(key))).await else { continue };
         let found = found?;
         let Some(new) = change(found.as_ref()).map_err(place)?.of(found.as_ref()) else { return Ok(found) };
         match queue.run_unless_passed(write(backend, key, new.as_ref(), ttl)).await {

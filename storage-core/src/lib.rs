@@ -38,7 +38,7 @@ mod scan;
 mod timeout;
 mod types;
 
-pub use backend::StorageBackend;
+pub use backend::{HEALTH_KEY, StorageBackend};
 pub use clock::{
     Clock, MAX_TTL, ManualClock, SteadyClock, SystemClock, epoch_millis, epoch_seconds, from_epoch_seconds,
     optional_ttl_millis, ttl_millis,

@@ -291,7 +291,7 @@ impl Capabilities {
     }
 }
 
-/// Whether stores answer.
+/// Whether reads and writes work.
 #[derive(Debug, Clone, Serialize)]
 pub struct Health {
     /// Each store that the backend stands on.
@@ -299,15 +299,28 @@ pub struct Health {
 }
 
 impl Health {
-    /// `Healthy` where every store answers, `Unhealthy` where none does, `Degraded` between.
+    /// `Healthy` where reads and writes of every store work, `Unhealthy` where neither work on any, `Degraded` between.
     #[must_use]
     pub fn status(&self) -> HealthStatus {
-        let failed = self.stores.iter().filter(|store| store.error.is_some()).count();
-        match failed {
-            0 => HealthStatus::Healthy,
-            failed if failed < self.stores.len() => HealthStatus::Degraded,
-            _ => HealthStatus::Unhealthy,
+        if self.reads() && self.writes() {
+            HealthStatus::Healthy
+        } else if self.stores.iter().any(|store| store.reads() || store.writes()) {
+            HealthStatus::Degraded
+        } else {
+            HealthStatus::Unhealthy
         }
+    }
+
+    /// Whether reads of every store work.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        self.stores.iter().all(StoreHealth::reads)
+    }
+
+    /// Whether writes of every store work: readiness, as orchestrators ask for it.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.stores.iter().all(StoreHealth::writes)
     }
 }
 
@@ -315,11 +328,11 @@ impl Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthStatus {
-    /// Every store answers.
+    /// Reads and writes of every store work.
     Healthy,
-    /// Some stores answer.
+    /// Something works, and something does not.
     Degraded,
-    /// No store answers.
+    /// Nothing works.
     Unhealthy,
 }
 
@@ -335,15 +348,55 @@ impl HealthStatus {
     }
 }
 
-/// Whether one store answers.
+/// Whether reads and writes of one store work.
+///
+/// ```
+/// use std::time::Duration;
+/// use storage_core::{Error, ErrorKind, StoreHealth};
+///
+/// let readonly = Error::new(ErrorKind::Unavailable, "the server is a replica");
+/// let health = StoreHealth::new("redis", Duration::from_millis(1), None, Some(&readonly));
+/// assert!(health.reads() && !health.writes());
+/// ```
 #[derive(Debug, Clone, Serialize)]
 pub struct StoreHealth {
-    /// The backend's name.
+    /// The backend's name, with the server's address where there are several.
     pub store: String,
-    /// How long the answer took.
+    /// How long the check took.
     pub latency: Duration,
-    /// Why it did not answer, where it did not.
-    pub error: Option<String>,
+    /// Why reads do not work, where they do not.
+    pub read_error: Option<String>,
+    /// Why writes do not work, where they do not.
+    pub write_error: Option<String>,
+    /// How far what is read may be behind what was written, where reads come from a copy.
+    pub behind: Option<Duration>,
+}
+
+impl StoreHealth {
+    /// The health of one store from the errors of a read and of a write, where they failed.
+    #[must_use]
+    pub fn new(store: &str, latency: Duration, reads: Option<&Error>, writes: Option<&Error>) -> Self {
+        let (read_error, write_error) = (reads.map(ToString::to_string), writes.map(ToString::to_string));
+        Self { store: store.to_owned(), latency, read_error, write_error, behind: None }
+    }
+
+    /// The health of a store of which neither reads nor writes work, for one and the same reason.
+    #[must_use]
+    pub fn failed(store: &str, latency: Duration, error: &Error) -> Self {
+        Self::new(store, latency, Some(error), Some(error))
+    }
+
+    /// Whether reads work.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        self.read_error.is_none()
+    }
+
+    /// Whether writes work.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.write_error.is_none()
+    }
 }
 
 /// What a store says about itself.

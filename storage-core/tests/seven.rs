@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use serde_json::{Value, json};
 use storage_core::{
-    Batch, Capabilities, Entry, Error, ErrorKind, Expected, HealthStatus, Json, MemoryBackend, Record,
-    Result, Scan, StorageBackend, StorageExt,
+    Batch, Capabilities, Entry, Error, ErrorKind, Expected, Health, HealthStatus, Json, MemoryBackend,
+    Record, Result, Scan, StorageBackend, StorageExt, StoreHealth,
     domain::{AdBuyer, AdSeller},
 };
 
@@ -193,7 +193,26 @@ async fn health_says_whether_the_store_answers() {
     storage.disconnect().await.unwrap();
     let health = storage.health().await;
     assert_eq!(health.status(), HealthStatus::Unhealthy);
-    assert!(health.stores[0].error.as_ref().unwrap().contains("not connected"));
+    assert!(health.stores[0].write_error.as_ref().unwrap().contains("not connected"));
+}
+
+#[test]
+fn a_store_that_takes_no_writes_is_degraded_and_not_ready() {
+    let refused = Error::new(ErrorKind::Unavailable, "the server is a replica");
+    let store = |reads: bool, writes: bool| {
+        let error = |works: bool| (!works).then_some(&refused);
+        StoreHealth::new("store", Duration::ZERO, error(reads), error(writes))
+    };
+    for (stores, status, reads, writes) in [
+        (vec![store(true, true)], HealthStatus::Healthy, true, true),
+        (vec![store(true, false)], HealthStatus::Degraded, true, false),
+        (vec![store(false, true)], HealthStatus::Degraded, false, true),
+        (vec![store(false, false)], HealthStatus::Unhealthy, false, false),
+        (vec![store(true, true), store(false, false)], HealthStatus::Degraded, false, false),
+    ] {
+        let health = Health { stores };
+        assert_eq!((health.status(), health.reads(), health.writes()), (status, reads, writes));
+    }
 }
 
 #[tokio::test]

@@ -2,9 +2,11 @@
 
 #[cfg(feature = "managed")]
 use std::path::PathBuf;
-use std::{env, path::Path};
+use std::{env, fs, io};
 
 use storage_core::{Error, Result};
+
+use crate::dot_env::DotEnv;
 
 /// A variable of the process; empty counts as unset.
 #[allow(clippy::disallowed_methods, reason = "the one home of the environment")]
@@ -24,27 +26,17 @@ pub(crate) fn user_cache() -> Result<Option<PathBuf>> {
     Ok(named.or_else(usual))
 }
 
-/// The variables of `.env` in the working directory; none where there is no such file.
-pub(crate) fn dot_env() -> Result<Vec<(String, String)>> {
-    let path = Path::new(".env");
-    let lines = match dotenvy::from_path_iter(path) {
-        Ok(lines) => lines,
-        Err(dotenvy::Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(unreadable(&error)),
+/// What the file `.env` in the working directory says; nothing where there is no such file.
+pub(crate) fn dot_env() -> Result<DotEnv> {
+    let bytes = match fs::read(".env") {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DotEnv::default()),
+        Err(error) => return Err(unreadable(&error.kind().to_string())),
     };
-    lines.collect::<Result<Vec<_>, _>>().map_err(|error| unreadable(&error))
+    let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8"))?;
+    Ok(DotEnv::parse(&text, &|name| variable(name).ok().flatten()))
 }
 
-/// Without the line itself, which may hold a password.
-fn unreadable(error: &dotenvy::Error) -> Error {
-    let what = match error {
-        dotenvy::Error::LineParse(_, at) => {
-            format!("the file .env has a line that is no NAME=value, near column {at}")
-        }
-        dotenvy::Error::Io(error) => format!("the file .env cannot be read: {}", error.kind()),
-        _ => "the file .env cannot be read".to_owned(),
-    };
-    Error::config(what)
+fn unreadable(why: &str) -> Error {
+    Error::config(format!("the file .env cannot be read: {why}"))
 }

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 mod builtin;
+mod dot_env;
 mod environment;
+mod existing;
 mod managed;
 mod options;
 mod process;
@@ -10,9 +12,10 @@ mod resolve;
 mod settings;
 mod url;
 
+pub use existing::connect_existing;
 #[cfg(feature = "managed")]
 pub use managed::managed_database;
 pub use process::{close_storage, get_storage};
 pub use registry::register_backend;
 pub use resolve::{StorageType, get_storage_backend, storage_type};
-pub use settings::{CLOUD_VARIABLES, SETTINGS, Setting, Settings};
+pub use settings::{CLOUD_VARIABLES, POSTGRES_VARIABLES, SETTINGS, Setting, Settings};

@@ -45,9 +45,9 @@ fn check_feature(url: &str) -> Result<()> {
 }
 
 #[cfg(feature = "managed")]
-pub(crate) use built::backend;
-#[cfg(feature = "managed")]
 pub use built::managed_database;
+#[cfg(feature = "managed")]
+pub(crate) use built::{backend, check_exists};
 
 #[cfg(not(feature = "managed"))]
 pub(crate) fn backend(
@@ -57,6 +57,15 @@ pub(crate) fn backend(
 ) -> Result<std::sync::Arc<dyn storage_core::StorageBackend>> {
     check_feature(url)?;
     Err(Error::config("storage-factory was built without the feature `managed`"))
+}
+
+#[cfg(not(feature = "managed"))]
+#[allow(clippy::unused_async, reason = "a build with managed databases asks their homes")]
+pub(crate) async fn check_exists(
+    _settings: &crate::Settings,
+    _options: &crate::options::Options,
+) -> Result<()> {
+    Ok(())
 }
 
 #[cfg(feature = "managed")]
@@ -69,7 +78,7 @@ mod built {
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
     use storage_core::{Error, Result, StorageBackend};
     use storage_managed::{
-        Managed, Options as ManagedOptions,
+        Managed, Options as ManagedOptions, exists,
         home::{Home, from_url},
     };
     use storage_sqlite::SqliteBackend;
@@ -98,15 +107,35 @@ mod built {
     ) -> Result<Arc<dyn StorageBackend>> {
         let (home, managed) = open(url, settings, options)?;
         let mut config = Managed::new(home, managed).config();
+        config.create = options.create;
         config.operation_timeout = options.operation_timeout;
         config.max_value_bytes = options.max_value_bytes;
         config.sweep = options.sweep;
         Ok(Arc::new(SqliteBackend::new(config)?))
     }
 
+    /// Fails where `DATABASE_URL` names a managed database to whose home nothing was ever published.
+    pub(crate) async fn check_exists(settings: &Settings, options: &Options) -> Result<()> {
+        let url = settings.get("DATABASE_URL").unwrap_or_default();
+        if !super::is_managed(url) {
+            return Ok(());
+        }
+        let (home, _) = open(url, settings, options)?;
+        let name = home.name();
+        if exists(home).await? {
+            return Ok(());
+        }
+        Err(Error::config(format!("there is no store in the home `{name}`"))
+            .with_hint("`storage init` makes one, and so does a program that connects"))
+    }
+
     fn open(url: &str, settings: &Settings, options: &Options) -> Result<(Arc<dyn Home>, ManagedOptions)> {
         super::check_feature(url)?;
         let (scheme, rest) = url.split_once(':').unwrap_or_default();
+        if scheme.eq_ignore_ascii_case("sqlite+file") && rest.trim_start_matches('/').starts_with('~') {
+            return Err(Error::config("the home in DATABASE_URL begins with `~`, which only shells know")
+                .with_hint("write the whole path, such as sqlite+file:///home/me/agent"));
+        }
         let url = format!("{}:{rest}", scheme.to_ascii_lowercase());
         let home: Arc<dyn Home> = from_url(&url, &|name| settings.get(name).map(str::to_owned))?.into();
         let cache = match &options.cache_dir {

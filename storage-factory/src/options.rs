@@ -6,7 +6,10 @@ use storage_core::{
     DEFAULT_MAX_VALUE_BYTES, DEFAULT_OPERATION_TIMEOUT, Error, Result, SweepConfig, check_timeout,
 };
 
-use crate::Settings;
+use crate::{
+    Settings,
+    url::{Named, is_postgres, lowered, named},
+};
 
 /// The file of a storage that was told nothing else.
 pub(crate) const DEFAULT_DATABASE_URL: &str = "sqlite:///./ad_buyer.db";
@@ -22,13 +25,27 @@ pub(crate) struct Options {
     pub(crate) redis_namespace: Option<String>,
     pub(crate) redis_connections: Option<u32>,
     pub(crate) redis_tls_ca: Option<PathBuf>,
+    pub(crate) redis_tls_verify: Option<Verify>,
     pub(crate) postgres_pool_min: Option<u32>,
     pub(crate) postgres_pool_max: Option<u32>,
     pub(crate) postgres_schema: Option<String>,
-    pub(crate) postgres_pooler: bool,
+    pub(crate) postgres_pooler: Option<bool>,
+    pub(crate) postgres_tls_ca: Option<PathBuf>,
+    pub(crate) postgres_tls_verify: Option<Verify>,
+    pub(crate) postgres_read_url: Option<String>,
+    pub(crate) postgres_read_staleness: Option<Duration>,
     pub(crate) ephemeral_prefixes: Vec<String>,
     pub(crate) cache_dir: Option<PathBuf>,
     pub(crate) freshness: Option<Duration>,
+    /// Whether connecting makes what is not there; no setting, for who may make a store knows it.
+    pub(crate) create: bool,
+}
+
+/// What is verified of a server's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verify {
+    Full,
+    None,
 }
 
 impl Options {
@@ -41,13 +58,19 @@ impl Options {
             redis_namespace: text("REDIS_NAMESPACE"),
             redis_connections: count(settings, "REDIS_CONNECTIONS", 1..=64)?,
             redis_tls_ca: settings.get("REDIS_TLS_CA").map(PathBuf::from),
+            redis_tls_verify: verify(settings, "REDIS_TLS_VERIFY")?,
             postgres_pool_min: count(settings, "POSTGRES_POOL_MIN", 0..=1_000)?,
             postgres_pool_max: count(settings, "POSTGRES_POOL_MAX", 1..=1_000)?,
             postgres_schema: text("POSTGRES_SCHEMA"),
             postgres_pooler: flag(settings, "POSTGRES_POOLER")?,
+            postgres_tls_ca: settings.get("POSTGRES_TLS_CA").map(PathBuf::from),
+            postgres_tls_verify: verify(settings, "POSTGRES_TLS_VERIFY")?,
+            postgres_read_url: read_url(settings)?,
+            postgres_read_staleness: duration_that_may_be_zero(settings, "POSTGRES_READ_STALENESS")?,
             ephemeral_prefixes: list(settings, "STORAGE_EPHEMERAL_PREFIXES"),
             cache_dir: settings.get("STORAGE_CACHE_DIR").map(PathBuf::from),
-            freshness: freshness(settings)?,
+            freshness: duration_that_may_be_zero(settings, "STORAGE_FRESHNESS")?,
+            create: true,
         })
     }
 }
@@ -79,15 +102,34 @@ fn sweep(settings: &Settings) -> Result<Option<SweepConfig>> {
     }
 }
 
-/// Unlike the others it may be zero.
-fn freshness(settings: &Settings) -> Result<Option<Duration>> {
-    let name = "STORAGE_FRESHNESS";
+fn duration_that_may_be_zero(settings: &Settings, name: &str) -> Result<Option<Duration>> {
     let Some(text) = settings.get(name) else { return Ok(None) };
-    let freshness = humantime::parse_duration(text);
-    let freshness =
-        freshness.map_err(|_| malformed(name, "a duration with its unit, such as 0s, 500ms or 5s"))?;
-    check_timeout(name, freshness)?;
-    Ok(Some(freshness))
+    let duration = humantime::parse_duration(text);
+    let duration =
+        duration.map_err(|_| malformed(name, "a duration with its unit, such as 0s, 500ms or 5s"))?;
+    check_timeout(name, duration)?;
+    Ok(Some(duration))
+}
+
+fn verify(settings: &Settings, name: &str) -> Result<Option<Verify>> {
+    match settings.get(name).map(str::to_ascii_lowercase).as_deref() {
+        None => Ok(None),
+        Some("full") => Ok(Some(Verify::Full)),
+        Some("none") => Ok(Some(Verify::None)),
+        Some(_) => Err(malformed(name, "full or none")),
+    }
+}
+
+fn read_url(settings: &Settings) -> Result<Option<String>> {
+    let name = "POSTGRES_READ_URL";
+    match settings.get(name).map(|url| (url, named(url))) {
+        None => Ok(None),
+        Some((url, Named::Scheme(scheme))) if is_postgres(&scheme) => Ok(Some(lowered(url))),
+        Some((url, Named::Libpq)) => Ok(Some(url.to_owned())),
+        Some(_) => {
+            Err(malformed(name, "a Postgres URL, such as postgresql://user:password@standby/database"))
+        }
+    }
 }
 
 fn duration(name: &str, text: &str) -> Result<Duration> {
@@ -111,10 +153,11 @@ fn number<T: FromStr>(settings: &Settings, name: &str) -> Result<Option<T>> {
     parsed.transpose().map_err(|_| malformed(name, "a whole number"))
 }
 
-fn flag(settings: &Settings, name: &str) -> Result<bool> {
+fn flag(settings: &Settings, name: &str) -> Result<Option<bool>> {
     match settings.get(name).map(str::to_ascii_lowercase).as_deref() {
-        None | Some("false" | "0" | "no" | "off") => Ok(false),
-        Some("true" | "1" | "yes" | "on") => Ok(true),
+        None => Ok(None),
+        Some("false" | "0" | "no" | "off") => Ok(Some(false)),
+        Some("true" | "1" | "yes" | "on") => Ok(Some(true)),
         Some(_) => Err(malformed(name, "true or false")),
     }
 }

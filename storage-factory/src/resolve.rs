@@ -8,7 +8,7 @@ use crate::{
     Settings, builtin, managed,
     options::{DEFAULT_DATABASE_URL, Options},
     registry,
-    url::scheme,
+    url::{Named, lowered, named},
 };
 
 /// Which backend the settings ask for.
@@ -44,16 +44,22 @@ const BUILT_IN: [(&str, StorageType); 5] = [
 /// `Config` naming the setting that is unknown, malformed, missing or contradicts another, or the Cargo feature that this
 /// build lacks.
 pub fn get_storage_backend(settings: &Settings) -> Result<Arc<dyn StorageBackend>> {
-    let options = Options::parse(settings)?;
+    build(settings, &Options::parse(settings)?)
+}
+
+pub(crate) fn build(settings: &Settings, options: &Options) -> Result<Arc<dyn StorageBackend>> {
     match storage_type(settings)? {
-        StorageType::Memory => Ok(builtin::memory(&options)),
+        StorageType::Memory => Ok(builtin::memory(options)),
         StorageType::Sqlite => match sqlite_url(settings)? {
-            url if managed::is_managed(url) => managed::backend(url, settings, &options),
-            url => builtin::sqlite(url, &options),
+            url if managed::is_managed(url) => managed::backend(url, settings, options),
+            url => builtin::sqlite(url, options),
         },
-        StorageType::Redis => builtin::redis(redis_url(settings)?, &options),
-        StorageType::Postgres => builtin::postgres(postgres_url(settings)?, &options),
-        StorageType::Hybrid => builtin::hybrid(postgres_url(settings)?, redis_url(settings)?, &options),
+        StorageType::Redis => builtin::redis(&redis_url(settings)?, options),
+        StorageType::Postgres => builtin::postgres(&postgres_url(settings)?, settings, options),
+        StorageType::Hybrid => {
+            let (durable, ephemeral) = (postgres_url(settings)?, redis_url(settings)?);
+            builtin::hybrid((&durable, &ephemeral), settings, options)
+        }
         StorageType::Registered(name) => registry::open(&name, settings),
     }
 }
@@ -99,20 +105,64 @@ fn by_name(name: &str) -> Result<StorageType> {
 }
 
 fn by_scheme(setting: &str, url: &str) -> Result<StorageType> {
-    let Some(scheme) = scheme(url) else { return Ok(StorageType::Sqlite) };
+    let scheme = match named(url) {
+        Named::Scheme(scheme) => scheme,
+        Named::Libpq => return Ok(StorageType::Postgres),
+        Named::Path => return Ok(StorageType::Sqlite),
+        named => return Err(unclear(setting, url, &named)),
+    };
     if let Some(name) = registry::type_of_scheme(&scheme) {
         return Ok(StorageType::Registered(name));
     }
     match scheme.split('+').next().unwrap_or_default() {
         "sqlite" => Ok(StorageType::Sqlite),
         "postgres" | "postgresql" => Ok(StorageType::Postgres),
-        "redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "unix" => Ok(StorageType::Redis),
+        "redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "unix" | "valkey" | "valkeys"
+        // Which are refused with the form that is taken here.
+        | "redis-sentinel" | "rediss-sentinel" | "sentinel" => Ok(StorageType::Redis),
         "memory" => Ok(StorageType::Memory),
         _ => Err(Error::config(format!("{setting} has the scheme `{scheme}`, which no backend takes"))
             .with_hint(
-                "sqlite, postgresql, postgres, redis, rediss, redis+unix, redis-cluster and memory are taken",
+                "sqlite, postgresql, postgres, redis, rediss, valkey, valkeys, redis+unix, redis+sentinel, redis-cluster and memory are taken",
             )),
     }
+}
+
+/// A text that is not taken for the name of a file. It is not repeated, but for what can be no password.
+fn unclear(setting: &str, text: &str, named: &Named) -> Error {
+    let (what, hint) = match named {
+        Named::Address if setting == "REDIS_URL" => {
+            ("is an address and no URL", format!("write redis://{text}, or rediss://{text} for TLS"))
+        }
+        Named::Address => (
+            "is an address and no URL",
+            format!("write redis://{text}, or postgresql://user:password@host:port/database"),
+        ),
+        Named::Tilde => (
+            "begins with `~`, which only shells know",
+            "write the whole path, such as sqlite:////home/me/agent.db".to_owned(),
+        ),
+        Named::WithoutColon => (
+            "has no colon after its scheme",
+            "write sqlite:///./agent.db, postgresql://user:password@host/database or redis://host:6379/0".to_owned(),
+        ),
+        _ if text.starts_with(['"', '\'']) => {
+            ("begins with a quote", "leave the quotes out: this is where a shell or `.env` had taken them".to_owned())
+        }
+        _ if BUILT_IN.iter().any(|(name, _)| text.eq_ignore_ascii_case(name)) => (
+            "is the name of a type and no URL",
+            format!("set STORAGE_TYPE to {}", text.to_ascii_lowercase()),
+        ),
+        _ if setting == "REDIS_URL" => {
+            ("is no URL", "write redis://user:password@host:6379/0, or rediss:// for TLS".to_owned())
+        }
+        _ => (
+            "is neither a URL nor plainly a path",
+            "write ./agent.db or sqlite:///./agent.db for a file, postgresql://user:password@host/database for Postgres"
+                .to_owned(),
+        ),
+    };
+    Error::config(format!("{setting} {what}")).with_hint(hint)
 }
 
 fn contradiction(setting: &str, wants: &str, kind: &str) -> Error {
@@ -128,28 +178,32 @@ fn sqlite_url(settings: &Settings) -> Result<&str> {
     }
 }
 
-fn postgres_url(settings: &Settings) -> Result<&str> {
+fn postgres_url(settings: &Settings) -> Result<String> {
     let hint = "set DATABASE_URL to postgresql://user:password@host:5432/database";
     let Some(url) = settings.get("DATABASE_URL") else {
-        return Err(Error::config("PostgreSQL URL required").with_hint(hint));
+        // libpq's variables may say all there is to say.
+        return match ["PGHOST", "PGHOSTADDR"].iter().any(|name| settings.get(name).is_some()) {
+            true => Ok("postgresql://".to_owned()),
+            false => Err(Error::config("PostgreSQL URL required").with_hint(hint)),
+        };
     };
     match by_scheme("DATABASE_URL", url)? {
-        StorageType::Postgres => Ok(url),
+        StorageType::Postgres => Ok(lowered(url)),
         _ => Err(contradiction("DATABASE_URL", "postgres or hybrid", "PostgreSQL")
             .with_hint(format!("PostgreSQL URL required: {hint}, or set STORAGE_TYPE to what it names"))),
     }
 }
 
-fn redis_url(settings: &Settings) -> Result<&str> {
+fn redis_url(settings: &Settings) -> Result<String> {
     if let Some(url) = settings.get("REDIS_URL") {
         return match by_scheme("REDIS_URL", url)? {
-            StorageType::Redis if scheme(url).is_some() => Ok(url),
+            StorageType::Redis => Ok(lowered(url)),
             _ => Err(contradiction("REDIS_URL", "redis or hybrid", "Redis")),
         };
     }
     // `DATABASE_URL=redis://…` says all there is to say.
-    match settings.get("DATABASE_URL").filter(|url| scheme(url).is_some()) {
-        Some(url) if by_scheme("DATABASE_URL", url)? == StorageType::Redis => Ok(url),
+    match settings.get("DATABASE_URL").filter(|url| matches!(named(url), Named::Scheme(_))) {
+        Some(url) if by_scheme("DATABASE_URL", url)? == StorageType::Redis => Ok(lowered(url)),
         _ => Err(Error::config("Redis URL required").with_hint("set REDIS_URL to redis://host:6379/0")),
     }
 }

@@ -18,7 +18,7 @@ pub struct Setting {
 }
 
 /// Every setting of our own.
-pub const SETTINGS: [Setting; 16] = [
+pub const SETTINGS: [Setting; 21] = [
     Setting {
         name: "STORAGE_TYPE",
         default: "redis if REDIS_URL is set, else by the scheme of DATABASE_URL",
@@ -27,12 +27,12 @@ pub const SETTINGS: [Setting; 16] = [
     Setting {
         name: "DATABASE_URL",
         default: "sqlite:///./ad_buyer.db",
-        meaning: "the SQLite file or the Postgres server: sqlite:///relative, sqlite:////absolute, postgresql://user:password@host/database; or the home of a managed SQLite database: sqlite+file:///folder/agent, sqlite+azblob://account/container/agent, sqlite+s3://bucket/agent",
+        meaning: "the SQLite file or the Postgres server: sqlite:///relative, sqlite:////absolute, a path such as ./agent.db; postgresql://user:password@host/database or host=… user=… dbname=…; or the home of a managed SQLite database: sqlite+file:///folder/agent, sqlite+azblob://account/container/agent, sqlite+s3://bucket/agent",
     },
     Setting {
         name: "REDIS_URL",
         default: "",
-        meaning: "the Redis server: redis://, rediss:// (TLS), redis+unix:///path, redis-cluster://host:port,host:port",
+        meaning: "the Redis server: redis://, rediss:// (TLS), redis+unix:///path, redis-cluster://host:port,host:port, redis+sentinel://host:port,host:port/service",
     },
     Setting { name: "REDIS_NAMESPACE", default: "ad_buyer:", meaning: "what every Redis key starts with" },
     Setting { name: "REDIS_CONNECTIONS", default: "4", meaning: "multiplexed connections to Redis" },
@@ -40,6 +40,11 @@ pub const SETTINGS: [Setting; 16] = [
         name: "REDIS_TLS_CA",
         default: "the system's roots",
         meaning: "PEM file of the authority that signed the certificate of the Redis server",
+    },
+    Setting {
+        name: "REDIS_TLS_VERIFY",
+        default: "full",
+        meaning: "none takes any certificate of the Redis server, and anybody in between may read along; warned of at each start",
     },
     Setting { name: "POSTGRES_POOL_MIN", default: "2", meaning: "connections to Postgres kept open" },
     Setting {
@@ -56,6 +61,26 @@ pub const SETTINGS: [Setting; 16] = [
         name: "POSTGRES_POOLER",
         default: "false",
         meaning: "true behind a pooler in transaction mode, such as PgBouncer: no prepared statements",
+    },
+    Setting {
+        name: "POSTGRES_TLS_CA",
+        default: "the system's roots",
+        meaning: "PEM file of the authority that signed the certificate of the Postgres server",
+    },
+    Setting {
+        name: "POSTGRES_TLS_VERIFY",
+        default: "as sslmode says",
+        meaning: "full verifies certificate and host, as POSTGRES_TLS_CA alone does; none takes any certificate of the Postgres server, and anybody in between may read along; warned of at each start",
+    },
+    Setting {
+        name: "POSTGRES_READ_URL",
+        default: "",
+        meaning: "a standby of the Postgres server that is read from, but for what is read to be changed; may be a little behind",
+    },
+    Setting {
+        name: "POSTGRES_READ_STALENESS",
+        default: "5s",
+        meaning: "how far behind the standby may be; if it is further, the primary is read from",
     },
     Setting {
         name: "STORAGE_OPERATION_TIMEOUT",
@@ -114,6 +139,28 @@ pub const CLOUD_VARIABLES: [&str; 24] = [
     "AWS_ROLE_SESSION_NAME",
 ];
 
+/// libpq's own variables, and where its file of passwords is looked for. What the URL says wins over them;
+/// `storage_postgres::PostgresConfig` says what they mean. Read, and set with [`Settings::with`], like our own.
+pub const POSTGRES_VARIABLES: [&str; 17] = [
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGPORT",
+    "PGUSER",
+    "PGPASSWORD",
+    "PGDATABASE",
+    "PGPASSFILE",
+    "PGSSLMODE",
+    "PGSSLROOTCERT",
+    "PGSSLNEGOTIATION",
+    "PGCHANNELBINDING",
+    "PGAPPNAME",
+    "PGCONNECT_TIMEOUT",
+    "PGOPTIONS",
+    "PGTARGETSESSIONATTRS",
+    "PGLOADBALANCEHOSTS",
+    "HOME",
+];
+
 /// Where a setting came from; later ones win.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Origin {
@@ -155,7 +202,10 @@ impl Settings {
     pub fn from_environment() -> Result<Self> {
         let mut settings = Self::new();
         for name in all() {
-            if let Some(text) = environment::variable(name)? {
+            // Where a home folder has another name, there is no file of passwords in it for us.
+            let found = environment::variable(name)
+                .or_else(|error| if name == "HOME" { Ok(None) } else { Err(error) });
+            if let Some(text) = found? {
                 settings.note(Origin::Environment, name, text);
             }
         }
@@ -172,11 +222,19 @@ impl Settings {
     /// # Ok::<(), storage_core::Error>(())
     /// ```
     ///
+    /// It is read as python-dotenv does it for the Python agents: `export`, quotes, comments, and `${NAME}` or
+    /// `${NAME:-default}` for a variable of the process or of a line before; a `$` alone is a `$`. A line that is no
+    /// `NAME=value` is passed over with a warning that has its number, as an event of `tracing`.
+    ///
     /// # Errors
     /// `Config` where the file cannot be read; a missing one is no error.
     pub fn with_dot_env(mut self) -> Result<Self> {
-        for (name, text) in environment::dot_env()? {
+        let file = environment::dot_env()?;
+        for (name, text) in file.values {
             self.note(Origin::DotEnv, &name, text);
+        }
+        for line in file.wrong {
+            tracing::warn!("line {line} of the file .env is no NAME=value, and is passed over");
         }
         Ok(self)
     }
@@ -200,6 +258,15 @@ impl Settings {
         self.values.get(name).map(|(_, text)| text.trim()).filter(|text| !text.is_empty())
     }
 
+    /// The same as it stands: a password may begin or end with white space.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        allow(dead_code, reason = "only passwords of Postgres are variables")
+    )]
+    pub(crate) fn exact(&self, name: &str) -> Option<String> {
+        self.values.get(name).map(|(_, text)| text.clone()).filter(|text| !text.is_empty())
+    }
+
     /// Keeps a text unless a stronger origin has spoken. Other programs' variables are passed over.
     fn note(&mut self, origin: Origin, name: &str, text: String) {
         let Some(name) = known(name) else { return };
@@ -221,7 +288,7 @@ fn known(name: &str) -> Option<&'static str> {
 }
 
 fn all() -> impl Iterator<Item = &'static str> {
-    SETTINGS.into_iter().map(|setting| setting.name).chain(CLOUD_VARIABLES)
+    SETTINGS.into_iter().map(|setting| setting.name).chain(CLOUD_VARIABLES).chain(POSTGRES_VARIABLES)
 }
 
 fn names() -> String {

@@ -56,12 +56,20 @@ fn the_environment_wins_over_the_env_file_and_an_empty_text_is_unset() {
 }
 
 #[test]
-fn a_broken_env_file_is_an_error_without_its_text() {
+fn a_wrong_line_of_an_env_file_is_passed_over_and_named_without_its_text() {
     let folder = folder();
-    std::fs::write(folder.path().join(".env"), "STORAGE_TYPE=memory\nTOKEN hunter2 'x\n").unwrap();
+    std::fs::write(folder.path().join(".env"), "\u{feff}STORAGE_TYPE=memory\nTOKEN hunter2 'x\n").unwrap();
     let run = run(&folder, &[]);
-    assert!(!run.ok);
-    assert!(run.stderr.contains(".env") && !run.stderr.contains("hunter2"), "{}", run.stderr);
+    assert!(run.ok && run.stdout.starts_with("store: memory\n"), "{}", run.stderr);
+    assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
+}
+
+#[test]
+fn an_env_file_that_cannot_be_read_is_an_error() {
+    let folder = folder();
+    std::fs::write(folder.path().join(".env"), b"STORAGE_TYPE=\xff\n").unwrap();
+    let run = run(&folder, &[]);
+    assert!(!run.ok && run.stderr.contains(".env") && run.stderr.contains("UTF-8"), "{}", run.stderr);
 }
 
 #[test]

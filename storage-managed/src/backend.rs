@@ -1,6 +1,9 @@
 //! The SQLite backend on a managed database.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use rusqlite::Connection;
@@ -96,6 +99,14 @@ impl Publisher for Managed {
     async fn refresh(&self) -> Result<()> {
         self.store().await?.ensure_fresh().await?;
         Ok(())
+    }
+
+    async fn check(&self) -> Result<()> {
+        Ok(self.store().await?.check().await?)
+    }
+
+    fn behind(&self) -> Option<Duration> {
+        self.lock().as_ref().and_then(|store| store.status().lag)
     }
 
     async fn begin(&self) -> Result<Box<dyn Publication>> {

@@ -1,9 +1,9 @@
-//! Batches that wait together are one transaction and one publication.
+//! Batches that wait together are one publication, each a transaction of its own.
 
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use rusqlite::Connection;
@@ -14,6 +14,7 @@ use storage_core::{
 
 use crate::{
     error::{Error, Result},
+    local::Local,
     shared::Shared,
 };
 
@@ -75,55 +76,42 @@ async fn write(shared: &Arc<Shared>, works: Vec<Work>) -> Result<Vec<Answer>> {
     let lock = shared.write_lock().await;
     let mut lock = shared.noted(lock)?;
     lock.begin().await?;
-    let count = works.len();
-    let answers = shared.on_local(move |local| Ok(transact(&local.db, works))).await?;
-    let published = lock.finish().await;
-    Ok(match (answers, published) {
-        (Ok(answers), Ok(_)) => answers,
+    let answers = shared.on_local(move |local| Ok(local.run(works))).await?;
+    match lock.finish().await {
+        Ok(_) => Ok(answers),
         // Who failed by itself was rolled back, whatever became of the others.
-        (Ok(answers), Err(error)) => {
-            answers.into_iter().map(|answer| answer.and(Err(error.clone()))).collect()
-        }
-        (Err(error), _) => vec_of(count, &error),
-    })
-}
-
-/// Runs batches in one transaction, each in a savepoint of its own.
-fn transact(db: &Connection, works: Vec<Work>) -> Result<Vec<Answer>> {
-    db.execute_batch("BEGIN IMMEDIATE").map_err(Error::sqlite("begin a batch"))?;
-    let mut answers = Vec::with_capacity(works.len());
-    for work in works {
-        let answer = attempt(db, work);
-        if db.is_autocommit() {
-            return Err(match answer {
-                // SQLite gave up the whole.
-                Err(Error::Batch(source)) => Error::Sqlite { doing: "write a batch", source },
-                _ => Error::Unsupported("a batch ended the transaction that others shared".to_owned()),
-            });
-        }
-        answers.push(answer);
-    }
-    match db.execute_batch("COMMIT") {
-        Ok(()) => Ok(answers),
-        Err(error) => {
-            if !db.is_autocommit() {
-                db.execute_batch("ROLLBACK").map_err(Error::sqlite("roll a batch back"))?;
-            }
-            Err(Error::sqlite("commit a batch")(error))
-        }
+        Err(error) => Ok(answers.into_iter().map(|answer| answer.and(Err(error.clone()))).collect()),
     }
 }
 
-fn attempt(db: &Connection, work: Work) -> Answer {
-    db.execute_batch("SAVEPOINT batch").map_err(Error::sqlite("begin a batch"))?;
-    let done = catch_unwind(AssertUnwindSafe(|| work(db)));
-    let (answer, end) = match done {
-        Ok(Ok(answer)) => (Ok(answer), "RELEASE batch"),
-        Ok(Err(error)) => (Err(Error::Batch(Arc::new(error))), "ROLLBACK TO batch; RELEASE batch"),
-        Err(_) => (Err(Error::Panicked), "ROLLBACK TO batch; RELEASE batch"),
-    };
-    if !db.is_autocommit() {
-        db.execute_batch(end).map_err(Error::sqlite("end a batch"))?;
+impl Local {
+    /// Runs batches, each in a transaction of its own: what only the end of the transaction shows, as a deferred foreign key
+    /// that is broken, fails the one that did it.
+    fn run(&mut self, works: Vec<Work>) -> Vec<Answer> {
+        works.into_iter().map(|work| self.attempt(work)).collect()
     }
-    answer
+
+    fn attempt(&self, work: Work) -> Answer {
+        self.db.execute_batch("BEGIN IMMEDIATE").map_err(Error::sqlite("begin a batch"))?;
+        self.in_batch.store(true, Relaxed);
+        let done = catch_unwind(AssertUnwindSafe(|| work(&self.db)));
+        self.in_batch.store(false, Relaxed);
+        let done = match done {
+            Ok(done) => done.map_err(|error| Error::Batch(Arc::new(error))),
+            Err(_) => Err(Error::Panicked),
+        };
+        let done = done.and_then(|answer| match self.db.is_autocommit() {
+            // As `INSERT OR ROLLBACK` does.
+            true => Err(Error::Unsupported("the batch ended its own transaction".to_owned())),
+            false => Ok(answer),
+        });
+        let done = done.and_then(|answer| match self.db.execute_batch("COMMIT") {
+            Ok(()) => Ok(answer),
+            Err(error) => Err(Error::Batch(Arc::new(error))),
+        });
+        if !self.db.is_autocommit() {
+            self.db.execute_batch("ROLLBACK").map_err(Error::sqlite("roll a batch back"))?;
+        }
+        done
+    }
 }

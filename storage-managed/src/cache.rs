@@ -1,9 +1,8 @@
 //! The cache folder: its files, its lock, and the record of what is published.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::{DirBuilderExt, FileExt as _, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -14,7 +13,8 @@ use tempfile::TempPath;
 
 use crate::{
     error::{Error, Result},
-    format::{Hex, Id},
+    format::{Head, Hex, Id, Sums},
+    system::{self, Positioned, open_private},
     wal::Mark,
 };
 
@@ -22,6 +22,13 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Paths {
     pub(crate) folder: PathBuf,
+}
+
+/// Whether a store, of this process or another, has a cache folder open. False where it cannot be told: opening it says why.
+#[must_use]
+pub fn is_in_use(cache: &Path) -> bool {
+    let lock = File::open(Paths::new(cache).lock_file());
+    lock.is_ok_and(|lock| matches!(fs4::FileExt::try_lock(&lock), Err(TryLockError::WouldBlock)))
 }
 
 impl Paths {
@@ -60,10 +67,14 @@ impl Paths {
         TempPath::try_from_path(&path).map_err(Error::io("name", path))
     }
 
+    fn lock_file(&self) -> PathBuf {
+        self.folder.join("lock")
+    }
+
     /// Makes the folder and takes it for this store alone, waiting a while for whoever has it.
     pub(crate) fn lock(&self, wait: Duration) -> Result<File> {
         make_folder(&self.folder)?;
-        let path = self.folder.join("lock");
+        let path = self.lock_file();
         let file = open_private(&path).map_err(Error::io("open", &path))?;
         let start = Instant::now();
         loop {
@@ -89,7 +100,7 @@ impl Paths {
     pub(crate) fn clear(&self) -> Result<()> {
         if let Some(mut state) = State::read(&self.state())?.filter(|state| state.intent.is_some()) {
             state.intent = None;
-            state.write(self)?;
+            state.write(self, Last::Now)?;
         }
         for path in [self.database(), self.log(), self.index(), self.state()] {
             match fs::remove_file(&path) {
@@ -105,12 +116,7 @@ impl Paths {
 
 /// Makes a folder for this user alone.
 pub(crate) fn make_folder(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::io("create", path))
-}
-
-/// Opens a file for this user alone, made where it is not there.
-pub(crate) fn open_private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    system::make_folder(path).map_err(Error::io("create", path))
 }
 
 /// An empty file for this user alone.
@@ -121,13 +127,16 @@ pub(crate) fn create_private(path: &Path) -> Result<File> {
 
 /// Makes names in a folder last.
 pub(crate) fn sync_folder(path: &Path) -> Result<()> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io("sync", path))
+    system::sync_folder(path).map_err(Error::io("sync", path))
 }
 
 /// What is known of the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     format: u32,
+    /// Whether a batch was ever begun here: what a cache holds that only reads, the home holds as well.
+    #[serde(default = "yes")]
+    pub(crate) wrote: bool,
     /// The incarnation of the home; none before anything was published or fetched.
     pub(crate) incarnation: Option<Id>,
     pub(crate) published: Published,
@@ -150,6 +159,25 @@ pub(crate) struct Published {
     pub(crate) mark: Mark,
 }
 
+impl Published {
+    /// What a head says, up to where in the log it reaches.
+    pub(crate) fn of(head: &Head, mark: Mark) -> Self {
+        Self {
+            generation: head.generation,
+            commit: Some(head.commit),
+            page_size: head.page_size,
+            page_count: head.page_count,
+            checksum: head.checksum,
+            mark,
+        }
+    }
+
+    /// Whether pages with these sums are the generation.
+    pub(crate) fn is(&self, sums: &Sums) -> bool {
+        (sums.total(), sums.page_count()) == (self.checksum, self.page_count)
+    }
+}
+
 /// A change of the database that has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -160,10 +188,28 @@ pub(crate) enum Intent {
     Apply { incarnation: Id, to: Published },
 }
 
-/// The record is kept twice, in two slots of its file that are written alternately: a write that is cut short leaves the
-/// earlier one. One write and one sync, where replacing a file takes three.
+/// What records of the first format did not say.
+fn yes() -> bool {
+    true
+}
+
+/// Whether a record has to last before anything else happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Last {
+    /// It is on the disk when the call returns.
+    Now,
+    /// It outlives the process at once, and a power failure a while later. The record before it is not touched.
+    Later,
+}
+
+/// The record is kept in slots of its file that are written in turn: a write that is cut short leaves the earlier ones. One
+/// write and one sync, where replacing a file takes three. Of three slots two may be on their way to the disk at once: a
+/// record that lasts later, and the next one.
+const SLOTS: usize = 3;
 const SLOT_BYTES: usize = 16 * 1024;
 const HASH_BYTES: usize = 32;
+/// The first had two slots.
+const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Slot<S> {
@@ -173,44 +219,53 @@ struct Slot<S> {
 
 impl State {
     pub(crate) fn new(incarnation: Option<Id>, published: Published) -> Self {
-        Self { format: 1, incarnation, published, intent: None, diverged: None }
+        Self { format: FORMAT, wrote: false, incarnation, published, intent: None, diverged: None }
     }
 
-    /// The newest record; `None` where there is none or both are damaged.
+    /// The same, of a cache in which a batch was begun, or none.
+    pub(crate) fn having_written(self, wrote: bool) -> Self {
+        Self { wrote, ..self }
+    }
+
+    /// The newest record; `None` where there is none or all are damaged.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>> {
-        Ok(newest(path)?.map(|(slot, _)| slot.state).filter(|state| state.format == 1))
+        let newest = slots(path)?.into_iter().flatten().max_by_key(|slot| slot.sequence);
+        let state = newest.map(|slot| slot.state).filter(|state| (1..=FORMAT).contains(&state.format));
+        Ok(state.map(|state| Self { format: FORMAT, ..state }))
     }
 
-    /// Writes the record durably, whole or not at all.
-    pub(crate) fn write(&self, paths: &Paths) -> Result<()> {
+    /// Writes the record, whole or not at all.
+    pub(crate) fn write(&self, paths: &Paths, last: Last) -> Result<()> {
         let path = paths.state();
-        let (sequence, other) = match newest(&path)? {
-            Some((slot, index)) => (slot.sequence + 1, 1 - index),
-            None => (0, 0),
-        };
+        let slots = slots(&path)?;
+        let sequence = slots.iter().flatten().map(|slot| slot.sequence + 1).max().unwrap_or(0);
+        // One that holds nothing, else the oldest.
+        let oldest = slots.iter().enumerate().min_by_key(|(_, slot)| slot.as_ref().map(|slot| slot.sequence));
+        let other = oldest.map_or(0, |(index, _)| index);
         let record = serde_json::to_vec(&Slot { sequence, state: self }).unwrap_or_default();
         let mut bytes = blake3::hash(&record).as_bytes().to_vec();
         bytes.extend(record);
         bytes.resize(SLOT_BYTES, b'\n');
         let new = !path.exists();
         let file = open_private(&path).map_err(Error::io("open", &path))?;
-        let written = file.write_all_at(&bytes, (other * SLOT_BYTES) as u64).and_then(|()| file.sync_data());
-        written.map_err(Error::io("write", &path))?;
+        let written = file.write_all_at(&bytes, (other * SLOT_BYTES) as u64);
+        let lasts = written.and_then(|()| if last == Last::Now { file.sync_data() } else { Ok(()) });
+        lasts.map_err(Error::io("write", &path))?;
         if new { sync_folder(&paths.folder) } else { Ok(()) }
     }
 }
 
-/// The newest whole record, and its slot.
-fn newest(path: &Path) -> Result<Option<(Slot<State>, usize)>> {
+/// What the slots hold that are whole.
+fn slots(path: &Path) -> Result<[Option<Slot<State>>; SLOTS]> {
     let bytes = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         read => read.map_err(Error::io("read", path))?,
     };
-    let slots = bytes.chunks(SLOT_BYTES).take(2).zip(0..).filter_map(|(slot, index)| {
-        let (hash, record) = slot.split_first_chunk::<HASH_BYTES>()?;
+    let mut records = bytes.chunks(SLOT_BYTES);
+    Ok(std::array::from_fn(|_| {
+        let (hash, record) = records.next()?.split_first_chunk::<HASH_BYTES>()?;
         let record = record.trim_ascii_end();
         let whole = blake3::hash(record) == *hash;
-        whole.then(|| serde_json::from_slice(record).ok().map(|slot: Slot<State>| (slot, index)))?
-    });
-    Ok(slots.max_by_key(|(slot, _)| slot.sequence))
+        whole.then(|| serde_json::from_slice(record).ok())?
+    }))
 }

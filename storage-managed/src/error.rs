@@ -34,7 +34,16 @@ pub enum Error {
         #[source]
         source: storage_core::Error,
     },
-    /// Somebody else has published since, or something else wrote to the cache: a batch that is here is not in the home.
+    /// Somebody else has published in the place of this batch, as after a pause longer than the lease's term. It was kept
+    /// under `rescue/` and rolled back; the store goes on from the home.
+    #[error("somebody else has published first: the batch {}was rolled back, and is kept in `{}`", if *.is_lost { "" } else { "may be in the home; here it " }, path.display())]
+    Overtaken {
+        /// The folder that holds database and write-ahead log.
+        path: PathBuf,
+        /// It is not in the home. False where the home has gone on so far that it does not tell.
+        is_lost: bool,
+    },
+    /// Something else wrote to the cache, or the home was changed by other means: what is here is not in the home.
     /// It is kept; what comes next is for people to decide.
     #[error("what is here and what the home holds have diverged; the local database is kept in `{}`", path.display())]
     Diverged {
@@ -150,7 +159,8 @@ impl Error {
         }
     }
 
-    /// What a caller can do about it.
+    /// What a caller can do about it. [`Diverged`](Self::Diverged), [`Recreated`](Self::Recreated) and
+    /// [`WentBack`](Self::WentBack) are [`ErrorKind::Diverged`], which nobody retries: a person has to decide.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -160,9 +170,11 @@ impl Error {
                 ErrorKind::OutcomeUnknown => ErrorKind::Unavailable,
                 kind => kind,
             },
-            Self::Unpublished { .. } => ErrorKind::OutcomeUnknown,
+            Self::Unpublished { .. } | Self::Overtaken { is_lost: false, .. } => ErrorKind::OutcomeUnknown,
+            Self::Overtaken { .. } => ErrorKind::Conflict,
             Self::Pending { .. } => ErrorKind::Unavailable,
-            Self::Diverged { .. } | Self::Recreated { .. } | Self::WentBack { .. } => ErrorKind::Conflict,
+            // Not `Conflict`, which callers answer by reading and trying again.
+            Self::Diverged { .. } | Self::Recreated { .. } | Self::WentBack { .. } => ErrorKind::Diverged,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::CacheInUse { .. } | Self::LeaseTaken { .. } => ErrorKind::Timeout,
             Self::Batch(error) => of_batch(error),
@@ -205,13 +217,9 @@ impl From<Error> for storage_core::Error {
             // The home says by itself what to do.
             Error::Home(inner) => {
                 let alone = Error::Home(inner.clone().without_hint());
-                let made = Self::new(error.kind(), alone.to_string());
-                return match inner.hint() {
-                    Some(hint) => made.with_hint(hint.to_owned()),
-                    None => made,
-                };
+                return Self::new(error.kind(), alone.to_string()).with_hint_of(inner);
             }
-            Error::Unpublished { .. } => "read before you write again",
+            Error::Unpublished { .. } | Error::Overtaken { .. } => "read before you write again",
             Error::Diverged { .. } => {
                 "look at what is kept there; `storage managed rescue resume`, or opening with `discard_after_rescue`, \
                  goes on from the home"
@@ -233,7 +241,22 @@ impl From<Error> for storage_core::Error {
 
 #[cfg(test)]
 mod tests {
+    use storage_core::Retry;
+
     use super::*;
+
+    #[test]
+    fn a_person_decides_where_cache_and_home_have_parted() {
+        let errors = [
+            Error::Diverged { path: "rescue/1".into() },
+            Error::Recreated { known: "1".to_owned(), found: None },
+            Error::WentBack { known: 2, found: 1 },
+        ];
+        for error in errors.map(storage_core::Error::from) {
+            assert_eq!((error.code(), error.retry()), ("diverged", Retry::AfterRepair), "{error}");
+            assert!(error.hint().is_some(), "{error}");
+        }
+    }
 
     #[test]
     fn what_a_home_says_is_to_be_done_is_said_once() {

@@ -9,9 +9,9 @@ use std::{
 use storage_core::engine::spawn_thread;
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     format::{Base, Head, MAX_FOLDS, base_name},
-    home::{Body, Put},
+    home::{Body, Listed, Put},
     remote::Known,
     shared::{Content, Shared},
 };
@@ -46,7 +46,13 @@ impl Shared {
     pub(crate) async fn fold(self: &Arc<Self>) -> Result<bool> {
         let staged = self.paths.staged("fold")?;
         let Some((base, body)) = self.copy_base(staged.to_path_buf()).await? else { return Ok(false) };
-        self.remote.put(&base_name(base.generation, base.commit), &body).await?;
+        let name = base_name(base.generation, base.commit);
+        if !self.remote.put(&name, &body).await? {
+            return Err(Error::corrupt(
+                &name,
+                "something else is there than the generation that it is named by",
+            ));
+        }
         drop(staged);
         let mut lock = self.write_lock().await?;
         self.name_base(&mut lock.content, base).await
@@ -102,12 +108,13 @@ impl Shared {
         }
     }
 
-    /// The generation up to which objects have been superseded long enough.
+    /// The generation up to which objects have been superseded long enough: at most the base's.
     fn superseded(&self, head: &Head) -> u64 {
         let now = storage_core::epoch_millis(self.options.clock.now());
         let grace = u64::try_from(self.options.grace.as_millis()).unwrap_or(u64::MAX);
         let old = head.folds.iter().filter(|(_, at)| at.saturating_add(grace) <= now);
-        old.map(|(generation, _)| *generation).max().unwrap_or(0)
+        let bases = old.map(|(generation, _)| *generation);
+        bases.filter(|generation| *generation <= head.base.generation).max().unwrap_or(0)
     }
 
     /// Removes what was superseded long enough ago.
@@ -116,19 +123,24 @@ impl Shared {
             let content = self.content.lock().await;
             (content.known.clone(), content.cleaned)
         };
-        let Some((head, _)) = known else { return Ok(()) };
-        let until = self.superseded(&head);
-        if until <= cleaned {
+        let Some((known, _)) = known else { return Ok(()) };
+        if self.superseded(&known) <= cleaned {
             return Ok(());
         }
-        for (prefix, before) in [("seg/", until), ("base/", until.saturating_sub(1))] {
-            let listed = self.remote.retry.run(|| self.remote.home.list(prefix)).await?;
-            let old = listed
-                .iter()
-                .filter(|object| generation_of(&object.name, prefix).is_some_and(|at| at <= before));
-            for object in old {
-                self.remote.retry.run(|| self.remote.home.delete(&object.name)).await?;
-            }
+        // By the head that is there now: the home may have been brought back to an earlier state since.
+        let Some((head, _)) = self.remote.head().await? else { return Ok(()) };
+        if head.incarnation != known.incarnation || head.generation < known.generation {
+            return Ok(());
+        }
+        let until = self.superseded(&head);
+        let bases = self.remote.list("base/").await?;
+        let base = base_name(head.base.generation, head.base.commit);
+        let Some(base) = bases.iter().find(|object| object.name == base) else {
+            return Err(Error::corrupt(&base, "the head names it and it is gone"));
+        };
+        let segments = self.remote.list("seg/").await?;
+        for object in bases.iter().chain(&segments).filter(|object| is_superseded(object, until, base)) {
+            self.remote.retry.run(|| self.remote.home.delete(&object.name)).await?;
         }
         self.content.lock().await.cleaned = until;
         Ok(())
@@ -149,6 +161,17 @@ impl Drop for Folding {
     fn drop(&mut self) {
         self.0.folding.store(false, Ordering::Release);
     }
+}
+
+/// Whether an object is of a generation up to `until`, which is the base's or an earlier one, and nothing needs it: what is
+/// younger than the base is of somebody who knows more.
+fn is_superseded(object: &Listed, until: u64, base: &Listed) -> bool {
+    let is_older = match (object.age, base.age) {
+        (Some(age), Some(base)) => age >= base,
+        _ => true,
+    };
+    let of = |prefix| generation_of(&object.name, prefix);
+    is_older && (of("seg/").is_some_and(|at| at <= until) || of("base/").is_some_and(|at| at < until))
 }
 
 fn generation_of(name: &str, prefix: &str) -> Option<u64> {

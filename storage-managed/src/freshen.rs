@@ -7,8 +7,8 @@ use futures::{TryStreamExt, pin_mut};
 use crate::{
     cache::Published,
     error::{Error, Result},
-    format::{HEAD, Head, Id, Segment},
-    local::Pages,
+    format::{HEAD, Head, Id, Segment, Sums},
+    local::{Local, Pages},
     rebuild::{Chain, Fetched, fetch},
     remote::{Known, Moved},
     shared::{Content, Shared},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How often a head that names what is gone is read again.
-const REREADS: u32 = 5;
+pub(crate) const REREADS: u32 = 5;
 
 impl Shared {
     /// Brings the database up to date unless it was within the freshness interval. Returns its generation.
@@ -79,12 +79,7 @@ impl Shared {
                 content.known = Some(known);
                 return Ok(());
             };
-            // It was folded and cleaned up since, or it is lost.
-            match self.remote.head().await? {
-                Some(found) if found.1 != known.1 => known = found,
-                Some(_) => return Err(Error::corrupt(&missing, "the head names it and it is gone")),
-                None => return self.check_gone().await,
-            }
+            known = self.remote.head_instead_of(&known, &missing).await?;
         }
         Err(Error::corrupt(HEAD, "what it names is gone each time"))
     }
@@ -95,16 +90,14 @@ impl Shared {
         head: &Head,
         published: &Published,
     ) -> Result<Fetched<()>> {
-        let to = Published {
-            generation: head.generation,
-            commit: Some(head.commit),
-            page_size: head.page_size,
-            page_count: head.page_count,
-            checksum: head.checksum,
-            mark: Mark::default(),
-        };
+        let to = Published::of(head, Mark::default());
         let (incarnation, from) = (head.incarnation, published.generation);
-        let Some(behind) = behind(head, published) else { return self.apply_whole(content, head, to).await };
+        let Some(behind) = behind(head, published) else {
+            return match self.apply_whole(head, Local::apply).await? {
+                Ok(applied) => self.applied(content, head, applied).await,
+                Err(missing) => Ok(Err(missing)),
+            };
+        };
         let mut segments: Vec<Segment> = Vec::with_capacity(behind.len());
         {
             let fetched = fetch(&self.remote, behind);
@@ -131,16 +124,17 @@ impl Shared {
             }
             local.apply(&pages, sums, incarnation, to)
         });
-        self.applied(content, applied.await?).await.map(Ok)
+        let applied = applied.await?;
+        self.applied(content, head, applied).await
     }
 
-    /// Brings the database to what its base and segments give, whatever is here.
-    async fn apply_whole(
+    /// Fetches what a head's base and segments give, and lets `apply` bring the database to it.
+    pub(crate) async fn apply_whole<T: Send + 'static>(
         self: &Arc<Self>,
-        content: &mut Content,
         head: &Head,
-        to: Published,
-    ) -> Result<Fetched<()>> {
+        apply: fn(&mut Local, &Pages, Sums, Id, Published) -> Result<T>,
+    ) -> Result<Fetched<T>> {
+        let to = Published::of(head, Mark::default());
         let (staged, incarnation) = (self.paths.staged("whole")?, head.incarnation);
         let (file, sums) = match Chain::of(head).build(&self.remote, &staged).await? {
             Ok(built) => built,
@@ -150,18 +144,40 @@ impl Shared {
             return Err(Error::corrupt(HEAD, "its base and segments do not give what it says"));
         }
         let applied =
-            self.on_local(move |local| local.apply(&Pages::File(file), sums, incarnation, to)).await?;
+            self.on_local(move |local| apply(local, &Pages::File(file), sums, incarnation, to)).await?;
         drop(staged);
-        self.applied(content, applied).await.map(Ok)
+        Ok(Ok(applied))
     }
 
-    /// What follows an attempt to apply a generation: where somebody else has written here, that is kept and refused.
-    async fn applied(self: &Arc<Self>, content: &mut Content, applied: bool) -> Result<()> {
+    /// What follows an attempt to apply a generation.
+    async fn applied(
+        self: &Arc<Self>,
+        content: &mut Content,
+        head: &Head,
+        applied: bool,
+    ) -> Result<Fetched<()>> {
         if !applied {
-            return Err(self.diverge(content).await);
+            return self.replace_foreign(content, head).await;
         }
         self.write_back().await;
-        Ok(())
+        Ok(Ok(()))
+    }
+
+    /// Somebody else has written here. That is kept, and refused where a batch was ever begun here; where there was none,
+    /// what is in the home takes its place.
+    pub(crate) async fn replace_foreign(
+        self: &Arc<Self>,
+        content: &mut Content,
+        head: &Head,
+    ) -> Result<Fetched<()>> {
+        if self.on_local(|local| Ok(local.state.wrote)).await? {
+            return Err(self.diverge(content).await);
+        }
+        match self.apply_whole(head, Local::replace).await? {
+            Ok(Some(_)) => Ok(Ok(())),
+            Ok(None) => Err(self.diverge(content).await),
+            Err(missing) => Ok(Err(missing)),
+        }
     }
 
     /// Moves what is published to the main file now and then. Nothing depends on it.
@@ -184,16 +200,10 @@ impl Shared {
             return Err(Error::Unsupported("the home is empty: open the store anew".to_owned()));
         };
         self.on_local(|local| local.accept()).await?;
-        let to = Published {
-            generation: head.generation,
-            commit: Some(head.commit),
-            page_size: head.page_size,
-            page_count: head.page_count,
-            checksum: head.checksum,
-            mark: Mark::default(),
-        };
-        if let Err(missing) = self.apply_whole(&mut content, &head, to).await? {
-            return Err(Error::corrupt(&missing, "the head names it and it is gone"));
+        match self.apply_whole(&head, Local::apply).await? {
+            Ok(true) => {}
+            Ok(false) => return Err(self.diverge(&mut content).await),
+            Err(missing) => return Err(Error::corrupt(&missing, "the head names it and it is gone")),
         }
         (content.known, content.diverged, content.unsettled) = (Some((head, version)), None, None);
         let mut view = self.view();

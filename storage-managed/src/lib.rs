@@ -8,26 +8,32 @@ mod fold;
 mod format;
 mod freshen;
 pub mod home;
+mod judge;
 mod lease;
 mod local;
 mod open;
 mod options;
 mod publish;
 mod rebuild;
+mod reconcile;
 mod recover;
 mod remote;
 mod rescue;
 mod shared;
 mod spawned;
 mod store;
+mod system;
+mod target;
 mod wal;
 
 #[doc = include_str!("../PROTOCOL.md")]
 pub mod protocol {}
 
 pub use backend::Managed;
+pub use cache::is_in_use;
 pub use error::{Error, Result};
 pub use local::prepare;
 pub use options::{Options, RetryPolicy};
 pub use rescue::{Rescued, export, rescued};
-pub use store::{DatabaseStore, Status, Verified};
+pub use store::{DatabaseStore, Status, Verified, exists};
+pub use target::check_new_file;

@@ -6,15 +6,30 @@
 mod apply;
 mod guard;
 
-use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{
+    Connection, OpenFlags,
+    config::DbConfig,
+    hooks::{AuthAction, AuthContext, Authorization},
+};
 
 use crate::{
-    cache::{Intent, Paths, Published, State, create_private, open_private},
+    cache::{Intent, Last, Paths, Published, State, create_private},
     error::{Error, Result},
     format::{Id, SegmentHeader, Sums, page_sum},
     home::Body,
+    system::{Positioned, open_private},
     wal::{self, Committed, Index, Mark},
 };
 
@@ -25,6 +40,8 @@ pub(crate) const DEFAULT_PAGE_SIZE: u32 = 4096;
 pub(crate) struct Local {
     // Closed before the files are.
     pub(crate) db: Connection,
+    /// Whether a batch runs on it, which must not end its transaction.
+    pub(crate) in_batch: Arc<AtomicBool>,
     /// Reads nothing: its snapshot keeps others from writing back a batch that is not published.
     guard: Connection,
     pub(crate) files: Files,
@@ -82,6 +99,15 @@ pub(crate) fn connect(path: &Path, busy: Duration) -> rusqlite::Result<Connectio
     Ok(db)
 }
 
+/// Refuses what begins or ends a transaction while a batch runs: SQLite answers `not authorized`. Savepoints are the batch's own.
+fn keep_transactions(db: &Connection, in_batch: &Arc<AtomicBool>) -> rusqlite::Result<()> {
+    let in_batch = Arc::clone(in_batch);
+    db.authorizer(Some(move |asked: AuthContext<'_>| match asked.action {
+        AuthAction::Transaction { .. } if in_batch.load(Relaxed) => Authorization::Deny,
+        _ => Authorization::Allow,
+    }))
+}
+
 /// Makes an empty database; nobody has it open.
 pub(crate) fn create(paths: &Paths) -> Result<(State, Sums)> {
     let temporary = paths.temporary("database");
@@ -106,7 +132,7 @@ pub(crate) fn create(paths: &Paths) -> Result<(State, Sums)> {
         mark: Mark::default(),
     };
     let state = State::new(None, published);
-    state.write(paths)?;
+    state.write(paths, Last::Now)?;
     paths.put_in_place(&temporary)?;
     Ok((state, sums))
 }
@@ -153,9 +179,11 @@ impl Local {
             log: open(&paths.log())?,
             index: open(&paths.index())?,
         };
+        let in_batch = Arc::new(AtomicBool::new(false));
+        keep_transactions(&db, &in_batch).map_err(Error::sqlite("open the cache"))?;
         let guard = connect(&paths.database(), busy).map_err(Error::sqlite("open the cache"))?;
         let changes = Index::read(&files.index).map_err(Error::io("read", paths.index()))?.changes;
-        Ok(Self { db, guard, files, paths, state, sums, changes: Some(changes), busy, _lock: lock })
+        Ok(Self { db, in_batch, guard, files, paths, state, sums, changes: Some(changes), busy, _lock: lock })
     }
 
     pub(crate) fn published(&self) -> &Published {
@@ -164,8 +192,9 @@ impl Local {
 
     /// Writes down, durably, what is about to be done.
     pub(crate) fn intend(&mut self, intent: Intent) -> Result<()> {
+        self.state.wrote |= matches!(intent, Intent::Commit(_));
         self.state.intent = Some(intent);
-        self.state.write(&self.paths)
+        self.state.write(&self.paths, Last::Now)
     }
 
     /// Writes down what has been published meanwhile.
@@ -173,7 +202,16 @@ impl Local {
         if self.change()?.is_none() {
             self.state.intent = None;
         }
-        self.state.write(&self.paths)
+        self.state.write(&self.paths, Last::Now)
+    }
+
+    /// Writes down what is published now, for whoever opens the cache after an exit without a word. Until then the record
+    /// names the intent, which the home can judge: that it cannot be written fails nothing.
+    fn note(&mut self) {
+        self.state.intent = None;
+        if let Err(error) = self.state.write(&self.paths, Last::Later) {
+            tracing::warn!(%error, "the record of the cache could not be written; it will be tried again");
+        }
     }
 
     /// What was committed behind what is published; `None` for nothing.
@@ -207,7 +245,7 @@ impl Local {
             |(number, sum): (&u32, &u128)| (self.sums.get(*number) != Some(*sum)).then_some(*number);
         let numbers: Vec<u32> = change.sums.iter().filter_map(differs).collect();
         let header = SegmentHeader {
-            format: crate::format::FORMAT,
+            format: crate::format::SEGMENT_FORMAT,
             incarnation,
             generation: published.generation + 1,
             commit,
@@ -226,8 +264,7 @@ impl Local {
         header.encode(&numbers, read).map_err(Error::io("read", self.paths.log()))
     }
 
-    /// A change is in the home now. The record on disk may say so later: until then it names the intent, and the home
-    /// tells that it was published.
+    /// A change is in the home now.
     pub(crate) fn settle(&mut self, change: &Change, incarnation: Id, commit: Id) {
         (self.sums, self.changes) = (change.after.clone(), Some(change.changes));
         self.state.incarnation = Some(incarnation);
@@ -240,6 +277,7 @@ impl Local {
             ..*self.published()
         };
         self.let_go();
+        self.note();
     }
 
     fn read_page(&self, log: &Committed, number: u32, page: &mut [u8]) -> io::Result<()> {
@@ -263,7 +301,7 @@ impl Local {
         }
         // The record must not name an intent any more whose pages stand in the main file.
         self.state.intent = None;
-        self.state.write(&self.paths)?;
+        self.state.write(&self.paths, Last::Now)?;
         let doing = "write back the log";
         self.db.busy_timeout(Duration::ZERO).map_err(Error::sqlite(doing))?;
         let done = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));

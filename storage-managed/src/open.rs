@@ -3,13 +3,14 @@
 use std::{fs, sync::Arc};
 
 use crate::{
-    cache::{Paths, Published, State},
+    cache::{Last, Paths, Published, State},
     error::{Error, Result},
     format::{HEAD, Id, Sums},
     home::{Home, probe},
     local::{Local, create},
     options::Options,
     rebuild::Chain,
+    reconcile::{self, Verdict},
     recover::{self, Found},
     remote::{Known, Remote},
     shared::{Content, Shared},
@@ -26,8 +27,7 @@ pub(crate) async fn open(home: Arc<dyn Home>, options: Options) -> Result<Arc<Sh
     let (folder, discard) = (paths.clone(), options.discard_after_rescue);
     let (lock, found) = blocking(move || {
         let lock = folder.lock(wait)?;
-        let found = if discard { examine_discarding(&folder)? } else { examine(&folder)? };
-        Ok((lock, found))
+        Ok((lock, examine(&folder, discard)?))
     })
     .await?;
     let remote = Remote::new(home, options.retry);
@@ -40,13 +40,16 @@ pub(crate) async fn open(home: Arc<dyn Home>, options: Options) -> Result<Arc<Sh
             fetch(&remote, &paths, &mut head, None).await?
         }
         Found::Sound(state, sums) => (state, sums, None),
-        Found::Committed(state, sums, commit) => {
-            if is_overtaken(&state, commit, head.as_ref()) {
-                return Err(refuse(&paths, state).await);
-            }
-            (state, sums, Some(commit))
+        Found::Committed(state, sums, commit, here) => {
+            let found = head.as_ref().map(|(head, _)| head);
+            let verdict = reconcile::committed(&remote, found, (state, sums), commit, here).await?;
+            follow(&remote, &paths, &mut head, verdict, discard).await?
         }
-        Found::Foreign => return Err(refuse_foreign(&paths).await),
+        Found::Other(state, here) => {
+            let found = head.as_ref().map(|(head, _)| head);
+            let verdict = reconcile::other(&remote, found, state, here).await?;
+            follow(&remote, &paths, &mut head, verdict, discard).await?
+        }
     };
     let busy = options.busy_timeout;
     let local = blocking(move || Local::open(paths, state, sums, busy, lock)).await?;
@@ -56,40 +59,61 @@ pub(crate) async fn open(home: Arc<dyn Home>, options: Options) -> Result<Arc<Sh
     Ok(shared)
 }
 
-/// What is in the cache, unless it was refused before.
-fn examine(paths: &Paths) -> Result<Found> {
-    if let Some(path) = State::read(&paths.state())?.and_then(|state| state.diverged) {
-        return Err(Error::Diverged { path });
+/// What is in the cache, unless it was refused before; with `discard`, what was refused and kept goes.
+fn examine(paths: &Paths, discard: bool) -> Result<Found> {
+    match State::read(&paths.state())?.and_then(|state| state.diverged) {
+        Some(_) if discard => paths.clear().map(|()| Found::Nothing),
+        Some(path) => Err(Error::Diverged { path }),
+        None => recover::examine(paths),
     }
-    recover::examine(paths)
 }
 
-/// What is in the cache; what was kept goes.
-fn examine_discarding(paths: &Paths) -> Result<Found> {
-    let found = match State::read(&paths.state())? {
-        Some(State { diverged: Some(_), .. }) => Found::Foreign,
-        _ => recover::examine(paths)?,
-    };
-    if !matches!(found, Found::Foreign) {
-        return Ok(found);
-    }
-    let kept = State::read(&paths.state())?.is_some_and(|state| state.diverged.is_some());
-    if !kept && fs::exists(paths.database()).unwrap_or(true) {
-        recover::keep_closed(paths)?;
-    }
-    paths.clear()?;
-    Ok(Found::Nothing)
-}
-
-/// Whether a batch that is only here cannot be published any more.
-fn is_overtaken(state: &State, commit: Id, head: Option<&Known>) -> bool {
-    match head {
-        None => state.published.commit.is_some(),
-        Some((head, _)) => {
-            let ours = head.generation_of(commit).is_some();
-            let next = Some(head.commit) == state.published.commit;
-            !(ours || next)
+/// Does with a cache what its comparison with the home says.
+async fn follow(
+    remote: &Remote,
+    paths: &Paths,
+    head: &mut Option<Known>,
+    verdict: Verdict,
+    discard: bool,
+) -> Result<(State, Sums, Option<Id>)> {
+    match verdict {
+        Verdict::Sound(state, sums) => Ok((state, sums, None)),
+        Verdict::Unsettled(state, sums, commit) => Ok((state, sums, Some(commit))),
+        Verdict::Anew(incarnation) => {
+            check_incarnation(head.as_ref(), incarnation)?;
+            keep(paths).await?;
+            fetch(remote, paths, head, incarnation).await
         }
+        Verdict::Diverged(_) if discard => {
+            keep(paths).await?;
+            fetch(remote, paths, head, None).await
+        }
+        Verdict::Diverged(Some(state)) => Err(refuse(paths, state).await),
+        Verdict::Diverged(None) => Err(refuse_foreign(paths).await),
+    }
+}
+
+/// Keeps a copy of a cache that is about to be fetched anew, unless there is nothing to keep.
+async fn keep(paths: &Paths) -> Result<()> {
+    let folder = paths.clone();
+    let kept = blocking(move || match fs::exists(folder.database()).unwrap_or(true) {
+        true => recover::keep_closed(&folder).map(Some),
+        false => Ok(None),
+    });
+    if let Some(path) = kept.await? {
+        tracing::warn!(path = %path.display(), "what is in the cache is not in the home; it is kept and fetched anew");
+    }
+    Ok(())
+}
+
+/// Refuses a home that is not the one that a cache is of.
+fn check_incarnation(head: Option<&Known>, incarnation: Option<Id>) -> Result<()> {
+    let found = head.map(|(head, _)| head.incarnation);
+    match incarnation {
+        Some(known) if found != Some(known) => {
+            Err(Error::Recreated { known: known.to_string(), found: found.map(|found| found.to_string()) })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -99,7 +123,7 @@ async fn refuse(paths: &Paths, mut state: State) -> Error {
     let kept = blocking(move || {
         let path = recover::keep_closed(&paths)?;
         state.diverged = Some(path.clone());
-        state.write(&paths)?;
+        state.write(&paths, Last::Now)?;
         Ok(path)
     });
     kept.await.map_or_else(|error| error, |path| Error::Diverged { path })
@@ -130,12 +154,11 @@ async fn fetch(
     head: &mut Option<Known>,
     known: Option<Id>,
 ) -> Result<(State, Sums, Option<Id>)> {
+    // Before anything goes that is here.
+    check_incarnation(head.as_ref(), known)?;
     let folder = paths.clone();
     blocking(move || folder.clear()).await?;
     let Some(head) = head else {
-        if let Some(known) = known {
-            return Err(Error::Recreated { known: known.to_string(), found: None });
-        }
         probe(&*remote.home).await?;
         let folder = paths.clone();
         return blocking(move || {
@@ -171,17 +194,10 @@ async fn download(
         if (sums.total(), sums.page_count()) != (head.checksum, head.page_count) {
             return Err(Error::corrupt(HEAD, "its base and segments do not give what it says"));
         }
-        let published = Published {
-            generation: head.generation,
-            commit: Some(head.commit),
-            page_size: head.page_size,
-            page_count: head.page_count,
-            checksum: head.checksum,
-            mark: Mark::default(),
-        };
+        let published = Published::of(head, Mark::default());
         let (state, folder) = (State::new(Some(head.incarnation), published), paths.clone());
         return blocking(move || {
-            state.write(&folder)?;
+            state.write(&folder, Last::Now)?;
             folder.put_in_place(&temporary)?;
             Ok((state, sums))
         })

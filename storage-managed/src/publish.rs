@@ -7,42 +7,32 @@ use storage_core::{Error as CoreError, ErrorKind};
 use tempfile::TempPath;
 
 use crate::{
+    cache::Last,
     error::{Error, Result},
-    format::{Base, FORMAT, Head, Hex, Id, base_name, segment_name},
+    format::{Base, FORMAT, HEAD, Head, Id, base_name, segment_name},
+    freshen::REREADS,
     home::{Body, Put},
+    judge::{Made, Standing},
     local::{Change, Local},
     options::is_passing,
-    recover,
-    remote::Known,
+    reconcile::is_later,
+    remote::{Known, Remote},
     shared::{Content, Shared},
 };
 
 /// A batch that is committed here, as it travels.
 #[derive(Debug)]
 struct Prepared {
-    commit: Id,
-    parent: Option<Id>,
+    made: Made,
+    /// Of the home that its head makes, where there is none yet.
     incarnation: Id,
-    generation: u64,
     page_size: u32,
-    page_count: u32,
-    checksum: Hex,
     object: String,
     body: Body,
     change: Change,
     now: u64,
     /// Where the body is, for as long as it is needed.
     _staged: Option<TempPath>,
-}
-
-/// What a head that was found means for a batch.
-enum Judged {
-    /// It is in the home.
-    Published(Known),
-    /// It can still be published.
-    Open(Option<Known>),
-    /// Somebody else was there.
-    Moved,
 }
 
 impl Prepared {
@@ -54,7 +44,10 @@ impl Prepared {
             return Ok(None);
         };
         let published = *local.published();
-        let incarnation = local.state.incarnation.unwrap_or_else(Id::random);
+        let incarnation = match local.state.incarnation {
+            Some(incarnation) => incarnation,
+            None => Id::random()?,
+        };
         let generation = published.generation + 1;
         let (object, body, staged) = match published.commit {
             Some(parent) => {
@@ -67,14 +60,18 @@ impl Prepared {
                 (base_name(generation, commit), body, Some(staged))
             }
         };
-        Ok(Some(Self {
+        let made = Made {
             commit,
             parent: published.commit,
-            incarnation,
+            incarnation: local.state.incarnation,
             generation,
-            page_size: published.page_size,
             page_count: change.after.page_count(),
             checksum: change.after.total(),
+        };
+        Ok(Some(Self {
+            made,
+            incarnation,
+            page_size: published.page_size,
             object,
             body,
             change,
@@ -85,49 +82,62 @@ impl Prepared {
 
     /// The head that names it, on top of the one that is there.
     fn next(&self, known: Option<&Head>) -> Head {
-        let base = Base {
-            generation: self.generation,
-            commit: self.commit,
-            page_count: self.page_count,
-            checksum: self.checksum,
-        };
+        let Made { commit, parent, generation, page_count, checksum, .. } = self.made;
+        let base = Base { generation, commit, page_count, checksum };
         let mut head = known.cloned().unwrap_or_else(|| Head {
             format: FORMAT,
             incarnation: self.incarnation,
             generation: 0,
-            commit: self.commit,
+            commit,
             parent: None,
             page_size: self.page_size,
             page_count: 0,
-            checksum: Hex(0),
+            checksum,
             base,
             commits: Vec::new(),
-            folds: vec![(self.generation, self.now)],
+            folds: vec![(generation, self.now)],
         });
-        head.generation = self.generation;
-        head.commit = self.commit;
-        head.parent = self.parent;
-        head.page_count = self.page_count;
-        head.checksum = self.checksum;
+        (head.generation, head.commit, head.parent) = (generation, commit, parent);
+        (head.page_count, head.checksum) = (page_count, checksum);
         let bytes = match &self.body {
             Body::Bytes(bytes) => bytes.len() as u64,
             Body::File { .. } => 0,
         };
-        head.push(self.commit, bytes);
+        head.push(commit, bytes);
         head
     }
 
-    fn judge(&self, found: Option<Known>) -> Judged {
+    /// Puts what the head will name. What is there already has to be the same: its own, of which the answer was lost.
+    async fn put(&self, remote: &Remote) -> Result<()> {
+        let unpublished = |source| Error::Unpublished { commit: self.made.commit.to_string(), source };
+        if remote.put(&self.object, &self.body).await.map_err(unpublished)? {
+            return Ok(());
+        }
+        // The same pages, written by another release, may be other bytes.
+        let found = match self.made.parent {
+            Some(_) => remote.segment(&self.object).await?,
+            None => None,
+        };
         match found {
-            None if self.parent.is_none() => Judged::Open(None),
-            None => Judged::Moved,
-            // What is in the home under this id has to be what is here.
-            Some(known) if known.0.commit == self.commit && known.0.checksum != self.checksum => {
-                Judged::Moved
-            }
-            Some(known) if known.0.generation_of(self.commit).is_some() => Judged::Published(known),
-            Some(known) if Some(known.0.commit) == self.parent => Judged::Open(Some(known)),
-            Some(_) => Judged::Moved,
+            Some(segment) if self.made.is_told_by(&segment.header) => Ok(()),
+            _ => Err(Error::corrupt(&self.object, "something else is there than what was to be published")),
+        }
+    }
+}
+
+/// What became of a batch.
+enum Sent {
+    /// It is in the home, of which this is the head.
+    Published(Known),
+    /// Somebody else has published in its place; `is_lost` where the head says so.
+    Overtaken { known: Option<Known>, is_lost: bool },
+}
+
+impl Sent {
+    fn new(standing: Standing, known: Option<Known>) -> Self {
+        match (standing, known) {
+            (Standing::Published, Some(known)) => Self::Published(known),
+            (standing, known) => Self::Overtaken { known, is_lost: standing == Standing::Moved },
         }
     }
 }
@@ -145,8 +155,8 @@ impl Shared {
         };
         self.view().dirty = true;
         let (head, version) = match self.send(content, &prepared).await? {
-            Some(known) => known,
-            None => return Err(self.diverge(content).await),
+            Sent::Published(known) => known,
+            Sent::Overtaken { known, is_lost } => return Err(self.give_way(content, known, is_lost).await?),
         };
         let (incarnation, change) = (head.incarnation, prepared.change);
         self.on_local(move |local| {
@@ -154,9 +164,10 @@ impl Shared {
             Ok(())
         })
         .await?;
-        let newest = head.commit == commit;
+        let newest = head.commit == commit && head.generation == prepared.made.generation;
         self.lease.set_fresh(newest && self.lease.is_fresh());
-        (content.known, content.unsettled) = (Some((head, version)), None);
+        // A head with more on top is read again, and followed.
+        (content.known, content.unsettled) = (newest.then_some((head, version)), None);
         let mut view = self.view();
         view.dirty = false;
         view.publications += 1;
@@ -164,40 +175,39 @@ impl Shared {
         Ok(())
     }
 
-    /// The head that holds the batch now; `None` where somebody else's stands in its place.
-    async fn send(self: &Arc<Self>, content: &Content, prepared: &Prepared) -> Result<Option<Known>> {
-        let unpublished =
-            |source: CoreError| Error::Unpublished { commit: prepared.commit.to_string(), source };
+    /// The head that holds the batch now, or that somebody else has made in its place.
+    async fn send(self: &Arc<Self>, content: &Content, prepared: &Prepared) -> Result<Sent> {
+        let made = &prepared.made;
+        let unpublished = |source: CoreError| Error::Unpublished { commit: made.commit.to_string(), source };
+        let mut known = content.known.clone();
         // After a crash the head may have been read already that holds it.
-        let mut known = match prepared.judge(content.known.clone()) {
-            Judged::Published(known) => return Ok(Some(known)),
-            Judged::Moved => return Ok(None),
-            Judged::Open(known) => known,
-        };
-        self.remote.put(&prepared.object, &prepared.body).await.map_err(unpublished)?;
+        match made.standing_in(&self.remote, known.as_ref().map(|(head, _)| head)).await? {
+            Standing::Open => {}
+            standing => return Ok(Sent::new(standing, known)),
+        }
+        prepared.put(&self.remote).await?;
         let mut tried = 1;
         loop {
             let next = prepared.next(known.as_ref().map(|(head, _)| head));
             self.hold().await.map_err(|error| unpublished(error.into()))?;
             let Some(held) = self.lease.held() else { continue };
             let (problem, refused) = match self.remote.move_head(known.as_ref(), &next, &held).await {
-                Ok(Put::Done(version)) => return Ok(Some((next, version))),
+                Ok(Put::Done(version)) => return Ok(Sent::Published((next, version))),
                 Ok(Put::Refused) => {
                     (CoreError::new(ErrorKind::Unavailable, "the home refused the head"), true)
                 }
                 Err(error) if !is_passing(error.kind()) => return Err(unpublished(error)),
                 Err(error) => (error, false),
             };
-            match self.remote.head().await.map(|found| prepared.judge(found)) {
-                Ok(Judged::Published(found)) => return Ok(Some(found)),
-                Ok(Judged::Moved) => return Ok(None),
-                Ok(Judged::Open(found)) => {
+            match self.find(made).await {
+                Ok((Standing::Open, found)) => {
                     if refused && known == found {
                         // The head is as it was, so it must be the lease.
                         self.lease.lost();
                     }
                     known = found;
                 }
+                Ok((standing, found)) => return Ok(Sent::new(standing, found)),
                 Err(Error::Home(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -209,12 +219,50 @@ impl Shared {
         }
     }
 
+    /// The head as it is, and what it means for a commit.
+    async fn find(&self, made: &Made) -> Result<(Standing, Option<Known>)> {
+        let found = self.remote.head().await?;
+        let standing = made.standing_in(&self.remote, found.as_ref().map(|(head, _)| head)).await?;
+        Ok((standing, found))
+    }
+
+    /// Somebody else has published in the place of what was committed here, of which nobody was told that it is in the home:
+    /// it is kept, and what the home holds takes its place. Refused where the home is no later state of what was published here.
+    async fn give_way(
+        self: &Arc<Self>,
+        content: &mut Content,
+        known: Option<Known>,
+        is_lost: bool,
+    ) -> Result<Error> {
+        let mut known = match known {
+            Some(known) => known,
+            None => return Ok(self.diverge(content).await),
+        };
+        for _ in 0..REREADS {
+            let head = known.0.clone();
+            if !self.on_local(move |local| Ok(is_later(&head, &local.state))).await? {
+                return Ok(self.diverge(content).await);
+            }
+            match self.apply_whole(&known.0, Local::replace).await? {
+                Ok(Some(path)) => {
+                    self.lease.set_fresh(false);
+                    (content.known, content.unsettled) = (Some(known), None);
+                    self.view().dirty = false;
+                    return Ok(Error::Overtaken { path, is_lost });
+                }
+                Ok(None) => return Ok(self.diverge(content).await),
+                Err(missing) => known = self.remote.head_instead_of(&known, &missing).await?,
+            }
+        }
+        Err(Error::corrupt(HEAD, "what it names is gone each time"))
+    }
+
     /// Keeps a database that has diverged, and refuses to go on.
     pub(crate) async fn diverge(self: &Arc<Self>, content: &mut Content) -> Error {
         let path = self.on_local(|local| {
-            let path = recover::keep(&local.paths, &mut local.files.database, Some(&mut local.files.log))?;
+            let path = local.keep()?;
             local.state.diverged = Some(path.clone());
-            local.state.write(&local.paths)?;
+            local.state.write(&local.paths, Last::Now)?;
             local.let_go();
             Ok(path)
         });

@@ -1,6 +1,6 @@
 //! A database from the home alone.
 
-use std::{fs::File, os::unix::fs::FileExt, path::Path};
+use std::{fs::File, path::Path};
 
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -9,6 +9,7 @@ use crate::{
     format::{Base, Head, Hex, Id, Segment, Sums, base_name, page_sum, segment_name},
     local::{page_offset, sums_of},
     remote::Remote,
+    system::Positioned,
 };
 
 /// How many segments are fetched at once.

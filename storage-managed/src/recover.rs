@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Result},
     format::{Id, Sums},
     local::{overlay, sums_of},
+    system::Positioned,
     wal::{self, Mark},
 };
 
@@ -21,73 +22,94 @@ pub(crate) enum Found {
     Nothing,
     /// The database is what the record says is published, and the sums are of that.
     Sound(State, Sums),
-    /// On top of what is published a batch was committed under this id. The sums are of what is published.
-    Committed(State, Sums, Id),
+    /// On top of what is published something was committed under this id. The sums are of what is published.
+    Committed(State, Sums, Id, Here),
     /// Pages that are in the home were lost here, and nothing else.
     Torn(State),
-    /// Something is there that nobody wrote down.
-    Foreign,
+    /// What is there is not what the record says, or there is no record. The home may know it.
+    Other(Option<State>, Option<Here>),
+}
+
+/// All that is in a cache.
+#[derive(Debug, Clone)]
+pub(crate) struct Here {
+    pub(crate) sums: Sums,
+    /// Where its log ends.
+    pub(crate) end: Mark,
 }
 
 /// Looks at the cache, without changing it.
 pub(crate) fn examine(paths: &Paths) -> Result<Found> {
     let state = State::read(&paths.state())?;
     let exists = fs::exists(paths.database()).map_err(Error::io("look for", paths.database()))?;
+    let reading = || Error::io("read the files of", &paths.folder);
     let Some(state) = state else {
         let empty = !exists || fs::metadata(paths.database()).is_ok_and(|file| file.len() == 0);
-        return Ok(if empty { Found::Nothing } else { Found::Foreign });
+        return Ok(if empty {
+            Found::Nothing
+        } else {
+            Found::Other(None, unrecorded(paths).map_err(reading())?)
+        });
     };
     if !exists {
         // A batch that may have been committed was in the log, and only there.
         let committed = matches!(state.intent, Some(Intent::Commit(_))) && has_log(paths);
-        return Ok(if committed { Found::Foreign } else { Found::Torn(state) });
+        return Ok(if committed { Found::Other(Some(state), None) } else { Found::Torn(state) });
     }
-    compare(paths, state).map_err(Error::io("read the files of", &paths.folder))
+    compare(paths, state).map_err(reading())
 }
 
 fn has_log(paths: &Paths) -> bool {
     fs::metadata(paths.log()).is_ok_and(|file| file.len() > wal::HEADER_BYTES)
 }
 
+fn open_log(paths: &Paths) -> io::Result<Option<File>> {
+    match File::open(paths.log()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
 /// Compares what is there with what the record says.
 fn compare(paths: &Paths, state: State) -> io::Result<Found> {
     let published = state.published;
     let main = sums_of(&File::open(paths.database())?, published.page_size)?;
-    let log = match File::open(paths.log()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        opened => Some(opened?),
-    };
-    let Some(log) = log else { return Ok(without_log(main, state)) };
+    let Some(log) = open_log(paths)? else { return Ok(without_log(main, state)) };
     if wal::page_size(&log)?.is_some_and(|size| size != published.page_size) {
-        return Ok(Found::Foreign);
+        return Ok(Found::Other(Some(state), None));
     }
     let Some(at_mark) = at_mark(main.clone(), &log, &published)? else {
         // Nothing that could be read stands behind: a batch there was lost with the disk, before anybody was told of it.
         return Ok(Found::Torn(state));
     };
-    let Some(behind) = wal::committed(&log, &published.mark, None)? else { return Ok(Found::Foreign) };
-    let whole = wal::committed(&log, &Mark::default(), None)?.unwrap_or_default();
-    let mut at_end = main;
-    overlay(&mut at_end, &log, &whole, published.page_size)?;
-    let is_published =
-        |sums: &Sums, of: &Published| sums.total() == of.checksum && sums.page_count() == of.page_count;
+    let Some(behind) = wal::committed(&log, &published.mark, None)? else {
+        return Ok(Found::Other(Some(state), None));
+    };
+    let here = all(main, &log, published.page_size)?;
     Ok(match state.intent {
-        Some(Intent::Apply { incarnation, to }) if is_published(&at_end, &to) => {
-            let state = State::new(Some(incarnation), Published { mark: whole.end, ..to });
-            Found::Sound(state, at_end)
+        Some(Intent::Apply { incarnation, to }) if to.is(&here.sums) => {
+            applied(&state, incarnation, to, here)
         }
-        _ if is_published(&at_mark, &published) && behind.page_count.is_none() => sound(state, at_mark),
-        Some(Intent::Commit(commit)) if is_published(&at_mark, &published) => {
-            Found::Committed(state, at_mark, commit)
+        _ if published.is(&at_mark) && behind.page_count.is_none() => sound(state, at_mark),
+        Some(Intent::Commit(commit)) if published.is(&at_mark) => {
+            Found::Committed(state, at_mark, commit, here)
         }
         // Somebody else has written back the log, which changes nothing.
-        _ if is_published(&at_end, &published) => {
+        _ if published.is(&here.sums) => {
             let mut state = state;
-            state.published.mark = whole.end;
-            sound(state, at_end)
+            state.published.mark = here.end;
+            sound(state, here.sums)
         }
-        _ => Found::Foreign,
+        _ => Found::Other(Some(state), Some(here)),
     })
+}
+
+/// All that is there: the main file, and what was committed to the log.
+fn all(main: Sums, log: &File, page_size: u32) -> io::Result<Here> {
+    let whole = wal::committed(log, &Mark::default(), None)?.unwrap_or_default();
+    let mut sums = main;
+    overlay(&mut sums, log, &whole, page_size)?;
+    Ok(Here { sums, end: whole.end })
 }
 
 fn sound(mut state: State, sums: Sums) -> Found {
@@ -95,15 +117,52 @@ fn sound(mut state: State, sums: Sums) -> Found {
     Found::Sound(state, sums)
 }
 
+/// A later generation came from the home, and the record did not say so yet.
+fn applied(state: &State, incarnation: Id, to: Published, here: Here) -> Found {
+    let published = Published { mark: here.end, ..to };
+    Found::Sound(State::new(Some(incarnation), published).having_written(state.wrote), here.sums)
+}
+
 /// Without a log all that is published must be in the main file.
-fn without_log(mut main: Sums, mut state: State) -> Found {
-    let published = &mut state.published;
-    main.resize(published.page_count);
-    if main.total() != published.checksum {
-        return Found::Foreign;
+fn without_log(main: Sums, mut state: State) -> Found {
+    let sized = |page_count| {
+        let mut sums = main.clone();
+        sums.resize(page_count);
+        sums
+    };
+    let at_record = sized(state.published.page_count);
+    if state.published.is(&at_record) {
+        state.published.mark = Mark::default();
+        return sound(state, at_record);
     }
-    published.mark = Mark::default();
-    sound(state, main)
+    match state.intent {
+        Some(Intent::Apply { incarnation, to }) if to.is(&sized(to.page_count)) => {
+            let here = Here { sums: sized(to.page_count), end: Mark::default() };
+            applied(&state, incarnation, to, here)
+        }
+        _ => Found::Other(Some(state), Some(Here { sums: main, end: Mark::default() })),
+    }
+}
+
+/// What is there without a record of it; `None` where it cannot be a database.
+fn unrecorded(paths: &Paths) -> io::Result<Option<Here>> {
+    let database = File::open(paths.database())?;
+    let mut header = [0; 18];
+    if database.metadata()?.len() < header.len() as u64 {
+        return Ok(None);
+    }
+    database.read_exact_at(&mut header, 0)?;
+    let page_size = match header.last_chunk().map(|size| u16::from_be_bytes(*size)) {
+        Some(1) => 65_536,
+        Some(size) if size >= 512 && size.is_power_of_two() => u32::from(size),
+        _ => return Ok(None),
+    };
+    let main = sums_of(&database, page_size)?;
+    match open_log(paths)? {
+        None => Ok(Some(Here { sums: main, end: Mark::default() })),
+        Some(log) if wal::page_size(&log)?.is_some_and(|size| size != page_size) => Ok(None),
+        Some(log) => all(main, &log, page_size).map(Some),
+    }
 }
 
 /// The sums of what is published; `None` where the log ends before it.
@@ -122,7 +181,7 @@ fn at_mark(mut sums: Sums, log: &File, published: &Published) -> io::Result<Opti
 
 /// Keeps copies of database and log under `rescue/`, named by what they hold, and returns the folder.
 pub(crate) fn keep(paths: &Paths, database: &mut File, log: Option<&mut File>) -> Result<PathBuf> {
-    let folder = paths.rescue().join(format!("{}", Id::random()));
+    let folder = paths.rescue().join(Id::random()?.to_string());
     let kept = (|| {
         make_folder(&folder)?;
         copy(database, &folder.join("database.db"))?;

@@ -17,8 +17,9 @@ use crate::{
     cache::create_private,
     error::{Error, Result},
     format::{HEAD, Head, Segment},
-    home::{Body, Fresh, Held, Home, Put, Version},
+    home::{Body, Fresh, Held, Home, Listed, Put, Version},
     options::RetryPolicy,
+    system::Positioned,
 };
 
 /// A head, and the version to replace.
@@ -62,6 +63,15 @@ impl Remote {
         })
     }
 
+    /// The head that has taken the place of one that names what is missing: that was folded and cleaned up since, or is lost.
+    pub(crate) async fn head_instead_of(&self, known: &Known, missing: &str) -> Result<Known> {
+        match self.head().await? {
+            Some(found) if found.1 != known.1 => Ok(found),
+            Some(_) => Err(Error::corrupt(missing, "the head names it and it is gone")),
+            None => Err(Error::Recreated { known: known.0.incarnation.to_string(), found: None }),
+        }
+    }
+
     fn known(&self, object: crate::home::Object) -> Result<Known> {
         self.count(object.bytes.len());
         Ok((Head::decode(&object.bytes)?, object.version))
@@ -82,8 +92,8 @@ impl Remote {
         }
     }
 
-    /// Writes an object; may be done again.
-    pub(crate) async fn put(&self, name: &str, body: &Body) -> storage_core::Result<()> {
+    /// Writes an object unless there is one; may be done again. Says whether what is there now is this content.
+    pub(crate) async fn put(&self, name: &str, body: &Body) -> storage_core::Result<bool> {
         let length = match body {
             Body::Bytes(bytes) => bytes.len() as u64,
             Body::File { length, .. } => *length,
@@ -92,7 +102,29 @@ impl Remote {
             self.sent.fetch_add(length, Ordering::Relaxed);
             self.home.put(name, body.clone(), &|_| {}).await
         });
-        put.await
+        if put.await? {
+            return Ok(true);
+        }
+        // Its own first try, of which the answer was lost, or something else.
+        self.retry.run(|| self.holds(name, body)).await
+    }
+
+    /// The objects whose names start with `prefix`.
+    pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        Ok(self.retry.run(|| self.home.list(prefix)).await?)
+    }
+
+    /// Whether an object has this content.
+    async fn holds(&self, name: &str, body: &Body) -> storage_core::Result<bool> {
+        let Some((length, mut pieces)) = self.home.read(name).await? else { return Ok(false) };
+        let mut content = Content::of(body)?;
+        let (mut same, mut compared) = (length == content.length, 0);
+        while same && let Some(piece) = pieces.try_next().await? {
+            self.count(piece.len());
+            same = content.begins_with(compared, &piece)?;
+            compared += piece.len() as u64;
+        }
+        Ok(same && compared == content.length)
     }
 
     /// A segment, or `None` where there is none.
@@ -137,4 +169,49 @@ impl Remote {
         }
         Ok(Some((length, Ok(copied))))
     }
+}
+
+/// What a body holds, to be compared with what is in the home.
+struct Content<'a> {
+    length: u64,
+    source: Source<'a>,
+}
+
+enum Source<'a> {
+    Bytes(&'a [u8]),
+    File(File),
+}
+
+impl<'a> Content<'a> {
+    fn of(body: &'a Body) -> storage_core::Result<Self> {
+        Ok(match body {
+            Body::Bytes(bytes) => Self { length: bytes.len() as u64, source: Source::Bytes(bytes) },
+            Body::File { path, length } => {
+                let file = File::open(path).map_err(|error| unreadable(&error))?;
+                Self { length: *length, source: Source::File(file) }
+            }
+        })
+    }
+
+    /// Whether a piece is what stands at this position.
+    fn begins_with(&mut self, at: u64, piece: &[u8]) -> storage_core::Result<bool> {
+        match &self.source {
+            Source::Bytes(bytes) => {
+                let rest = usize::try_from(at).ok().and_then(|at| bytes.get(at..));
+                Ok(rest.is_some_and(|rest| rest.starts_with(piece)))
+            }
+            Source::File(file) => {
+                let mut ours = vec![0; piece.len()];
+                file.read_exact_at(&mut ours, at).map_err(|error| unreadable(&error))?;
+                Ok(ours == piece)
+            }
+        }
+    }
+}
+
+fn unreadable(error: &std::io::Error) -> storage_core::Error {
+    storage_core::Error::new(
+        storage_core::ErrorKind::Unavailable,
+        format!("the file to compare cannot be read: {error}"),
+    )
 }

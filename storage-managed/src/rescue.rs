@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use crate::{
     cache::Paths,
     error::{Error, Result},
+    target::check_new_file,
 };
 
 /// A database that was kept.
@@ -54,8 +55,9 @@ pub fn rescued(cache: &Path) -> Result<Vec<Rescued>> {
 /// Writes a database that was kept to a new file without a log, for any tool to read. What was kept stays as it is.
 ///
 /// # Errors
-/// [`Error::Sqlite`] and [`Error::Io`]; the file must not exist.
+/// [`Error::Unsupported`] where [`check_new_file`] refuses the file; [`Error::Sqlite`] and [`Error::Io`].
 pub fn export(rescued: &Path, to: &Path) -> Result<()> {
+    check_new_file(to)?;
     let folder = tempfile::tempdir_in(rescued).map_err(Error::io("create a folder in", rescued))?;
     for name in ["database.db", "database.db-wal"] {
         let from = rescued.join(name);

@@ -132,10 +132,15 @@ impl Shared {
             return Err(Error::Diverged { path: path.clone() });
         }
         if let Some(commit) = content.unsettled {
-            self.publish(&mut content, commit).await.map_err(|error| match error {
-                Error::Unpublished { commit, source } => Error::Pending { commit, source },
-                error => error,
-            })?;
+            match self.publish(&mut content, commit).await {
+                // Who wrote it knows that its outcome is unknown.
+                Ok(()) => {}
+                Err(overtaken @ Error::Overtaken { .. }) => {
+                    self.view().last_error = Some(overtaken.to_string());
+                }
+                Err(Error::Unpublished { commit, source }) => return Err(Error::Pending { commit, source }),
+                Err(error) => return Err(error),
+            }
         }
         if !self.lease.is_fresh() {
             self.freshen(&mut content).await?;
@@ -143,6 +148,25 @@ impl Shared {
         }
         self.lease.touch();
         Ok(WriteLock { shared: Arc::clone(self), content, _writer: writer })
+    }
+
+    /// Whether a batch could be published now, see [`DatabaseStore::check`](crate::DatabaseStore::check).
+    pub(crate) async fn check(&self) -> Result<()> {
+        if let Some(path) = self.view().diverged.clone() {
+            return Err(Error::Diverged { path });
+        }
+        let home = &*self.remote.home;
+        // Whoever writes now finds out by himself.
+        let writer = Arc::clone(&self.writer).try_lock_owned();
+        if writer.is_err() || self.lease.held().is_some() {
+            return self.remote.head().await.map(drop);
+        }
+        match home.acquire(&self.options.owner, self.options.lease_term).await {
+            Ok(Some(held)) => home.release(&held).await.map_err(Error::Home),
+            // Somebody else writes, and will have written.
+            Ok(None) => Ok(()),
+            Err(error) => Err(Error::Home(error)),
+        }
     }
 
     /// Takes the lease, unless it is held, and keeps it.
@@ -179,12 +203,26 @@ impl Drop for Shared {
 impl WriteLock {
     /// Writes down that a batch comes; returns its id.
     pub(crate) async fn begin(&mut self) -> Result<Id> {
-        let commit = Id::random();
+        let commit = Id::random()?;
         if !self.shared.on_local(move |local| local.begin(commit)).await? {
-            return Err(self.shared.diverge(&mut self.content).await);
+            self.replace_foreign().await?;
+            if !self.shared.on_local(move |local| local.begin(commit)).await? {
+                return Err(self.shared.diverge(&mut self.content).await);
+            }
         }
         self.content.unsettled = Some(commit);
         Ok(commit)
+    }
+
+    /// What follows where somebody else has written to the cache, see [`Shared::replace_foreign`].
+    async fn replace_foreign(&mut self) -> Result<()> {
+        let Some((head, _)) = self.content.known.clone() else {
+            return Err(self.shared.diverge(&mut self.content).await);
+        };
+        match self.shared.replace_foreign(&mut self.content, &head).await? {
+            Ok(()) => Ok(()),
+            Err(missing) => Err(Error::corrupt(&missing, "the head names it and it is gone")),
+        }
     }
 
     /// Publishes what was committed since [`begin`](Self::begin), if anything was. Returns the generation.

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use crate::{
     batch::{Batches, Work, submit},
     error::{Error, Result},
+    format::HEAD,
     home::Home,
     local::connect,
     open::open,
@@ -23,6 +24,7 @@ use crate::{
     rescue::{Rescued, list},
     shared::{Shared, WriteLock},
     spawned::{by_itself, while_awaited, while_awaited_idle},
+    target::check_new_file,
 };
 
 /// A SQLite database that lives in a [`Home`], see the [crate documentation](crate). Cheap to clone; all clones are one
@@ -89,8 +91,7 @@ impl DatabaseStore {
     /// publishes what a crash had left unpublished.
     ///
     /// # Errors
-    /// [`Error::Diverged`] where a batch is here that the home does not have and somebody else has published since, or where
-    /// something else wrote to the cache; [`Error::CacheInUse`]; [`Error::Recreated`] and [`Error::WentBack`] where the
+    /// [`Error::Diverged`] where something else wrote to a cache on which batches were begun; [`Error::CacheInUse`]; [`Error::Recreated`] and [`Error::WentBack`] where the
     /// home is not what this cache has seen; [`Error::Corrupt`]; [`Error::Pending`] or [`Error::Home`] where the home
     /// cannot be asked now.
     pub async fn open(home: Arc<dyn Home>, options: Options) -> Result<Self> {
@@ -102,13 +103,14 @@ impl DatabaseStore {
     }
 
     /// Runs one batch in a transaction, and returns once it is in the home. Batches that wait together share the
-    /// transaction and the publication; one that fails or panics is rolled back alone. The batch runs on a thread of its
-    /// own, and must not end the transaction. What changes nothing publishes nothing.
+    /// publication; one that fails, panics or breaks a deferred foreign key is rolled back alone. The batch runs on a thread
+    /// of its own; `BEGIN`, `COMMIT` and `ROLLBACK` in it are refused, savepoints are its own. What changes nothing publishes nothing.
     ///
     /// # Errors
     /// [`Error::Batch`] and [`Error::Panicked`] for a batch that failed by itself; [`Error::LeaseTaken`],
     /// [`Error::Pending`] and [`Error::Home`] where nothing was written; [`Error::Unpublished`] where it is committed here
-    /// and not known to be in the home; [`Error::Diverged`].
+    /// and not known to be in the home; [`Error::Overtaken`] where it was rolled back, since somebody else has published in
+    /// its place; [`Error::Diverged`].
     pub async fn for_write<T, F>(&self, batch: F) -> Result<T>
     where
         T: Send + 'static,
@@ -186,6 +188,16 @@ impl DatabaseStore {
         self.inner.shared.paths.database()
     }
 
+    /// Whether a batch could be published now. Publishes nothing; takes the lease for a moment, unless it is held here or
+    /// elsewhere, which shows that the home is there and lets itself be written to.
+    ///
+    /// # Errors
+    /// [`Error::Home`] where it is not or does not; [`Error::Diverged`]; [`Error::Closed`].
+    pub async fn check(&self) -> Result<()> {
+        let shared = Arc::clone(&self.inner.shared);
+        by_itself(async move { shared.check().await }).await
+    }
+
     /// What is known without asking the home.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -254,11 +266,10 @@ impl DatabaseStore {
     /// generations are there as long as their objects are: until they were folded, and [`Options::grace`] after.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a generation that is not there, and for a file that is; [`Error::Corrupt`].
+    /// [`Error::Unsupported`] for a generation that is not there, and for a file that is, or one beside it as
+    /// [`check_new_file`] has it; [`Error::Corrupt`].
     pub async fn restore(&self, generation: u64, to: &Path) -> Result<Verified> {
-        if std::fs::exists(to).map_err(Error::io("look for", to))? {
-            return Err(Error::Unsupported(format!("`{}` exists already", to.display())));
-        }
+        check_new_file(to)?;
         let restored = self.rebuild(Some(generation), to.to_owned()).await;
         if restored.is_err() {
             // What is left would be in the way of the next try.
@@ -358,6 +369,14 @@ impl fmt::Debug for DatabaseStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DatabaseStore").field("status", &self.status()).finish_non_exhaustive()
     }
+}
+
+/// Whether anything was ever published to a home. Reads one small object, and makes nothing.
+///
+/// # Errors
+/// [`Error::Home`] where the home cannot be asked.
+pub async fn exists(home: Arc<dyn Home>) -> Result<bool> {
+    by_itself(async move { Ok(home.get(HEAD).await.map_err(Error::Home)?.is_some()) }).await
 }
 
 /// SQLite's own check of a file that nobody else has open.

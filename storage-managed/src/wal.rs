@@ -6,11 +6,13 @@
 
 mod index;
 
-use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt};
+use std::{collections::BTreeMap, fs::File, io};
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use index::Index;
+
+use crate::system::Positioned;
 
 pub(crate) const HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: usize = 24;

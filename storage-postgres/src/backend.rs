@@ -10,22 +10,19 @@ use storage_core::{
     Batch, Capabilities, CollectionStore, Cursor, Entry, ErrorKind, Expected, Expiry, Health, Json, PubSub,
     Record, Result, Scan, ScanPage, Stats, StorageBackend, StoreHealth, check_entry, check_key,
     check_page_limit, check_swap,
-    engine::{Combiner, Deadline, Lifecycle},
+    engine::{Deadline, Lifecycle},
     optional_ttl_millis, ttl_millis,
 };
 use tokio::runtime::Handle;
 
 use crate::{
     config::PostgresConfig,
-    connections::executor::Executor,
     error::{NAME, named, on_key},
     statements::value::signed,
     work::{
         batch,
-        connected::{Connected, call},
-        groups::{Kind, Shared},
+        connected::{Connected, To, call},
         kinds::{Swap, Write},
-        queues::{Queues, submit},
         scan, store, sweep,
     },
 };
@@ -38,7 +35,7 @@ use crate::{
 #[derive(Debug)]
 pub struct PostgresBackend {
     pub(crate) config: Arc<PostgresConfig>,
-    lifecycle: Lifecycle<Connected>,
+    pub(crate) lifecycle: Lifecycle<Connected>,
 }
 
 impl PostgresBackend {
@@ -51,37 +48,17 @@ impl PostgresBackend {
         Ok(Self { config: Arc::new(config), lifecycle: Lifecycle::new() })
     }
 
-    fn deadline(&self) -> Deadline {
-        Deadline::after(self.config.operation_timeout)
-    }
-
-    /// Does work that changes nothing, or nothing that matters.
-    pub(crate) async fn read<T, F>(&self, work: impl FnOnce(Executor) -> F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T>> + Send + 'static,
-    {
-        call(self.lifecycle.enter()?, ErrorKind::Timeout, work).await
-    }
-
-    /// Does work that may change something.
-    pub(crate) async fn write<T, F>(&self, work: impl FnOnce(Executor) -> F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T>> + Send + 'static,
-    {
-        call(self.lifecycle.enter()?, ErrorKind::OutcomeUnknown, work).await
-    }
-
-    /// Does what callers share.
-    async fn submit<K: Kind>(
-        &self,
-        queue: impl FnOnce(&Queues) -> &Combiner<Shared<K>>,
-        item: K::Item,
-    ) -> Result<K::Answer> {
-        let lease = self.lifecycle.enter()?;
-        let queues = Arc::clone(&lease.here().queues);
-        submit(queue(&queues), item, lease.into(), self.deadline()).await
+    /// Of the server that is read from, where there is one. Where it fails reads go to the primary.
+    async fn health_of_reads(&self) -> Option<StoreHealth> {
+        self.config.read_url.as_ref()?;
+        let start = Instant::now();
+        let answer = match self.lifecycle.enter() {
+            Ok(lease) => call(lease, To::Near, self.deadline(), ErrorKind::Timeout, store::look).await,
+            Err(error) => Err(error),
+        };
+        let answer = named("health", answer);
+        let health = StoreHealth::new(READS, start.elapsed(), answer.as_ref().err(), None);
+        Some(StoreHealth { behind: answer.ok().flatten(), ..health })
     }
 
     async fn swap(
@@ -103,6 +80,9 @@ impl PostgresBackend {
     }
 }
 
+/// The name of the server that is read from, in health.
+const READS: &str = "postgres (reads)";
+
 /// The keys, checked.
 fn owned(keys: &[&str]) -> Result<Vec<String>> {
     keys.iter().map(|key| check_key(key).map(|()| (*key).to_owned())).collect()
@@ -111,7 +91,8 @@ fn owned(keys: &[&str]) -> Result<Vec<String>> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl StorageBackend for PostgresBackend {
-    /// Opens a connection and makes what is missing of the schema. Making the indexes of a large table takes as long as it
+    /// Opens a connection and makes what is missing of the schema, unless [`create`](PostgresConfig::create) is off. A standby
+    /// that has the table can be connected to: reads work there, and writes are `Unavailable` at once. Making the indexes of a large table takes as long as it
     /// takes, up to ten minutes; all else ends within the timeouts.
     async fn connect(&self) -> Result<()> {
         let (config, runtime) = (Arc::clone(&self.config), Handle::try_current().ok());
@@ -132,28 +113,29 @@ impl StorageBackend for PostgresBackend {
 
     async fn get(&self, key: &str) -> Result<Option<Json>> {
         named("get", check_key(key))?;
-        on_key("get", key, self.submit(|queues| &queues.gets, key.to_owned())).await
+        on_key("get", key, self.find(key, |queues| &queues.gets)).await
     }
 
     async fn set(&self, key: &str, value: Json, ttl: Option<Duration>) -> Result<()> {
         let ttl = named("set", check_entry(key, &value, ttl, self.config.max_value_bytes))?;
         let write = Write { key: key.to_owned(), value, ttl: ttl.map(signed) };
-        on_key("set", key, self.submit(|queues| &queues.sets, write)).await
+        on_key("set", key, self.wrote(&[key], self.submit(|queues| &queues.sets, write))).await
     }
 
     async fn delete(&self, key: &str) -> Result<bool> {
         named("delete", check_key(key))?;
-        on_key("delete", key, self.submit(|queues| &queues.deletes, key.to_owned())).await
+        let delete = self.submit(|queues| &queues.deletes, key.to_owned());
+        on_key("delete", key, self.wrote(&[key], delete)).await
     }
 
     async fn exists(&self, key: &str) -> Result<bool> {
         named("exists", check_key(key))?;
-        on_key("exists", key, self.submit(|queues| &queues.exists, key.to_owned())).await
+        on_key("exists", key, self.find(key, |queues| &queues.exists)).await
     }
 
     async fn keys(&self, pattern: &str) -> Result<Vec<String>> {
         let scan = named("keys", Scan::keys(pattern))?;
-        named("keys", self.read(|executor| scan::keys(executor, scan)).await)
+        named("keys", self.look(&[], |executor| scan::keys(executor, scan.clone())).await)
     }
 
     fn name(&self) -> &'static str {
@@ -177,29 +159,33 @@ impl StorageBackend for PostgresBackend {
     }
 
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Result<Option<Json>>>> {
-        let keys = named("get_many", owned(keys))?;
-        let found = named("get_many", self.read(|executor| store::get_many(executor, keys)).await)?;
+        named("get_many", keys.iter().try_for_each(|key| check_key(key)))?;
+        let owned = || keys.iter().map(|key| (*key).to_owned()).collect();
+        let found = self.look(keys, |executor| store::get_many(executor, owned())).await;
+        let found = named("get_many", found)?;
         Ok(found.into_iter().map(|value| named("get_many", value)).collect())
     }
 
     async fn set_many(&self, entries: Vec<Entry>) -> Result<()> {
         let limit = self.config.max_value_bytes;
         named("set_many", entries.iter().try_for_each(|entry| entry.check(limit)))?;
-        named("set_many", self.write(|executor| store::set_many(executor, entries)).await)
+        let keys = self.names(entries.iter().map(|entry| &*entry.key));
+        let write = self.write(|executor| store::set_many(executor, entries));
+        named("set_many", self.wrote(&keys, write).await)
     }
 
     async fn delete_many(&self, keys: &[&str]) -> Result<u64> {
-        let keys = named("delete_many", owned(keys))?;
-        named("delete_many", self.write(|executor| store::delete_many(executor, keys)).await)
+        let owned = named("delete_many", owned(keys))?;
+        let write = self.write(|executor| store::delete_many(executor, owned));
+        named("delete_many", self.wrote(keys, write).await)
     }
 
     async fn scan_page(&self, scan: &Scan, after: Option<&Cursor>, limit: usize) -> Result<ScanPage<Record>> {
         named("scan_page", check_page_limit(limit))?;
-        let (scan, after) = (scan.clone(), after.cloned());
-        let page =
-            self.read(
-                |mut executor| async move { scan::page(&mut executor, &scan, after.as_ref(), limit).await },
-            );
+        let page = self.look(&[], |mut executor| {
+            let (scan, after) = (scan.clone(), after.cloned());
+            async move { scan::page(&mut executor, &scan, after.as_ref(), limit).await }
+        });
         named("scan_page", page.await).map(|page| page.at(NAME, "scan_page"))
     }
 
@@ -212,37 +198,42 @@ impl StorageBackend for PostgresBackend {
     ) -> Result<bool> {
         let checked = check_swap(key, new.as_ref(), ttl, self.config.max_value_bytes);
         let ttl = named("compare_and_set", checked)?.map(signed);
-        on_key("compare_and_set", key, self.swap(key.to_owned(), expected, new, ttl)).await
+        let swap = self.swap(key.to_owned(), expected, new, ttl);
+        on_key("compare_and_set", key, self.wrote(&[key], swap)).await
     }
 
     async fn increment(&self, key: &str, by: i64, ttl: Option<Duration>) -> Result<i64> {
         named("increment", check_key(key))?;
         let ttl = named("increment", optional_ttl_millis(ttl))?.map(signed);
         let owned = key.to_owned();
-        on_key("increment", key, self.write(|executor| store::increment(executor, owned, by, ttl))).await
+        let write = self.write(|executor| store::increment(executor, owned, by, ttl));
+        on_key("increment", key, self.wrote(&[key], write)).await
     }
 
     async fn apply(&self, batch: Batch) -> Result<()> {
         named("apply", batch.check(self.config.max_value_bytes))?;
-        named("apply", self.write(|executor| batch::apply(executor, batch)).await)
+        let keys = self.names(batch.keys());
+        let write = self.write(|executor| batch::apply(executor, batch));
+        named("apply", self.wrote(&keys, write).await)
     }
 
     async fn ttl(&self, key: &str) -> Result<Option<Expiry>> {
         named("ttl", check_key(key))?;
-        let owned = key.to_owned();
-        on_key("ttl", key, self.read(|executor| store::ttl(executor, owned))).await
+        on_key("ttl", key, self.look(&[key], |executor| store::ttl(executor, key.to_owned()))).await
     }
 
     async fn expire(&self, key: &str, ttl: Duration) -> Result<bool> {
         named("expire", check_key(key))?;
         let (owned, ttl) = (key.to_owned(), signed(named("expire", ttl_millis(ttl))?));
-        on_key("expire", key, self.write(|executor| store::expire(executor, owned, ttl))).await
+        let write = self.write(|executor| store::expire(executor, owned, ttl));
+        on_key("expire", key, self.wrote(&[key], write)).await
     }
 
     async fn persist(&self, key: &str) -> Result<bool> {
         named("persist", check_key(key))?;
         let owned = key.to_owned();
-        on_key("persist", key, self.write(|executor| store::persist(executor, owned))).await
+        let write = self.write(|executor| store::persist(executor, owned));
+        on_key("persist", key, self.wrote(&[key], write)).await
     }
 
     /// As many batches as the deadline lets through.
@@ -251,10 +242,21 @@ impl StorageBackend for PostgresBackend {
         named("cleanup", self.read(|executor| sweep::sweep_all(executor, batch)).await)
     }
 
+    /// One round trip: a read, and a small write that leaves nothing behind. Of a standby it says how far it is behind.
     async fn health(&self) -> Health {
         let start = Instant::now();
-        let answer = named("health", self.read(store::ping).await);
-        Health { stores: vec![StoreHealth::new(NAME, start.elapsed(), answer.err().as_ref())] }
+        let checked = named("health", self.read(store::check).await);
+        let store = match checked {
+            Err(error) => StoreHealth::failed(NAME, start.elapsed(), &error),
+            Ok(store::Checked { reads, writes, behind }) => {
+                let (reads, writes) = (named("health", reads).err(), named("health", writes).err());
+                let store = StoreHealth::new(NAME, start.elapsed(), reads.as_ref(), writes.as_ref());
+                StoreHealth { behind, ..store }
+            }
+        };
+        let mut stores = vec![store];
+        stores.extend(self.health_of_reads().await);
+        Health { stores }
     }
 
     async fn stats(&self) -> Result<Stats> {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backend;
+mod calls;
 mod collections;
 mod config;
 mod connections;
@@ -9,4 +10,4 @@ mod statements;
 mod work;
 
 pub use backend::PostgresBackend;
-pub use config::{PostgresConfig, SslMode, SslRoots};
+pub use config::{PostgresConfig, SslMode, SslRoots, TargetSessionAttrs, TlsVerify};

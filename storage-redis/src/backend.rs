@@ -256,14 +256,17 @@ impl StorageBackend for RedisBackend {
         at("cleanup", async { self.enter().map(|_| 0) }).await
     }
 
-    /// A PING to the server, or to each primary of a cluster.
+    /// A read and a write in one round trip to the server, or to each primary of a cluster: what they say of a key that nobody
+    /// uses, and which they leave as it is. So a replica, a server that is out of memory, that has too few replicas or cannot
+    /// save its snapshots, and a user who may only read are told apart from one that works. Nothing is tried again: it is
+    /// what the server says now.
     async fn health(&self) -> Health {
         let start = Instant::now();
         match self.enter() {
             Ok(connected) => stats::health(&connected).await,
             Err(error) => {
                 let error = error.at(NAME, "health");
-                Health { stores: vec![StoreHealth::new(NAME, start.elapsed(), Some(&error))] }
+                Health { stores: vec![StoreHealth::failed(NAME, start.elapsed(), &error)] }
             }
         }
     }

@@ -6,13 +6,20 @@ use storage_core::{DEFAULT_MAX_VALUE_BYTES, DEFAULT_OPERATION_TIMEOUT, Error, Re
 
 use crate::{
     error::NAME,
-    url::{self, Address, Server},
+    options::{Options, Protocol, TlsVerify},
+    url::{self, Address, Sentinels, Server},
 };
 
 /// The namespace unless another is set: what the Python buyer agent uses.
 const DEFAULT_NAMESPACE: &str = "ad_buyer:";
 /// More connections than this only cost: each carries any number of calls at once.
 const MAX_CONNECTIONS: u32 = 64;
+/// What the server shows of a connection in `CLIENT LIST`, unless another name is set.
+const DEFAULT_CLIENT_NAME: &str = "agent-storage";
+/// The longest value that Redis takes: its `proto-max-bulk-len`.
+const MAX_VALUE_BYTES: usize = 512 * 1024 * 1024;
+/// The longest namespace, of text that stands before every key.
+const MAX_NAMESPACE_BYTES: usize = 1_024;
 
 /// How a [`RedisBackend`](crate::RedisBackend) is set up. Made from a URL, or piece by piece; the fields may then be changed.
 ///
@@ -43,8 +50,17 @@ pub struct RedisConfig {
     /// The longest value, in bytes.
     pub max_value_bytes: usize,
     /// The certificate authorities (a PEM file) that may have signed the server's certificate, instead of those that
-    /// the system trusts. The certificate is verified in any case.
+    /// the system trusts; or the certificate itself, where it is self-signed.
     pub tls_ca: Option<PathBuf>,
+    /// Whether the server's certificate is verified. It is, unless this says otherwise.
+    pub tls_verify: TlsVerify,
+    /// The version of Redis' protocol.
+    pub protocol: Protocol,
+    /// What `CLIENT LIST` calls our connections, where the server allows a name: printable ASCII without spaces.
+    pub client_name: String,
+    /// A connection that nobody has used for so long, or for half of it, is asked whether it still is one before the next
+    /// request goes out on it: what is in between may have dropped it without a word.
+    pub idle_check: Duration,
     pub(crate) server: Server,
 }
 
@@ -55,39 +71,81 @@ impl RedisConfig {
     /// - `redis+unix:///path/of/socket[?db=1][&user=..][&password=..]`, also written `unix://`
     /// - Redis Cluster: `redis-cluster://[user:password@]host:port,host:port`, with TLS `rediss-cluster://`, or a list
     ///   of `redis://` URLs separated by commas
+    /// - Sentinel: `redis+sentinel://[user:password@]host:port,host:port/service[/database]`, with TLS to Redis and to the
+    ///   Sentinels `rediss+sentinel://`. `?sentinel_user=..&sentinel_password=..` are for the Sentinels, which else are
+    ///   asked without credentials.
     ///
-    /// User and password are percent-decoded.
+    /// User and password are percent-decoded, schemes may be in any case. Parameters that drivers and providers use are
+    /// understood (`db`, `protocol`, `ssl_cert_reqs`, `ssl_ca_certs`, `socket_timeout`, `socket_connect_timeout`,
+    /// `health_check_interval`, `client_name`), ignored where they change nothing here (`decode_responses`, `encoding`,
+    /// `retry_on_timeout`, ..), and else refused with what to set instead.
     ///
     /// # Errors
-    /// `Config` naming what is wrong; nothing of the URL is quoted.
+    /// `Config` naming what is wrong; nothing of the URL is quoted but a host and a port that stand alone.
     pub fn from_url(url: &str) -> Result<Self> {
-        Ok(Self::on(url::parse(url).map_err(|error| error.at(NAME, "config"))?))
+        let (server, options) = url::parse(url).map_err(|error| error.at(NAME, "config"))?;
+        Ok(Self::on(server).with(options))
     }
 
     /// A server by its host, a name or an address, and its port.
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16) -> Self {
-        Self::at(vec![Address::Tcp { host: host.into(), port }], false)
+        Self::on(Server::at(vec![Address::Tcp { host: host.into(), port }]))
     }
 
     /// A server behind a Unix socket.
     #[must_use]
     pub fn unix(path: impl Into<PathBuf>) -> Self {
-        Self::at(vec![Address::Unix(path.into())], false)
+        Self::on(Server::at(vec![Address::Unix(path.into())]))
     }
 
     /// A Redis Cluster by some of its nodes, which are asked for the others.
     #[must_use]
     pub fn cluster<H: Into<String>>(nodes: impl IntoIterator<Item = (H, u16)>) -> Self {
-        let addresses = nodes.into_iter().map(|(host, port)| Address::Tcp { host: host.into(), port });
-        Self::at(addresses.collect(), true)
+        Self::on(Server { cluster: true, ..Server::at(tcp(nodes)) })
     }
 
-    /// With TLS; the certificate is verified.
+    /// The master of a service, which some of these Sentinels know. User, password and database are those of Redis.
+    #[must_use]
+    pub fn sentinel<H: Into<String>>(
+        service: impl Into<String>,
+        nodes: impl IntoIterator<Item = (H, u16)>,
+    ) -> Self {
+        let service = service.into();
+        let server = Server::at(vec![Address::Service(service.clone())]);
+        let sentinels = Sentinels { nodes: tcp(nodes), service, username: None, password: None };
+        Self::on(Server { sentinels: Some(sentinels), ..server })
+    }
+
+    /// As this user of the Sentinels instead of their default one. Without Sentinels it means nothing.
+    #[must_use]
+    pub fn sentinel_user(mut self, user: impl Into<String>) -> Self {
+        if let Some(sentinels) = &mut self.server.sentinels {
+            sentinels.username = Some(user.into());
+        }
+        self
+    }
+
+    /// With this password for the Sentinels, as it is. Without Sentinels it means nothing.
+    #[must_use]
+    pub fn sentinel_password(mut self, password: impl Into<String>) -> Self {
+        if let Some(sentinels) = &mut self.server.sentinels {
+            sentinels.password = Some(password.into());
+        }
+        self
+    }
+
+    /// With TLS, to the Sentinels too; certificates are verified.
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.server.tls = true;
         self
+    }
+
+    /// Whether the connections are to have TLS.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        self.server.tls
     }
 
     /// As this user instead of the default one.
@@ -111,10 +169,6 @@ impl RedisConfig {
         self
     }
 
-    fn at(addresses: Vec<Address>, cluster: bool) -> Self {
-        Self::on(Server { addresses, cluster, tls: false, username: None, password: None, database: 0 })
-    }
-
     fn on(server: Server) -> Self {
         Self {
             namespace: DEFAULT_NAMESPACE.to_owned(),
@@ -123,29 +177,66 @@ impl RedisConfig {
             connect_timeout: Duration::from_secs(3),
             max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
             tls_ca: None,
+            tls_verify: TlsVerify::default(),
+            protocol: Protocol::default(),
+            client_name: DEFAULT_CLIENT_NAME.to_owned(),
+            idle_check: Duration::from_secs(10),
             server,
+        }
+    }
+
+    fn with(self, options: Options) -> Self {
+        Self {
+            tls_verify: options.tls_verify.unwrap_or(self.tls_verify),
+            tls_ca: options.tls_ca.or(self.tls_ca),
+            protocol: options.protocol.unwrap_or(self.protocol),
+            operation_timeout: options.operation_timeout.unwrap_or(self.operation_timeout),
+            connect_timeout: options.connect_timeout.unwrap_or(self.connect_timeout),
+            idle_check: options.idle_check.unwrap_or(self.idle_check),
+            client_name: options.client_name.unwrap_or(self.client_name),
+            ..self
         }
     }
 
     /// Checks what the fields hold.
     pub(crate) fn check(&self) -> Result<()> {
-        let wrong = if self.namespace.contains('\0') {
-            "the namespace may not hold a NUL character".to_owned()
-        } else if self.server.cluster && self.namespace.contains(['{', '}']) {
-            "on Redis Cluster the namespace may not hold { or }: they decide where keys live".to_owned()
-        } else if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
-            format!("connections must be 1 to {MAX_CONNECTIONS}")
-        } else if let Some(wrong) = self.server.wrong() {
-            wrong.to_owned()
-        } else if self.operation_timeout.is_zero() || self.connect_timeout.is_zero() {
-            "a timeout may not be zero".to_owned()
-        } else {
-            return check_timeout("operation_timeout", self.operation_timeout)
-                .and_then(|()| check_timeout("connect_timeout", self.connect_timeout))
-                .map_err(|error| error.at(NAME, "config"));
+        let times = [
+            ("operation_timeout", self.operation_timeout),
+            ("connect_timeout", self.connect_timeout),
+            ("idle_check", self.idle_check),
+        ];
+        let checked = match self.wrong().or_else(|| self.server.wrong().map(str::to_owned)) {
+            Some(wrong) => Err(Error::config(wrong)),
+            None => times.into_iter().try_for_each(|(name, time)| match time.is_zero() {
+                true => Err(Error::config(format!("{name} may not be zero"))),
+                false => check_timeout(name, time),
+            }),
         };
-        Err(Error::config(wrong).at(NAME, "config"))
+        checked.map_err(|error| error.at(NAME, "config"))
     }
+
+    fn wrong(&self) -> Option<String> {
+        let nameable = |byte: u8| byte.is_ascii_graphic();
+        if self.namespace.contains('\0') {
+            Some("the namespace may not hold a NUL character".to_owned())
+        } else if self.namespace.len() > MAX_NAMESPACE_BYTES {
+            Some(format!("the namespace may have at most {MAX_NAMESPACE_BYTES} bytes"))
+        } else if self.server.cluster && self.namespace.contains(['{', '}']) {
+            Some("on Redis Cluster the namespace may not hold { or }: they decide where keys live".to_owned())
+        } else if !(1..=MAX_CONNECTIONS).contains(&self.connections) {
+            Some(format!("connections must be 1 to {MAX_CONNECTIONS}"))
+        } else if !(1..=MAX_VALUE_BYTES).contains(&self.max_value_bytes) {
+            Some(format!("max_value_bytes must be 1 to {MAX_VALUE_BYTES}"))
+        } else if !(1..=64).contains(&self.client_name.len()) || !self.client_name.bytes().all(nameable) {
+            Some("client_name must be 1 to 64 characters of printable ASCII without spaces".to_owned())
+        } else {
+            None
+        }
+    }
+}
+
+fn tcp<H: Into<String>>(nodes: impl IntoIterator<Item = (H, u16)>) -> Vec<Address> {
+    nodes.into_iter().map(|(host, port)| Address::Tcp { host: host.into(), port }).collect()
 }
 
 impl Server {
@@ -154,15 +245,27 @@ impl Server {
         let nameless = |address: &Address| match address {
             Address::Tcp { host, port } => host.is_empty() || *port == 0,
             Address::Unix(path) => path.as_os_str().is_empty(),
+            Address::Service(service) => service.is_empty(),
         };
-        if self.addresses.is_empty() || self.addresses.iter().any(nameless) {
-            Some("a server needs a host and a port, or the path of a socket")
+        let is_socket = |address: &Address| matches!(address, Address::Unix(_));
+        let none = |addresses: &[Address]| addresses.is_empty() || addresses.iter().any(nameless);
+        if none(&self.addresses) {
+            Some(
+                "a server needs a host and a port, the path of a socket, or the name of a Sentinel's service",
+            )
+        } else if self.sentinels.as_ref().is_some_and(|sentinels| none(&sentinels.nodes)) {
+            Some("a Sentinel needs a host and a port")
         } else if self.cluster && self.database > 0 {
             Some("a Redis Cluster has no database but 0")
         } else if self.username.is_some() && self.password.is_none() {
             Some("a user needs a password")
-        } else if self.tls && self.addresses.iter().any(|address| matches!(address, Address::Unix(_))) {
+        } else if self.sentinels.as_ref().is_some_and(|own| own.username.is_some() && own.password.is_none())
+        {
+            Some("a user of the Sentinels needs a password")
+        } else if self.tls && self.addresses.iter().any(is_socket) {
             Some("a Unix socket has no TLS")
+        } else if !cfg!(unix) && self.addresses.iter().any(is_socket) {
+            Some("this system has no Unix sockets: use redis://host:port")
         } else {
             None
         }
@@ -178,6 +281,10 @@ impl fmt::Debug for RedisConfig {
             .field("connect_timeout", &self.connect_timeout)
             .field("max_value_bytes", &self.max_value_bytes)
             .field("tls_ca", &self.tls_ca)
+            .field("tls_verify", &self.tls_verify)
+            .field("protocol", &self.protocol)
+            .field("client_name", &self.client_name)
+            .field("idle_check", &self.idle_check)
             .field("server", &self.server)
             .finish()
     }

@@ -5,6 +5,7 @@ mod collections;
 mod config;
 mod connections;
 mod error;
+mod options;
 mod pub_sub;
 mod statements;
 mod url;
@@ -12,3 +13,4 @@ mod work;
 
 pub use backend::RedisBackend;
 pub use config::RedisConfig;
+pub use options::{Protocol, TlsVerify};

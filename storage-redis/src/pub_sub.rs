@@ -1,6 +1,6 @@
 //! Messages between processes.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{
@@ -9,30 +9,31 @@ use futures::{
 };
 use storage_core::{
     Delivery, Error, ErrorKind, Json, PubSub, Result, StorageBackend, check_key, check_value_size,
-    engine::background,
+    engine::{Deadline, background},
 };
 use tokio::{
     sync::broadcast::{self, error::RecvError},
-    time::{sleep, timeout},
+    time::{interval, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     RedisBackend,
-    connections::{
-        connector::{Connector, Wire},
-        lane::Request,
-        node::{Load, Node},
-    },
+    connections::{connector::Wire, lane::Request, node::Load},
     error::{Access, NAME},
     statements::{answer::Answer, command::cmd, reply},
-    work::operations::Connected,
+    url::Address,
+    work::{
+        operations::Connected,
+        router::Router,
+        walk::{info_server, run_id},
+    },
 };
 
 /// How many messages a slow reader may lag behind before it misses some.
 const BACKLOG: usize = 256;
-/// How often a silent connection is asked whether it is still one, and how long the answer may take.
-const PROBE: Duration = Duration::from_secs(15);
+/// How often a connection is asked whether it is still one, and to the right server; and how long the answer may take.
+const PROBE: Duration = Duration::from_secs(5);
 /// The pause before the connection is opened again, longer after each failure.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
@@ -66,10 +67,17 @@ impl PubSub for RedisBackend {
     }
 }
 
+/// A connection that the server passes messages to.
+struct Subscribed {
+    wire: Wire,
+    address: Address,
+    /// Which process it is.
+    run: Option<String>,
+}
+
 /// What the task behind a subscription's stream works with.
 struct Subscription {
-    connector: Arc<Connector>,
-    nodes: Vec<Arc<Node>>,
+    router: Router,
     channel: String,
     closed: CancellationToken,
     sender: broadcast::Sender<Delivery>,
@@ -80,8 +88,7 @@ impl Subscription {
         // Not mpsc: a slow reader misses messages and is told so, while the connection goes on being read.
         let (sender, receiver) = broadcast::channel(BACKLOG);
         let subscription = Self {
-            connector: Arc::clone(connected.router.connector()),
-            nodes: connected.router.nodes(),
+            router: connected.router.clone(),
             channel: connected.full_key(channel),
             closed: connected.closed.clone(),
             sender,
@@ -104,67 +111,107 @@ impl Subscription {
     }
 
     /// A subscribed connection to the first node that takes it; a cluster spreads messages to all of its nodes.
-    async fn subscribed(&self) -> Result<Wire> {
+    async fn subscribed(&self) -> Result<Subscribed> {
         let mut failed = Error::new(ErrorKind::Unavailable, "no server is known");
-        for node in &self.nodes {
-            let opened = async {
-                let mut wire = self.connector.open(node.address()).await?;
-                wire.send(&[cmd("SUBSCRIBE").arg(&self.channel)]).await?;
-                // Waited for: only then does the server pass on what is published.
-                reply::array(wire.next().await?)?;
-                Ok(wire)
-            };
-            match opened.await {
-                Ok(wire) => return Ok(wire),
+        for node in self.router.nodes() {
+            match self.subscribed_to(node.address()).await {
+                Ok(subscribed) => return Ok(subscribed),
                 Err(error) => failed = error,
             }
         }
         Err(failed)
     }
 
-    async fn run(self, first: Wire) {
+    async fn subscribed_to(&self, address: &Address) -> Result<Subscribed> {
+        let mut wire = self.router.connector().open(address).await?;
+        wire.send(&[info_server(), cmd("SUBSCRIBE").arg(&self.channel)]).await?;
+        let run = run_of(wire.next().await?);
+        // Waited for: only then does the server pass on what is published.
+        reply::array(wire.next().await?)?;
+        Ok(Subscribed { wire, address: address.clone(), run })
+    }
+
+    async fn run(self, first: Subscribed) {
         let closed = self.closed.clone();
         closed.run_until_cancelled(self.deliver(first)).await;
     }
 
-    async fn deliver(self, first: Wire) {
-        let mut wire = first;
+    async fn deliver(self, first: Subscribed) {
+        let mut subscribed = first;
         loop {
-            self.pass_on(wire).await;
+            self.pass_on(subscribed).await;
             tracing::warn!("a subscription lost its connection to Redis; opening it again");
-            wire = self.again().await;
+            subscribed = self.again().await;
             // Redis keeps no messages for those who are away.
             let _ = self.sender.send(Delivery::Gap);
         }
     }
 
-    /// Passes messages on until the connection ends, or does not answer.
-    async fn pass_on(&self, mut wire: Wire) {
+    /// Passes messages on until the connection ends or does not answer, or its server is no longer the right one.
+    async fn pass_on(&self, mut subscribed: Subscribed) {
+        let mut changes = self.router.topology().changes();
+        let mut probes = interval(PROBE);
+        probes.reset();
         let mut asked = false;
         loop {
-            match timeout(PROBE, wire.next()).await {
-                Ok(Ok(answer)) => {
+            tokio::select! {
+                answer = subscribed.wire.next() => {
+                    let Ok(answer) = answer else { return };
                     asked = false;
                     if let Some(delivery) = delivery(answer) {
                         let _ = self.sender.send(delivery);
                     }
                 }
-                Err(_) if !asked && wire.send(&[cmd("PING")]).await.is_ok() => asked = true,
-                _ => return,
+                _ = probes.tick() => {
+                    if asked || subscribed.wire.send(&[cmd("PING")]).await.is_err() {
+                        return;
+                    }
+                    asked = true;
+                    if !self.is_right(subscribed.run.as_deref()).await {
+                        return;
+                    }
+                }
+                Ok(()) = changes.changed(), if self.router.is_cluster() => {
+                    if self.router.topology().map().node_at(&subscribed.address).is_none() {
+                        return;
+                    }
+                }
             }
         }
     }
 
-    async fn again(&self) -> Wire {
+    /// Whether publishers speak to this server, too: another one may have been promoted, and this one be cut off.
+    async fn is_right(&self, run: Option<&str>) -> bool {
+        if self.router.is_cluster() {
+            // What it brings is looked at when it comes.
+            self.router.refresh_meanwhile();
+            return true;
+        }
+        let Some(node) = self.router.nodes().into_iter().next() else { return true };
+        let answer = node.call(Request::One(info_server()), Load::Small, Deadline::after(PROBE / 2)).await;
+        match answer.ok().and_then(run_of) {
+            Some(now) => run.is_none_or(|run| run == now),
+            None => true,
+        }
+    }
+
+    async fn again(&self) -> Subscribed {
         let [mut pause, longest] = PAUSES;
         loop {
             sleep(pause).await;
+            // The nodes may be others by now. Where that cannot be learned, those that were known are tried.
+            let _ = self.router.refresh(Deadline::after(PROBE)).await;
             match timeout(PROBE, self.subscribed()).await {
-                Ok(Ok(wire)) => return wire,
+                Ok(Ok(subscribed)) => return subscribed,
                 _ => pause = (pause * 2).min(longest),
             }
         }
     }
+}
+
+/// The process that answers; `None` where it does not tell.
+fn run_of(answer: Answer) -> Option<String> {
+    run_id(&reply::text(answer).ok()?).ok()
 }
 
 fn interrupted() -> Error {

@@ -2,11 +2,15 @@
 
 use std::{fmt, path::PathBuf};
 
-use percent_encoding::percent_decode_str;
 use storage_core::{Error, Result};
 
+use crate::options::{Options, Parameters, TlsVerify, database, decode};
+
 const DEFAULT_PORT: u16 = 6379;
-const SCHEMES: &str = "use redis://, rediss://, redis+unix://, redis-cluster:// or rediss-cluster://";
+const DEFAULT_SENTINEL_PORT: u16 = 26379;
+const SCHEMES: &str = "use redis://, rediss://, redis+sentinel://, redis-cluster://, with TLS rediss+sentinel:// or rediss-cluster://, or \
+     redis+unix://";
+const SENTINEL_FORM: &str = "write redis+sentinel://host:port,host:port/service/db";
 
 /// Where the server is and who asks.
 #[derive(Clone, PartialEq, Eq)]
@@ -14,40 +18,130 @@ pub(crate) struct Server {
     /// One, or the first nodes to ask of a cluster.
     pub(crate) addresses: Vec<Address>,
     pub(crate) cluster: bool,
+    /// Those who say where the master of a service is.
+    pub(crate) sentinels: Option<Sentinels>,
     pub(crate) tls: bool,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<String>,
     pub(crate) database: u32,
 }
 
+/// Where the Sentinels are and who asks them.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Sentinels {
+    pub(crate) nodes: Vec<Address>,
+    pub(crate) service: String,
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<String>,
+}
+
 /// One server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Address {
-    Tcp { host: String, port: u16 },
+    Tcp {
+        host: String,
+        port: u16,
+    },
     Unix(PathBuf),
+    /// The master of a service, whichever the Sentinels say that it is.
+    Service(String),
 }
 
 /// What stands between the scheme and the end.
 #[derive(Default)]
 struct Parts<'a> {
     user_info: Option<&'a str>,
-    /// `host:port`, or nothing before a socket's path.
+    /// `host:port`, or several, or nothing before a socket's path.
     host: &'a str,
     path: &'a str,
-    query: Option<&'a str>,
 }
 
-pub(crate) fn parse(text: &str) -> Result<Server> {
-    let Some((scheme, rest)) = text.trim().split_once("://") else {
-        return Err(wrong("the Redis URL has no scheme").with_hint(SCHEMES));
+pub(crate) fn parse(text: &str) -> Result<(Server, Options)> {
+    let text = text.trim();
+    let Some((scheme, rest)) = text.split_once("://") else { return Err(no_scheme(text)) };
+    // As the redis crate spells it.
+    let (rest, insecure) = rest.strip_suffix("#insecure").map_or((rest, false), |rest| (rest, true));
+    let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+    let mut parameters = Parameters::parse(query)?;
+    if insecure {
+        parameters.options.tls_verify = Some(TlsVerify::None);
+    }
+    let mut server = match scheme.to_ascii_lowercase().as_str() {
+        "redis" | "valkey" => parse_nodes(rest, false, false)?,
+        "rediss" | "valkeys" => parse_nodes(rest, true, false)?,
+        "redis-cluster" => parse_nodes(rest, false, true)?,
+        "rediss-cluster" => parse_nodes(rest, true, true)?,
+        "redis+sentinel" => parse_sentinels(rest, false)?,
+        "rediss+sentinel" => parse_sentinels(rest, true)?,
+        "redis+unix" | "redis+socket" | "unix" => parse_socket(rest)?,
+        "redis-sentinel" | "rediss-sentinel" | "sentinel" => {
+            return Err(wrong("the Redis URL has another form than Sentinel's here").with_hint(SENTINEL_FORM));
+        }
+        _ => return Err(wrong("the Redis URL has an unknown scheme").with_hint(SCHEMES)),
     };
-    match scheme {
-        "redis" => parse_nodes(rest, false, false),
-        "rediss" => parse_nodes(rest, true, false),
-        "redis-cluster" => parse_nodes(rest, false, true),
-        "rediss-cluster" => parse_nodes(rest, true, true),
-        "redis+unix" | "unix" => parse_socket(rest),
-        _ => Err(wrong("the Redis URL has an unknown scheme").with_hint(SCHEMES)),
+    let options = server.join(parameters)?;
+    Ok((server, options))
+}
+
+/// A host and a port alone are quoted: there is no place for a password in them.
+fn no_scheme(text: &str) -> Error {
+    let bare = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let in_hosts = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+        !host.is_empty() && host.bytes().all(in_hosts) && port.parse::<u16>().is_ok()
+    });
+    let error = wrong("the Redis URL has no scheme");
+    if bare { error.with_hint(format!("write redis://{text}")) } else { error.with_hint(SCHEMES) }
+}
+
+impl Server {
+    pub(crate) fn at(addresses: Vec<Address>) -> Self {
+        Self {
+            addresses,
+            cluster: false,
+            sentinels: None,
+            tls: false,
+            username: None,
+            password: None,
+            database: 0,
+        }
+    }
+
+    /// Takes what the parameters say about the server. What the URL has said before them must not contradict.
+    fn join(&mut self, parameters: Parameters) -> Result<Options> {
+        let Parameters { database, username, password, sentinel_user, sentinel_password, options } =
+            parameters;
+        if let Some(database) = database {
+            if self.database != 0 && self.database != database {
+                return Err(wrong("the Redis URL names two databases"));
+            }
+            self.database = database;
+        }
+        for (own, said) in [(&mut self.username, username), (&mut self.password, password)] {
+            if own.is_some() && said.is_some() && *own != said {
+                return Err(wrong("the Redis URL names two users or passwords"));
+            }
+            *own = own.take().or(said);
+        }
+        if self.username.is_some() && self.password.is_none() {
+            return Err(wrong("the Redis URL names a user without a password"));
+        }
+        match &mut self.sentinels {
+            Some(sentinels) => (sentinels.username, sentinels.password) = (sentinel_user, sentinel_password),
+            None if sentinel_user.is_some() || sentinel_password.is_some() => {
+                return Err(wrong("the Redis URL has credentials for Sentinels and names none")
+                    .with_hint(SENTINEL_FORM));
+            }
+            None => {}
+        }
+        if self.cluster && self.database != 0 {
+            return Err(wrong("Redis Cluster has database 0 alone"));
+        }
+        if !self.tls && options.tls_verify.is_some() {
+            return Err(
+                wrong("the Redis URL speaks of certificates, and has no TLS").with_hint("write rediss://")
+            );
+        }
+        Ok(options)
     }
 }
 
@@ -56,16 +150,13 @@ fn parse_nodes(rest: &str, tls: bool, cluster: bool) -> Result<Server> {
     let mut server: Option<Server> = None;
     for item in rest.split(',') {
         let parts = Parts::split(without_scheme(item, tls)?);
-        if parts.query.is_some() {
-            return Err(wrong("the Redis URL has parameters; set them as fields of the configuration"));
-        }
-        let address = address(parts.host)?;
+        let address = address(parts.host, DEFAULT_PORT)?;
         let (username, password) = user_info(parts.user_info)?;
         let database = database(parts.path.strip_prefix('/').unwrap_or_default())?;
         match &mut server {
             None => {
-                let addresses = vec![address];
-                server = Some(Server { addresses, cluster, tls, username, password, database });
+                server =
+                    Some(Server { cluster, tls, username, password, database, ..Server::at(vec![address]) });
             }
             Some(server) => {
                 let repeated =
@@ -79,20 +170,33 @@ fn parse_nodes(rest: &str, tls: bool, cluster: bool) -> Result<Server> {
             }
         }
     }
-    let server = server.ok_or_else(|| wrong("the Redis URL has no host"))?;
-    match server.cluster && server.database != 0 {
-        true => Err(wrong("Redis Cluster has database 0 alone")),
-        false => Ok(server),
-    }
+    server.ok_or_else(|| wrong("the Redis URL has no host"))
 }
 
 fn without_scheme(item: &str, tls: bool) -> Result<&str> {
-    match item.trim().split_once("://") {
-        None => Ok(item.trim()),
-        Some(("redis" | "redis-cluster", rest)) if !tls => Ok(rest),
-        Some(("rediss" | "rediss-cluster", rest)) if tls => Ok(rest),
-        Some(_) => Err(wrong("the nodes of one cluster must share one scheme")),
+    let Some((scheme, rest)) = item.trim().split_once("://") else { return Ok(item.trim()) };
+    match scheme.to_ascii_lowercase().as_str() {
+        "redis" | "redis-cluster" if !tls => Ok(rest),
+        "rediss" | "rediss-cluster" if tls => Ok(rest),
+        _ => Err(wrong("the nodes of one cluster must share one scheme")),
     }
+}
+
+/// `[user:password@]host:port,host:port/service[/database]`, where user and password are those of Redis.
+fn parse_sentinels(rest: &str, tls: bool) -> Result<Server> {
+    let parts = Parts::split(rest);
+    let nodes = parts.host.split(',').map(|node| address(node.trim(), DEFAULT_SENTINEL_PORT));
+    let nodes = nodes.collect::<Result<Vec<_>>>()?;
+    let path = parts.path.strip_prefix('/').unwrap_or_default();
+    let (service, number) = path.split_once('/').unwrap_or((path, ""));
+    if service.is_empty() {
+        return Err(wrong("the Sentinel URL names no service").with_hint(SENTINEL_FORM));
+    }
+    let (username, password) = user_info(parts.user_info)?;
+    let service = decode(service)?;
+    let server = Server::at(vec![Address::Service(service.clone())]);
+    let sentinels = Some(Sentinels { nodes, service, username: None, password: None });
+    Ok(Server { sentinels, tls, username, password, database: database(number)?, ..server })
 }
 
 fn parse_socket(rest: &str) -> Result<Server> {
@@ -101,37 +205,20 @@ fn parse_socket(rest: &str) -> Result<Server> {
         return Err(wrong("a Unix socket's URL needs an absolute path")
             .with_hint("write three slashes: redis+unix:///run/redis.sock"));
     }
-    let (mut username, mut password) = user_info(parts.user_info)?;
-    let mut number = 0;
-    for parameter in parts.query.unwrap_or_default().split('&').filter(|parameter| !parameter.is_empty()) {
-        match parameter.split_once('=') {
-            Some(("db", text)) => number = database(text)?,
-            Some(("user" | "username", text)) => username = Some(decode(text)?),
-            Some(("pass" | "password", text)) => password = Some(decode(text)?),
-            _ => {
-                return Err(
-                    wrong("the Redis URL has an unknown parameter").with_hint("use db, user, password")
-                );
-            }
-        }
-    }
-    let addresses = vec![Address::Unix(PathBuf::from(decode(parts.path)?))];
-    Ok(Server { addresses, cluster: false, tls: false, username, password, database: number })
+    let (username, password) = user_info(parts.user_info)?;
+    let server = Server::at(vec![Address::Unix(PathBuf::from(decode(parts.path)?))]);
+    Ok(Server { username, password, ..server })
 }
 
 impl<'a> Parts<'a> {
     fn split(text: &'a str) -> Self {
-        let (text, query) = match text.split_once('?') {
-            Some((text, query)) => (text, Some(query)),
-            None => (text, None),
-        };
         // The last @ ends the user: one in the password may have been left unencoded.
         let (user_info, text) = match text.rsplit_once('@') {
             Some((user_info, text)) => (Some(user_info), text),
             None => (None, text),
         };
         let (host, path) = text.split_at(text.find('/').unwrap_or(text.len()));
-        Self { user_info, host, path, query }
+        Self { user_info, host, path }
     }
 }
 
@@ -143,13 +230,10 @@ fn user_info(text: Option<&str>) -> Result<(Option<String>, Option<String>)> {
     };
     let username = if user.is_empty() { None } else { Some(decode(user)?) };
     let password = password.filter(|password| !password.is_empty()).map(decode).transpose()?;
-    if username.is_some() && password.is_none() {
-        return Err(wrong("the Redis URL names a user without a password"));
-    }
     Ok((username, password))
 }
 
-fn address(text: &str) -> Result<Address> {
+fn address(text: &str, default_port: u16) -> Result<Address> {
     let (host, port) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
         Some((host, rest)) => (host, rest.strip_prefix(':')),
         None => match text.rsplit_once(':') {
@@ -162,7 +246,7 @@ fn address(text: &str) -> Result<Address> {
         return Err(wrong("the Redis URL has no valid host"));
     }
     let port = match port {
-        None => DEFAULT_PORT,
+        None => default_port,
         Some(port) => match port.parse() {
             Ok(port) if port != 0 => port,
             _ => {
@@ -174,18 +258,6 @@ fn address(text: &str) -> Result<Address> {
     Ok(Address::Tcp { host: host.to_owned(), port })
 }
 
-fn database(text: &str) -> Result<u32> {
-    if text.is_empty() {
-        return Ok(0);
-    }
-    text.parse().map_err(|_| wrong("the database of the Redis URL is no number"))
-}
-
-fn decode(text: &str) -> Result<String> {
-    let decoded = percent_decode_str(text).decode_utf8();
-    decoded.map(Into::into).map_err(|_| wrong("the Redis URL holds bytes that are not UTF-8"))
-}
-
 fn wrong(what: &'static str) -> Error {
     Error::config(what)
 }
@@ -195,10 +267,22 @@ impl fmt::Debug for Server {
         f.debug_struct("Server")
             .field("addresses", &self.addresses)
             .field("cluster", &self.cluster)
+            .field("sentinels", &self.sentinels)
             .field("tls", &self.tls)
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "redacted"))
             .field("database", &self.database)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Sentinels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sentinels")
+            .field("nodes", &self.nodes)
+            .field("service", &self.service)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "redacted"))
             .finish()
     }
 }
@@ -208,82 +292,10 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Service(service) => write!(f, "the master of {service}"),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tcp(host: &str, port: u16) -> Address {
-        Address::Tcp { host: host.to_owned(), port }
-    }
-
-    fn server(addresses: Vec<Address>) -> Server {
-        let cluster = addresses.len() > 1;
-        Server { addresses, cluster, tls: false, username: None, password: None, database: 0 }
-    }
-
-    #[test]
-    fn urls_by_table() {
-        let with = |user: Option<&str>, password: &str, server: Server| Server {
-            username: user.map(str::to_owned),
-            password: Some(password.to_owned()),
-            ..server
-        };
-        let one = || server(vec![tcp("h", 6379)]);
-        let two = || server(vec![tcp("a", 1), tcp("b", 2)]);
-        let socket = || server(vec![Address::Unix("/run/r.sock".into())]);
-        let table = [
-            ("redis://h", one()),
-            (" redis://h/ ", one()),
-            ("redis://h:7/3", Server { database: 3, ..server(vec![tcp("h", 7)]) }),
-            ("redis://[::1]:7", server(vec![tcp("::1", 7)])),
-            ("rediss://h", Server { tls: true, ..one() }),
-            ("redis://:pw@h", with(None, "pw", one())),
-            ("redis://u:p%40%3A%2F%25@h", with(Some("u"), "p@:/%", one())),
-            ("redis://u:p@ss@h", with(Some("u"), "p@ss", one())),
-            ("unix:///run/r.sock", socket()),
-            ("redis+unix:///run/r.sock?db=2", Server { database: 2, ..socket() }),
-            ("redis+unix:///run/r.sock?user=u&password=p%26", with(Some("u"), "p&", socket())),
-            ("redis+unix://u:p@/run/r.sock", with(Some("u"), "p", socket())),
-            ("redis-cluster://h", Server { cluster: true, ..one() }),
-            ("redis-cluster://a:1,b:2", two()),
-            ("redis-cluster://u:p@a:1,b:2", with(Some("u"), "p", two())),
-            ("rediss-cluster://a:1,b:2", Server { tls: true, ..two() }),
-            ("redis://a:1,redis://b:2", two()),
-            ("redis://u:p@a:1/0,redis://u:p@b:2/0", with(Some("u"), "p", two())),
-        ];
-        for (url, expected) in table {
-            assert_eq!(parse(url).unwrap(), expected, "{url}");
-        }
-    }
-
-    #[test]
-    fn wrong_urls_are_named_without_a_password() {
-        for url in [
-            "",
-            "h:6379",
-            "http://secret",
-            "redis://",
-            "redis://:secret@",
-            "redis://u@h",
-            "redis://:secret@h:port",
-            "redis://:sec,secret@h:1",
-            "redis://:secret@h/first",
-            "redis://h?password=secret",
-            "redis://:secret@h:0",
-            "redis://:%ff%fe@h",
-            "redis+unix://secret/run",
-            "redis+unix:///run/r.sock?secret=1",
-            "redis-cluster://:secret@a:1,b:2/1",
-            "redis://:secret@a:1,rediss://b:2",
-            "redis://:secret@a:1,redis://:other@b:2",
-        ] {
-            let error = parse(url).unwrap_err();
-            assert_eq!(error.kind(), storage_core::ErrorKind::Config, "{url}");
-            assert!(!format!("{error} {error:?}").contains("secret"), "{url}: {error}");
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! The contract on a Redis server and on a Redis Cluster.
+//! The contract on a Redis server, on a Redis Cluster and on Valkey.
 
 mod support;
 
@@ -31,6 +31,18 @@ mod cluster {
 
     fn open(namespace: &str) -> Arc<dyn StorageBackend> {
         super::open("STORAGE_TEST_REDIS_CLUSTER_URL", namespace)
+    }
+
+    storage_conformance::full!(open);
+    storage_conformance::shared!(open);
+    storage_conformance::collections!(open);
+}
+
+mod valkey {
+    use super::*;
+
+    fn open(namespace: &str) -> Arc<dyn StorageBackend> {
+        super::open("STORAGE_TEST_VALKEY_URL", namespace)
     }
 
     storage_conformance::full!(open);

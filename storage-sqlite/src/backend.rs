@@ -4,19 +4,23 @@ use std::{
     collections::BTreeMap,
     fs,
     future::Future,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
+use futures::join;
 use storage_core::{
     Batch, BatchOperation, Capabilities, CollectionStore, Cursor, Entry, Error, ErrorKind, Expected, Expiry,
-    Health, Json, PubSub, Record, Result, Scan, ScanPage, Stats, StorageBackend, StoreHealth, add_integer,
-    check_entry, check_key, check_page_limit, check_swap, engine::Deadline, optional_ttl_millis, ttl_millis,
+    HEALTH_KEY, Health, Json, PubSub, Record, Result, Scan, ScanPage, Stats, StorageBackend, StoreHealth,
+    add_integer, check_entry, check_key, check_page_limit, check_swap, engine::Deadline, optional_ttl_millis,
+    ttl_millis,
 };
 
 use crate::{
     SqliteConfig,
+    connections::file::beside,
     error::Answer,
     statements::{
         entries::{Asked, Found, View, text_of},
@@ -283,13 +287,16 @@ impl StorageBackend for SqliteBackend {
 
     async fn health(&self) -> Health {
         let start = Instant::now();
-        let answer = self.exists("health:probe").await;
-        Health { stores: vec![StoreHealth::new(NAME, start.elapsed(), answer.err().as_ref())] }
+        let reads = at("health", None, self.expiry(HEALTH_KEY));
+        let (reads, writes) = join!(reads, at("health", None, self.store.check_writes()));
+        let health = StoreHealth::new(NAME, start.elapsed(), reads.err().as_ref(), writes.err().as_ref());
+        let behind = self.store.config.publisher.as_ref().and_then(|publisher| publisher.behind());
+        Health { stores: vec![StoreHealth { behind, ..health }] }
     }
 
     async fn stats(&self) -> Result<Stats> {
-        let wal = self.store.config.path.as_os_str().to_owned();
-        at("stats", None, self.store.read(move |view| stats(view, &wal))).await
+        let log = beside(&self.store.config.path, "-wal");
+        at("stats", None, self.store.read(move |view| stats(view, &log))).await
     }
 }
 
@@ -374,7 +381,7 @@ fn apply(view: &View<'_>, batch: &Batch) -> Answer<()> {
     })
 }
 
-fn stats(view: &View<'_>, path: &std::ffi::OsStr) -> Answer<Stats> {
+fn stats(view: &View<'_>, log: &Path) -> Answer<Stats> {
     let number = |sql| {
         let number = view.db.query_row(sql, [], |row| row.get::<_, i64>(0));
         number.map(i64::unsigned_abs)
@@ -382,8 +389,6 @@ fn stats(view: &View<'_>, path: &std::ffi::OsStr) -> Answer<Stats> {
     let entries = number("SELECT count(*) FROM kv_store")?;
     let bytes = number("PRAGMA page_count")?.saturating_mul(number("PRAGMA page_size")?);
     let journal_mode = view.db.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0))?;
-    let mut log = path.to_owned();
-    log.push("-wal");
     let details = BTreeMap::from([
         ("journal_mode".to_owned(), journal_mode),
         ("sqlite_version".to_owned(), rusqlite::version().to_owned()),

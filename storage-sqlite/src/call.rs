@@ -55,10 +55,8 @@ impl Call {
 
     /// Does `work`, whose statements SQLite interrupts once the call is over.
     pub(crate) fn during<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
-        let before = CURRENT.replace(Some(Arc::clone(self)));
-        let answer = work();
-        CURRENT.set(before);
-        answer
+        let _before = Before(CURRENT.replace(Some(Arc::clone(self))));
+        work()
     }
 
     /// The last step before a commit; from here on the caller cannot give up for certain. Fails where the caller was told
@@ -111,6 +109,15 @@ pub(crate) fn make_interruptible(db: &Connection) -> rusqlite::Result<()> {
     db.progress_handler(STEPS, Some(is_over))
 }
 
+/// The call that a thread goes back to, also after a panic.
+struct Before(Option<Arc<Call>>);
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        CURRENT.set(self.0.take());
+    }
+}
+
 /// The caller's share of a call: dropping it gives up.
 #[derive(Debug)]
 pub(crate) struct Caller(pub(crate) Arc<Call>);
@@ -118,5 +125,19 @@ pub(crate) struct Caller(pub(crate) Arc<Call>);
 impl Drop for Caller {
     fn drop(&mut self) {
         let _ = self.0.change(WANTED, DROPPED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_executes_for_nobody_after_a_panic() {
+        let call = Call::new(Duration::from_secs(5));
+        catch_unwind(|| call.during(|| panic!("on purpose"))).unwrap_err();
+        assert!(CURRENT.with_borrow(Option::is_none));
     }
 }

@@ -33,6 +33,9 @@ const HINT: &str =
 pub struct SqliteConfig {
     /// The database file. It is created with mode 0600 where it does not exist, and so is its folder (0700).
     pub path: PathBuf,
+    /// Whether connecting makes the file, its folder and its tables where they are not there. Without it nothing is made and
+    /// the file stays as it is, but for what is written to it; what is not there is `Config`. On by default.
+    pub create: bool,
     /// How much a commit waits for the disk.
     pub synchronous: Synchronous,
     /// How many threads read what takes longer than a single key, each on a connection of its own, started as they are
@@ -77,6 +80,7 @@ impl SqliteConfig {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            create: true,
             synchronous: Synchronous::default(),
             readers: DEFAULT_READERS,
             operation_timeout: DEFAULT_OPERATION_TIMEOUT,
@@ -93,7 +97,8 @@ impl SqliteConfig {
     /// decoded. What has no scheme is a path and taken as it is.
     ///
     /// # Errors
-    /// `Config` for a URL that names no file, that has parameters, or whose scheme is another.
+    /// `Config` for a URL that names no file, that has parameters, or whose scheme is another; and for `~`, which only shells
+    /// know.
     pub fn from_url(url: &str) -> Result<Self> {
         let path = match url.split_once(':') {
             Some((scheme, rest)) if is_sqlite(scheme) => path_of(rest)?,
@@ -105,6 +110,10 @@ impl SqliteConfig {
             }
             _ => url.to_owned(),
         };
+        if path.starts_with('~') {
+            return Err(Error::config("the path of the SQLite file begins with `~`, which only shells know")
+                .with_hint("write the whole path, such as sqlite:////home/me/agent.db; ./~ where a file has that name"));
+        }
         check_path(Path::new(&path))?;
         Ok(Self::new(path))
     }
@@ -201,6 +210,8 @@ mod tests {
             "sqlite:///s3cret%00",
             "postgresql://agent:s3cret@db/agents",
             "sqlitex://s3cret",
+            "sqlite:///~/s3cret.db",
+            "~/s3cret.db",
         ] {
             let error = SqliteConfig::from_url(url).unwrap_err();
             assert_eq!(error.kind(), storage_core::ErrorKind::Config, "{url}");

@@ -41,11 +41,45 @@ impl Fault {
         }
     }
 
+    /// Whether it may be that the file can be read and not written to.
+    pub(crate) fn may_refuse_writes_alone(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::Lost(error) => error.kind() == ErrorKind::Unauthorized,
+            Self::Driver(error) => cause(error).is_some_and(|cause| {
+                matches!(
+                    cause.code,
+                    ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied
+                ) && cause.extended_code != ffi::SQLITE_READONLY_DBMOVED
+            }),
+        }
+    }
+
+    /// Whether the file or what belongs to it cannot be opened.
+    pub(crate) fn cannot_open(&self) -> bool {
+        let Self::Driver(error) = self else { return false };
+        cause(error).is_some_and(|cause| matches!(cause.code, ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+    }
+
     /// Whether somebody else holds the lock.
     pub(crate) fn is_busy(&self) -> bool {
         let Self::Driver(error) = self else { return false };
         cause(error).is_some_and(|c| matches!(c.code, ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
     }
+}
+
+/// The file is not the one any more that the connections are to. `log`: where its log was put.
+pub(crate) fn moved(path: &Path, log: Option<&Path>) -> Error {
+    let path = path.display();
+    let message =
+        format!("`{path}` is not the file any more that was connected to: it was moved, replaced or deleted");
+    let hint = match log {
+        None => "bring it back, or disconnect and connect again to go on with what is there now".to_owned(),
+        Some(log) => format!(
+            "disconnect and connect again to go on with what is there now; the log of the old file is `{}`",
+            log.display()
+        ),
+    };
+    Error::new(ErrorKind::Unavailable, message).with_hint(hint)
 }
 
 impl From<Error> for Fault {
@@ -87,6 +121,16 @@ pub(crate) fn commit_fault(error: rusqlite::Error) -> Fault {
     }
 }
 
+/// A commit into a file that was found out of its place right after: where it comes back, the commit comes with it.
+pub(crate) fn not_in_place(error: &Error) -> Fault {
+    let message = format!("committed, but {}", error.message());
+    let unknown = Error::new(ErrorKind::OutcomeUnknown, message);
+    Fault::Store(match error.hint() {
+        Some(hint) => unknown.with_hint(format!("{hint}; read before you write again")),
+        None => unknown,
+    })
+}
+
 /// SQLite's own code; the driver's other errors are about its use.
 fn cause(error: &rusqlite::Error) -> Option<ffi::Error> {
     match error {
@@ -117,7 +161,7 @@ fn classify(cause: ffi::Error) -> (ErrorKind, &'static str, &'static str) {
         return (
             Kind::Unavailable,
             "the database file was moved or deleted",
-            "it is opened again at the next call",
+            "disconnect and connect again to go on with what is there now",
         );
     }
     match cause.code {
@@ -127,6 +171,12 @@ fn classify(cause: ffi::Error) -> (ErrorKind, &'static str, &'static str) {
             "look for a long transaction of another process",
         ),
         ErrorCode::OperationInterrupted => (Kind::Timeout, "the operation was interrupted", ""),
+        // The index of the log is a file of its own, and mapped: a full disk shows when it has to grow.
+        _ if cause.extended_code == ffi::SQLITE_IOERR_SHMSIZE => (
+            Kind::Full,
+            "the disk failed, as it does when it is full; nothing was written",
+            "make room on the disk of the file",
+        ),
         ErrorCode::DiskFull => {
             (Kind::Full, "the disk is full; nothing was written", "make room on the disk of the file")
         }
@@ -139,7 +189,8 @@ fn classify(cause: ffi::Error) -> (ErrorKind, &'static str, &'static str) {
         ErrorCode::ReadOnly => (
             Kind::Unauthorized,
             "the database file may not be written to",
-            "check the rights on the file and its folder, and that the file system is not read-only",
+            "check the rights on the file, its folder, and a `-wal` and `-shm` beside it, which belong to whoever opened \
+             the file first; and that the file system is not read-only",
         ),
         ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied => {
             (Kind::Unauthorized, "access to the database file was denied", "check the rights on the file")
@@ -147,28 +198,30 @@ fn classify(cause: ffi::Error) -> (ErrorKind, &'static str, &'static str) {
         ErrorCode::NotADatabase => (
             Kind::Config,
             "the file is not a SQLite database",
-            "name another file, or move this one out of the way",
+            "name another file, or move this one out of the way; a `-wal` or `-journal` of another database beside it \
+             has this effect too: move that away",
         ),
         // Not `Corrupt`, which means one entry, after which a listing goes on.
         ErrorCode::DatabaseCorrupt => (
             Kind::Damaged,
             "the database file is damaged",
-            "stop its users, run `PRAGMA integrity_check` and restore a backup",
+            "stop its users; where the file was copied or restored, a `-wal` or `-journal` of another database may lie \
+             beside it: move that away; else run `PRAGMA integrity_check` and restore a backup",
         ),
         ErrorCode::TooBig => (Kind::InvalidInput, "the value is longer than SQLite takes", ""),
         ErrorCode::Unknown | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch => (
             Kind::Config,
             "a table of the file is not as it should be",
             "kv_store needs the columns key TEXT PRIMARY KEY, value TEXT NOT NULL, expires_at REAL, and nothing else; \
-             the tables storage_* are made on connect",
+             the tables storage_* are made by `storage init`, and where a program connects that may create them",
         ),
         ErrorCode::OutOfMemory => (Kind::Unavailable, "there is not enough memory", ""),
         _ => (Kind::Unavailable, "SQLite could not do it", ""),
     }
 }
 
-/// What it means that the file or its folder could not be made.
-pub(crate) fn from_io(error: &io::Error, path: &Path) -> Error {
+/// What it means that the file or its folder could not be opened or made.
+pub(crate) fn from_io(error: &io::Error, verb: &str, path: &Path) -> Error {
     let (kind, hint) = match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             (ErrorKind::Unauthorized, "choose a folder that this user may write to")
@@ -185,7 +238,7 @@ pub(crate) fn from_io(error: &io::Error, path: &Path) -> Error {
         }
         _ => (ErrorKind::Unavailable, "check the disk of the file"),
     };
-    Error::new(kind, format!("cannot create `{}`: {}", path.display(), error.kind())).with_hint(hint)
+    Error::new(kind, format!("cannot {verb} `{}`: {}", path.display(), error.kind())).with_hint(hint)
 }
 
 #[cfg(test)]
@@ -206,6 +259,7 @@ mod tests {
             (ffi::SQLITE_FULL, ErrorKind::Full, false),
             (ffi::SQLITE_NOMEM, ErrorKind::Unavailable, false),
             (ffi::SQLITE_IOERR_FSYNC, ErrorKind::Unavailable, true),
+            (ffi::SQLITE_IOERR_SHMSIZE, ErrorKind::Full, true),
             (ffi::SQLITE_CANTOPEN, ErrorKind::Unavailable, true),
             (ffi::SQLITE_CORRUPT, ErrorKind::Damaged, true),
             (ffi::SQLITE_NOTADB, ErrorKind::Config, true),
@@ -224,6 +278,17 @@ mod tests {
             let error = Error::from(fault);
             assert_eq!(error.kind(), kind, "{code}");
             assert!(!format!("{error} {error:?}").contains("s3cret"), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_may_lie_beside_the_log_of_another() {
+        for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_CORRUPT_INDEX, ffi::SQLITE_NOTADB] {
+            let error = Error::from(Fault::from(failure(code)));
+            let hint = error.hint().unwrap();
+            assert!(
+                hint.contains("`-wal` or `-journal` of another database") && hint.contains("move that away")
+            );
         }
     }
 
@@ -248,7 +313,7 @@ mod tests {
             (io::ErrorKind::NotADirectory, ErrorKind::Config),
             (io::ErrorKind::Other, ErrorKind::Unavailable),
         ] {
-            assert_eq!(from_io(&cause.into(), Path::new("a.db")).kind(), kind, "{cause}");
+            assert_eq!(from_io(&cause.into(), "create", Path::new("a.db")).kind(), kind, "{cause}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A hook for whoever keeps the file elsewhere too, such as a managed database.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use rusqlite::{self, Connection};
@@ -35,6 +35,17 @@ pub trait Publisher: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the read then answers.
     async fn refresh(&self) -> Result<()>;
+
+    /// Whether what is written could be published now, without publishing anything: what [`health`] says of writes.
+    ///
+    /// # Errors
+    /// What a write would answer.
+    ///
+    /// [`health`]: storage_core::StorageBackend::health
+    async fn check(&self) -> Result<()>;
+
+    /// How far what is read may be behind what was published, where that is known.
+    fn behind(&self) -> Option<Duration>;
 
     /// Called before a write transaction begins: nobody else writes until the publication has finished.
     ///

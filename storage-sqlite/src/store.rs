@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use rusqlite::Connection;
 use storage_core::{
     ErrorKind, Record, Result, Scan, ScanPage, SteadyClock,
     engine::{Combiner, Deadline, Guard, Homes, Lifecycle, Unanswered, background, spawn_sweeper},
@@ -12,7 +13,10 @@ use crate::{
     SqliteConfig,
     call::{Call, Caller},
     collections::partition::sweep as sweep_partitions,
-    connections::open::{Role, is_set_up, open},
+    connections::{
+        file::DatabaseFile,
+        open::{Role, is_set_up, open, open_writer},
+    },
     error::{Answer, lost},
     statements::{
         entries::{Asked, Found, View},
@@ -42,6 +46,7 @@ pub(crate) struct Connected {
     checkpoints: Arc<Combiner<Checkpoints>>,
     writes: Arc<Combiner<Writes>>,
     open: Open,
+    file: Arc<DatabaseFile>,
     _sweeper: Option<AbortOnDropHandle<()>>,
 }
 
@@ -56,6 +61,8 @@ struct Open {
 impl Store {
     pub(crate) fn new(mut config: SqliteConfig) -> Arc<Self> {
         config.clock = Arc::new(SteadyClock::new(config.clock));
+        // What changes the working directory later changes no store.
+        config.path = std::path::absolute(&config.path).unwrap_or(config.path);
         Arc::new(Self { config: Arc::new(config), lifecycle: Lifecycle::new() })
     }
 
@@ -73,51 +80,48 @@ impl Store {
         if let Some(publisher) = &self.config.publisher {
             publisher.open().await?;
         }
-        let opened = self.deadline().answer(ErrorKind::Timeout, self.open_connections());
+        let file = DatabaseFile::new(&self.config);
+        let opened = self.deadline().answer(ErrorKind::Timeout, self.open_connections(&file));
         let (writer, reader) = opened.await?;
-        self.connected(writer, reader)
+        self.connected(&file, writer, reader)
     }
 
-    /// Opens the writer, and a reader. Making the tables is a write that has to be published.
-    async fn open_connections(&self) -> Result<(rusqlite::Connection, rusqlite::Connection)> {
+    /// Opens the writer, where the file may be written to, and a reader. Making the tables is a write that has to be
+    /// published.
+    async fn open_connections(&self, file: &Arc<DatabaseFile>) -> Result<(Option<Connection>, Connection)> {
         let publication = match &self.config.publisher {
-            Some(publisher) if !self.blocking(is_set_up).await? => Some(publisher.begin().await?),
+            Some(publisher) if self.config.create && !blocking(file, is_set_up).await? => {
+                Some(publisher.begin().await?)
+            }
             _ => None,
         };
-        let writer = self.blocking(|config| open(config, Role::Writer)).await?;
+        let writer = blocking(file, open_writer).await?;
         if let Some(publication) = publication {
             publication.finish().await?;
         }
-        Ok((writer, self.blocking(|config| open(config, Role::Inline)).await?))
-    }
-
-    /// Does what blocks on a thread of the background.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&SqliteConfig) -> Answer<T> + Send + 'static,
-    ) -> Result<T> {
-        let config = Arc::clone(&self.config);
-        let done = background()?.spawn_blocking(move || work(&config)).await;
-        Ok(done.unwrap_or_else(|_| Err(lost()))?)
+        Ok((writer, blocking(file, |file| open(file, Role::Inline)).await?))
     }
 
     fn connected(
         self: &Arc<Self>,
-        writer: rusqlite::Connection,
-        reader: rusqlite::Connection,
+        file: &Arc<DatabaseFile>,
+        writer: Option<Connection>,
+        reader: Connection,
     ) -> Result<Connected> {
-        let (config, open, wal) = (&self.config, Open::default(), Arc::default());
-        let readers = Arc::new(Readers::new(config, &open.readers));
-        let checkpoints = Arc::new(Checkpoints::new(config, &wal, &open.checkpoints));
-        let writes = Writes::new(config, writer, (wal, Arc::clone(&checkpoints)), &open.writer);
+        let (open, wal) = (Open::default(), Arc::default());
+        let readers = Arc::new(Readers::new(file, &open.readers));
+        let checkpoints = Arc::new(Checkpoints::new(file, &wal, &open.checkpoints));
+        let sweeper = if writer.is_some() { self.sweeper()? } else { None };
+        let writes = Writes::new(file, writer, (wal, Arc::clone(&checkpoints)), &open.writer);
         Ok(Connected {
-            refreshes: config.publisher.as_ref().map(|publisher| Arc::new(Refreshes::new(publisher))),
-            points: Arc::new(Points::new(config, &open.readers, &readers, reader)),
+            refreshes: self.config.publisher.as_ref().map(|publisher| Arc::new(Refreshes::new(publisher))),
+            points: Arc::new(Points::new(file, &open.readers, &readers, reader)),
             readers,
             checkpoints,
             writes: Arc::new(writes),
             open,
-            _sweeper: self.sweeper()?,
+            file: Arc::clone(file),
+            _sweeper: sweeper,
         })
     }
 
@@ -175,6 +179,9 @@ impl Store {
         F: Fn(&View<'_>) -> Answer<i64> + Send + Sync + 'static,
     {
         let lease = self.lifecycle.enter()?;
+        if let Some(refusal) = lease.file.refusal() {
+            return Err(refusal.clone());
+        }
         let caller = Caller(Call::new(self.config.operation_timeout));
         let (call, writes) = (Arc::clone(&caller.0), Arc::clone(&lease.writes));
         let write =
@@ -184,6 +191,17 @@ impl Store {
             Err(Unanswered::Waiting | Unanswered::Taken) => Err(call.give_up()),
             Err(Unanswered::Lost) => Err(call.lose()),
         }
+    }
+
+    /// Whether writes work: writes and removes a row in one transaction. Where there is a publisher, that would be published,
+    /// and the publisher is asked instead.
+    pub(crate) async fn check_writes(&self) -> Result<()> {
+        let Some(publisher) = &self.config.publisher else {
+            return self.write(0, Steps::Many, |view| view.write_and_remove()).await.map(drop);
+        };
+        // Not kept: what a caller keeps must not hold up a disconnect.
+        drop(self.lifecycle.enter()?);
+        self.deadline().answer(ErrorKind::Timeout, publisher.check()).await
     }
 
     /// Lets the publisher bring the file up to date, if there is one.
@@ -240,6 +258,16 @@ impl Store {
         });
         sweeper.map(Some)
     }
+}
+
+/// Does what blocks on a thread of the background.
+async fn blocking<T: Send + 'static>(
+    file: &Arc<DatabaseFile>,
+    work: impl FnOnce(&DatabaseFile) -> Answer<T> + Send + 'static,
+) -> Result<T> {
+    let file = Arc::clone(file);
+    let done = background()?.spawn_blocking(move || work(&file)).await;
+    Ok(done.unwrap_or_else(|_| Err(lost()))?)
 }
 
 impl Connected {

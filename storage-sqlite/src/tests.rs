@@ -8,7 +8,10 @@ use storage_core::{ErrorKind, Glob, Json};
 use crate::{
     SqliteConfig,
     call::Call,
-    connections::open::{Role, open},
+    connections::{
+        file::DatabaseFile,
+        open::{Role, open},
+    },
     error::{Answer, Fault},
     statements::{
         entries::{Asked, EXPIRES_AT, Found, GET, GET_SMALL, REMOVE, SET_EXPIRY, SWEEP, View},
@@ -26,6 +29,10 @@ fn config(folder: &tempfile::TempDir) -> SqliteConfig {
     SqliteConfig::new(folder.path().join("agent.db"))
 }
 
+fn file(config: &SqliteConfig) -> Arc<DatabaseFile> {
+    DatabaseFile::new(&Arc::new(config.clone()))
+}
+
 fn plan(db: &Connection, sql: &str, params: &[&dyn ToSql]) -> String {
     let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let steps = explain.query_map(params, |row| row.get::<_, String>(3)).unwrap();
@@ -35,7 +42,7 @@ fn plan(db: &Connection, sql: &str, params: &[&dyn ToSql]) -> String {
 #[test]
 fn every_statement_uses_an_index_and_none_sorts() {
     let folder = tempfile::tempdir().unwrap();
-    let db = open(&config(&folder), Role::Writer).unwrap();
+    let db = open(&file(&config(&folder)), Role::Writer).unwrap();
     let bound = upper_bound(&Glob::new("deal:*").unwrap());
     let open_end = upper_bound(&Glob::new("*").unwrap());
     let by_range = "USING INDEX sqlite_autoindex_kv_store_1 (key>? AND key<?)";
@@ -162,8 +169,8 @@ async fn a_caller_who_was_told_timeout_is_left_out_of_a_commit_that_the_others_g
         }),
         write(&store, &calls[2], |view| put(view, "deal:2")),
     ];
-    let db = open(&config(&folder), Role::Writer).unwrap();
-    let (answers, loses_connection) = commit(&db, &config(&folder), &writes);
+    let db = open(&file(&config(&folder)), Role::Writer).unwrap();
+    let (answers, loses_connection) = commit(&db, &file(&config(&folder)), &writes);
     assert!(!loses_connection);
     assert_eq!(answers[0].as_ref().unwrap_err().kind(), ErrorKind::Timeout);
     assert!(matches!(answers[1..], [Ok(1), Ok(1)]));
@@ -182,8 +189,8 @@ async fn a_fault_of_the_connection_in_one_write_fails_that_one_alone() {
         write(&store, &call, gone),
         write(&store, &call, |view| put(view, "deal:2")),
     ];
-    let db = open(&config(&folder), Role::Writer).unwrap();
-    let (answers, loses_connection) = commit(&db, &config(&folder), &writes);
+    let db = open(&file(&config(&folder)), Role::Writer).unwrap();
+    let (answers, loses_connection) = commit(&db, &file(&config(&folder)), &writes);
     assert!(loses_connection, "the next group opens it again");
     assert!(matches!(&answers[..], [Ok(1), Err(_), Ok(1)]));
     let count: i64 = db.query_row("SELECT count(*) FROM kv_store", [], |row| row.get(0)).unwrap();
@@ -194,7 +201,7 @@ async fn a_fault_of_the_connection_in_one_write_fails_that_one_alone() {
 fn reads_that_come_together_see_one_state_of_the_file_and_fail_alone() {
     let folder = tempfile::tempdir().unwrap();
     let config = Arc::new(config(&folder));
-    let db = open(&config, Role::Writer).unwrap();
+    let db = open(&file(&config), Role::Writer).unwrap();
     db.execute_batch("INSERT INTO kv_store VALUES ('deal:1', '1', NULL), ('deal:bad', 'NaN', 1e300)")
         .unwrap();
     let store = futures::executor::block_on(connected((*config).clone()));
@@ -209,7 +216,7 @@ fn reads_that_come_together_see_one_state_of_the_file_and_fail_alone() {
         asked,
         _guard: store.lifecycle.enter().unwrap().into(),
     });
-    let mut reader = Reader::new(Arc::clone(&config));
+    let mut reader = Reader::new(file(&config));
     let found = find_all(&mut reader, &config, &points);
     assert!(matches!(found[0], Ok(Found::Value(Some(_)))));
     assert!(matches!(found[1], Ok(Found::Value(Some(_)))), "its caller finds out that it is none");

@@ -22,11 +22,35 @@ pub fn variable(name: &str) -> String {
 ///
 /// When the variable is no number.
 #[must_use]
+pub fn kills(usual: usize) -> usize {
+    number("STORAGE_TEST_KILLS", usual)
+}
+
+/// How often a test lets another server take over: what `STORAGE_TEST_FAILOVERS` says, or `usual` where it is not set.
+///
+/// # Panics
+///
+/// When the variable is no number.
+#[must_use]
+pub fn failovers(usual: usize) -> usize {
+    number("STORAGE_TEST_FAILOVERS", usual)
+}
+
+/// How many tests of a binary run at a time: what `RUST_TEST_THREADS` says, or `usual` where it is not set.
+///
+/// # Panics
+///
+/// When the variable is no number.
+#[must_use]
+pub fn threads(usual: usize) -> usize {
+    number("RUST_TEST_THREADS", usual)
+}
+
 #[allow(clippy::disallowed_methods, reason = "tests learn here what was asked of them")]
 #[allow(clippy::panic, reason = "a misspelt number must not test less than was asked for")]
-pub fn kills(usual: usize) -> usize {
-    match std::env::var("STORAGE_TEST_KILLS") {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("STORAGE_TEST_KILLS is no number")),
+fn number(name: &str, usual: usize) -> usize {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number")),
         Err(_) => usual,
     }
 }

@@ -1,6 +1,6 @@
 //! Real servers for tests.
 //!
-//! [`Redis`], [`RedisCluster`], [`Postgres`], [`Azurite`] and [`Moto`] each start a private server on a free port of the loopback
+//! [`Redis`], [`RedisCluster`], [`Sentinels`], [`Postgres`], [`PgBouncer`], [`Azurite`] and [`Moto`] each start a private server on a free port of the loopback
 //! interface, with its data in a temporary folder. A test may kill, stop, pause and restart it; dropping it
 //! stops it and removes its data. A server never outlives the program that started it, however that ends. A
 //! [`Proxy`] before an HTTP server loses, breaks and delays requests and answers. A [`SmallDisk`] can be filled.
@@ -15,6 +15,7 @@
 //! | `STORAGE_TEST_REDIS_TLS_URL` | Redis with TLS and an ACL user; nobody else may enter |
 //! | `STORAGE_TEST_REDIS_TLS_CA` | path of the certificate authority (PEM) that signed its certificate |
 //! | `STORAGE_TEST_REDIS_CLUSTER_URL` | Redis Cluster of three primaries |
+//! | `STORAGE_TEST_VALKEY_URL` | Valkey |
 //! | `STORAGE_TEST_POSTGRES_URL` | Postgres, whose text order is a natural language's, not the bytes' |
 //! | `STORAGE_TEST_POSTGRES_TLS_URL` | Postgres that refuses connections without TLS |
 //! | `STORAGE_TEST_POSTGRES_TLS_CA` | path of the certificate authority (PEM) that signed its certificate |
@@ -42,17 +43,20 @@ pub mod processes;
 pub mod programs;
 mod proxy;
 pub mod servers;
+mod tcp;
 
 pub use disk::SmallDisk;
-pub use environment::{kills, variable};
+pub use environment::{failovers, kills, threads, variable};
 pub use error::{Error, Result};
 pub use proxy::{Fault, Proxy, Seen};
 pub use servers::azurite::Azurite;
 pub use servers::certificates::Certificates;
 pub use servers::moto::Moto;
-pub use servers::postgres::{Postgres, PostgresOptions};
-pub use servers::redis::{AclUser, Redis, RedisCluster, RedisOptions};
+pub use servers::pgbouncer::PgBouncer;
+pub use servers::postgres::{Postgres, PostgresOptions, StandbyOptions};
+pub use servers::redis::{AclUser, Redis, RedisCluster, RedisOptions, SentinelOptions, Sentinels};
 pub use servers::shared::SharedServers;
+pub use tcp::TcpProxy;
 
 /// The examples of the README compile.
 #[cfg(doctest)]

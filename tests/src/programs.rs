@@ -10,8 +10,13 @@ const INSTALL_REDIS: &str = "install Redis 6.2 or newer (Debian, Ubuntu: `apt-ge
 const INSTALL_POSTGRES: &str = "install Postgres 13 or newer with its client (Debian, Ubuntu: `apt-get install \
                                 postgresql postgresql-client`; macOS: `brew install postgresql`)";
 
+const INSTALL_PGBOUNCER: &str =
+    "install PgBouncer (Debian, Ubuntu: `apt-get install pgbouncer`; macOS: `brew install pgbouncer`)";
+
 const INSTALL_NODE_TOOL: &str =
     "run `cargo xtask servers`, which installs it where Node 20 with npm is installed";
+const INSTALL_VALKEY: &str = "install Valkey 8 or newer (Debian 13, Ubuntu: `apt-get install valkey-server`; macOS: \
+                              `brew install valkey`), or Python 3.11 or newer with its venv module and run `cargo xtask servers`";
 const INSTALL_PYTHON_TOOL: &str = "run `cargo xtask servers`, which installs it where Python 3.10 or newer with its venv module is installed";
 
 /// Folders, besides those on the `PATH`, where package managers put programs.
@@ -30,6 +35,15 @@ pub fn redis_server() -> Result<PathBuf> {
         .ok_or(Error::MissingProgram { program: "redis-server".into(), install: INSTALL_REDIS })
 }
 
+/// Path of `valkey-server`.
+///
+/// # Errors
+///
+/// [`Error::MissingProgram`], which says what to install.
+pub fn valkey_server() -> Result<PathBuf> {
+    tool("valkey/bin", "valkey-server", INSTALL_VALKEY)
+}
+
 /// The folder that holds `postgres`, `initdb` and `psql` of one version, the newest that is installed unless
 /// the `PATH` names one.
 ///
@@ -45,6 +59,15 @@ pub fn postgres_folder() -> Result<PathBuf> {
         .chain(POSTGRES_FOLDERS.iter().flat_map(|folder| postgres_versions(Path::new(folder))))
         .find(|folder| POSTGRES_PROGRAMS.iter().all(|program| is_program(&folder.join(program))))
         .ok_or(Error::MissingProgram { program: POSTGRES_PROGRAMS.join(", "), install: INSTALL_POSTGRES })
+}
+
+/// Path of `pgbouncer`.
+///
+/// # Errors
+///
+/// [`Error::MissingProgram`], which says what to install.
+pub fn pgbouncer() -> Result<PathBuf> {
+    find("pgbouncer").ok_or(Error::MissingProgram { program: "pgbouncer".into(), install: INSTALL_PGBOUNCER })
 }
 
 /// The folder into which `cargo xtask` installs what the system's packages do not offer.

@@ -23,12 +23,8 @@ use shell::{INTERRUPTED, Shell};
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
-    /// Run all tests against real servers of their own; `-- <args>` go to `cargo test`.
-    Test {
-        /// Arguments for `cargo test`.
-        #[arg(last = true)]
-        arguments: Vec<String>,
-    },
+    /// Run all tests against real servers of their own, however many fail; `-- <args>` are those of `cargo test`.
+    Test(test::Arguments),
     /// Start the servers that tests need, print their variables, and stop them at Ctrl-C.
     Servers,
     /// Check that files and functions keep the budgets of size, that no files import each other, and that things are where
@@ -49,7 +45,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(error.as_ref()),
     };
     let outcome = match task {
-        Task::Test { arguments } => test::run(&shell, &arguments),
+        Task::Test(arguments) => test::run(&shell, &arguments),
         Task::Servers => servers::run(&shell),
         Task::Tidy => tidy::run(&shell),
         Task::Models => models::run(&shell),

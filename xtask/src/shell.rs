@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use storage_tests::processes::{Guard, id, signal};
+use storage_tests::processes::{Guard, children, id, signal};
 
 use crate::result::Result;
 
 /// What a shell answers for a program that Ctrl-C ended.
 pub(crate) const INTERRUPTED: u8 = 130;
-const POLL: Duration = Duration::from_millis(20);
+/// How often a running command is looked at.
+pub(crate) const POLL: Duration = Duration::from_millis(20);
 /// How long an interrupted command may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -71,13 +72,10 @@ impl Shell {
     }
 
     /// Shows a command, runs it with its output going where this program's goes, and fails when it fails.
-    pub(crate) fn run(&self, mut command: Command) -> Result<()> {
+    pub(crate) fn run(&self, command: Command) -> Result<()> {
         let shown = show(&command);
         eprintln!("$ {shown}");
-        // A process group of its own: the commands that it starts can be ended with it.
-        let mut child = command.stdin(Stdio::null()).process_group(0).spawn().map_err(cannot_run(&shown))?;
-        let _guard = Guard::watch(-id(&child), Signal::SIGTERM, None)?;
-        let status = self.wait(&mut child)?;
+        let status = self.wait(&mut Running::start(command)?)?;
         if self.is_interrupted() {
             return Err("interrupted".into());
         }
@@ -94,19 +92,56 @@ impl Shell {
         Err(format!("`{shown}` failed: {}", String::from_utf8_lossy(&output.stderr)).into())
     }
 
-    fn wait(&self, child: &mut Child) -> Result<ExitStatus> {
-        let mut interrupted_at = None;
+    fn wait(&self, running: &mut Running) -> Result<ExitStatus> {
         loop {
-            if let Some(status) = child.try_wait()? {
+            if let Some(status) = running.status()? {
                 return Ok(status);
             }
             if self.is_interrupted() {
-                let since = *interrupted_at.get_or_insert_with(Instant::now);
-                let how = if since.elapsed() < GRACE { Signal::SIGTERM } else { Signal::SIGKILL };
-                signal(-id(child), how);
+                running.ask_to_end();
             }
             sleep(POLL);
         }
+    }
+}
+
+/// A command in a process group of its own, so that the commands that it starts can be ended with it. They end with
+/// this program, too.
+pub(crate) struct Running {
+    child: Child,
+    asked_at: Option<Instant>,
+    _guard: Guard,
+}
+
+impl Running {
+    /// Starts a command without an input.
+    pub(crate) fn start(mut command: Command) -> Result<Running> {
+        command.stdin(Stdio::null()).process_group(0);
+        let child = command.spawn().map_err(cannot_run(&show(&command)))?;
+        let guard = Guard::watch(-id(&child), Signal::SIGTERM, None)?;
+        Ok(Running { child, asked_at: None, _guard: guard })
+    }
+
+    /// How the command ended, once it has.
+    pub(crate) fn status(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Asks the command and what it started to end. To be called again until it has: who takes too long is killed.
+    pub(crate) fn ask_to_end(&mut self) {
+        let asked_at = *self.asked_at.get_or_insert_with(Instant::now);
+        let how = if asked_at.elapsed() < GRACE { Signal::SIGTERM } else { Signal::SIGKILL };
+        signal(-id(&self.child), how);
+    }
+
+    /// Kills the command and what it started.
+    pub(crate) fn kill(&self) {
+        signal(-id(&self.child), Signal::SIGKILL);
+    }
+
+    /// Kills what the command waits for, and not the command.
+    pub(crate) fn kill_children(&self) {
+        children(id(&self.child)).into_iter().for_each(|child| signal(child, Signal::SIGKILL));
     }
 }
 

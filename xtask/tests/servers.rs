@@ -2,25 +2,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::net::TcpStream;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use storage_tests::processes::{id, signal};
 
-const VARIABLES: usize = 10;
+const VARIABLES: usize = 11;
 
-/// Starts the servers; returns the program, and the `export` lines that it printed.
-fn start() -> (Child, Vec<String>) {
+/// Starts the servers; returns the program, the `export` lines that it printed, and what else it prints.
+fn start() -> (Child, Vec<String>, Lines<BufReader<ChildStdout>>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
     let mut program = command.arg("servers").stdout(Stdio::piped()).spawn().unwrap();
-    let output = BufReader::new(program.stdout.take().unwrap());
-    let lines: Vec<String> = output.lines().take(VARIABLES).map(Result::unwrap).collect();
+    let mut output = BufReader::new(program.stdout.take().unwrap()).lines();
+    let lines: Vec<String> = output.by_ref().take(VARIABLES).map(Result::unwrap).collect();
     assert_eq!(lines.len(), VARIABLES);
-    (program, lines)
+    (program, lines, output)
 }
 
 /// The ports in `export NAME='scheme://user@host:port,host:port/path'` lines.
@@ -34,9 +34,10 @@ fn is_open(port: &u16) -> bool {
 }
 
 fn end(how: Signal) -> ExitStatus {
-    let (mut program, lines) = start();
+    // A pipe that is closed early would end the program before the signal does.
+    let (mut program, lines, rest) = start();
     let ports = ports(&lines);
-    assert_eq!(ports.len(), 9, "{lines:?}");
+    assert_eq!(ports.len(), 10, "{lines:?}");
     assert!(ports.iter().all(is_open));
     signal(id(&program), how);
     let status = program.wait().unwrap();
@@ -45,6 +46,7 @@ fn end(how: Signal) -> ExitStatus {
         sleep(Duration::from_millis(50));
     }
     assert!(!ports.iter().any(is_open), "still open after {how}");
+    assert_eq!(rest.count(), 0, "it prints more than {VARIABLES} lines");
     status
 }
 

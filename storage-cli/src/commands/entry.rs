@@ -10,7 +10,7 @@ use crate::{
     failure::{DONE, Failure, NO, Result},
     line::one_line,
     output::{Output, counted, humane, visible},
-    store::with_store,
+    store::{with_made, with_store},
 };
 
 pub(super) async fn get(key: &str, settings: &Settings, out: &mut Output) -> Result<u8> {
@@ -23,7 +23,7 @@ pub(super) async fn get(key: &str, settings: &Settings, out: &mut Output) -> Res
 
 pub(super) async fn set(entry: Entry, if_absent: bool, settings: &Settings, out: &mut Output) -> Result<u8> {
     let Entry { key, value, ttl } = entry;
-    let written = with_store(settings, async |storage| {
+    let written = with_made(settings, async |storage| {
         if if_absent {
             return Ok(storage.set_if_absent(&key, value, ttl).await?);
         }
@@ -77,7 +77,7 @@ pub(super) async fn increment(
     settings: &Settings,
     out: &mut Output,
 ) -> Result<u8> {
-    let sum = with_store(settings, async |storage| Ok(storage.increment(key, by, ttl).await?)).await?;
+    let sum = with_made(settings, async |storage| Ok(storage.increment(key, by, ttl).await?)).await?;
     out.answer(&json!({"key": key, "value": sum}), sum)?;
     Ok(DONE)
 }

@@ -5,6 +5,7 @@ mod entry;
 mod export;
 mod history;
 mod import;
+mod init;
 mod keys;
 mod managed;
 mod sessions;
@@ -25,7 +26,7 @@ use crate::{
 /// Runs the command that stands on the command line.
 pub(crate) async fn run(cli: Cli, out: &mut Output) -> Result<u8> {
     // Not before a command needs them: a broken `.env` is no matter of completions.
-    let settings = || store::settings(&cli.global);
+    let settings = || store::settings(&cli.global).map(store::beside_an_agent);
     match cli.command {
         Command::Get { key } => entry::get(&key, &settings()?, out).await,
         Command::Set { key, value, ttl, if_absent } => {
@@ -35,12 +36,13 @@ pub(crate) async fn run(cli: Cli, out: &mut Output) -> Result<u8> {
         }
         Command::Delete { keys } => entry::delete(&keys, &settings()?, out).await,
         Command::Exists { key } => entry::exists(&key, &settings()?, out).await,
-        Command::Keys { pattern } => keys::run(&pattern, &settings()?, out).await,
+        Command::Keys { pattern, null } => keys::run(&pattern, null, &settings()?, out).await,
         Command::Ttl { key } => entry::ttl(&key, &settings()?, out).await,
         Command::Increment { key, by, ttl } => entry::increment(&key, by, ttl, &settings()?, out).await,
         Command::Export { pattern } => export::run(&pattern, &settings()?, out).await,
         Command::Import { file } => import::run(&file, &settings()?, out).await,
-        Command::Health => status::health(&settings()?, out).await,
+        Command::Init => init::run(&settings()?, out).await,
+        Command::Health { ready } => status::health(ready, &settings()?, out).await,
         Command::Stats => status::stats(&settings()?, out).await,
         Command::Cleanup => status::cleanup(&settings()?, out).await,
         Command::Sessions { command } => sessions::run(command, &settings()?, out).await,
@@ -49,7 +51,7 @@ pub(crate) async fn run(cli: Cli, out: &mut Output) -> Result<u8> {
         }
         Command::Threads { command } => threads::run(command, &settings()?, out).await,
         Command::Managed { cache, command } => {
-            let settings = store::with_cache(settings()?, cache.as_deref())?;
+            let settings = store::with_cache(store::settings(&cli.global)?, cache.as_deref())?;
             managed::run(command, &settings, out).await
         }
         Command::Demo => demo::run(settings()?, out).await,

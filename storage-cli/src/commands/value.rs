@@ -9,7 +9,7 @@ use crate::failure::{Failure, Result};
 /// Checks `text`, or all of stdin for `-`, as a value. White space around it is left out.
 pub(super) fn read(text: &str, max_value_bytes: usize) -> Result<Json> {
     let read = if text == "-" { from_stdin(max_value_bytes)? } else { text.to_owned() };
-    let read = read.trim();
+    let read = read.trim_start_matches('\u{feff}').trim();
     Json::parse(read.to_owned()).map_err(|error| match read.starts_with(char::is_alphabetic) {
         true => Failure::from(error).hint(r#"a text needs quotes of its own: '"text"'"#),
         false => error.into(),

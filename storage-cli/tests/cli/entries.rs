@@ -49,6 +49,7 @@ fn a_value_that_is_too_large_is_refused_with_the_limit() {
 #[test]
 fn a_value_that_is_not_json_is_refused_with_a_hint() {
     let place = Place::new();
+    place.done(&["init"]);
     let done = place.run(&["set", "k", "hello"]);
     assert_eq!(done.code, 2);
     assert!(done.err.contains("hint: a text needs quotes of its own"), "{}", done.err);
@@ -125,6 +126,7 @@ fn exists_answers_and_its_code_says_the_same() {
 #[test]
 fn what_is_not_there_is_told_on_stderr() {
     let place = Place::new();
+    place.done(&["init"]);
     for command in ["get", "ttl"] {
         let done = place.run(&[command, "nope\n"]);
         assert_eq!(
@@ -164,11 +166,25 @@ fn keys_match_a_glob_in_byte_order() {
 }
 
 #[test]
-fn a_key_that_would_break_the_terminal_is_shown_escaped_and_given_exactly_to_programs() {
+fn keys_are_given_exactly_to_programs() {
     let place = Place::new();
-    place.done(&["set", "a\n\u{1b}[2J", "1"]);
-    assert_eq!(place.done(&["keys"]), "a\\n\\u{1b}[2J\n");
-    assert_eq!(lines(&place.done(&["keys", "--json"])), [json!({"key": "a\n\u{1b}[2J"})]);
+    for key in ["a\tb", "a\\tb", "\u{1b}[2J"] {
+        place.done(&["set", key, "1"]);
+    }
+    assert_eq!(place.done(&["keys"]), "\u{1b}[2J\na\tb\na\\tb\n");
+    place.done(&["set", "a\nb", "1"]);
+    let refused = place.run(&["keys"]);
+    assert_eq!((refused.code, refused.out.as_str()), (2, ""), "{}", refused.err);
+    assert!(
+        refused.err.contains("`a\\nb` holds a line end") && refused.err.contains("-0"),
+        "{}",
+        refused.err
+    );
+    for null in ["-0", "--null"] {
+        assert_eq!(place.done(&["keys", "a*", null]), "a\tb\0a\nb\0a\\tb\0");
+    }
+    assert_eq!(place.run(&["keys", "-0", "--json"]).code, 2);
+    assert_eq!(lines(&place.done(&["keys", "a\n*", "--json"])), [json!({"key": "a\nb"})]);
     place.done(&["set", "--", "--json", "1"]);
     assert_eq!(place.done(&["get", "--", "--json"]), "1\n");
 }

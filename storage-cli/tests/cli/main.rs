@@ -13,6 +13,8 @@ mod demo;
 mod entries;
 mod export_import;
 mod import_errors;
+mod input;
+mod intent;
 mod managed;
 mod program;
 mod readme;

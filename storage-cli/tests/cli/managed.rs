@@ -47,8 +47,6 @@ fn entries_travel_by_their_home_alone() {
 #[test]
 fn the_status_says_where_the_copy_stands() {
     let place = Place::new();
-    let empty = json_of(&place, &["managed", "status"]);
-    assert_eq!((&empty["generation"], &empty["commit"]), (&json!(0), &json!(null)));
     done(&place, &["set", "deal:1", "1"]);
     let table = done(&place, &["managed", "status"]);
     assert!(table.starts_with("home         folder ./home\ngeneration   "), "{table}");
@@ -72,6 +70,14 @@ fn a_cache_that_an_agent_uses_is_left_alone() {
     let status = json_of(&place, &["managed", "status"]);
     assert_eq!(status["cache_in_use"], json!(true));
     assert!(done(&place, &["managed", "verify"]).starts_with("sound: generation "));
+    // Entries, sessions and histories are read and written by a copy of its own, which stays.
+    assert_eq!(done(&place, &["get", "deal:1"]), "1\n");
+    done(&place, &["set", "deal:2", "2"]);
+    assert_eq!(done(&place, &["keys", "*"]), "deal:1\ndeal:2\n");
+    assert_eq!(done(&place, &["health", "--ready"]), "ready\n");
+    done(&place, &["sessions", "list"]);
+    let received = json_of(&place, &["managed", "status"])["bytes_received"].as_u64().unwrap();
+    assert!(received < 4096, "the copy was fetched anew: {received} bytes");
     let refused = run(&place, &["managed", "rescue", "resume"]);
     assert_eq!(refused.code, 3);
     assert!(refused.err.contains("in use") && refused.err.contains("--cache"), "{}", refused.err);
@@ -80,8 +86,12 @@ fn a_cache_that_an_agent_uses_is_left_alone() {
 #[test]
 fn segments_are_folded_and_what_stands_in_the_home_is_verified() {
     let place = Place::new();
-    let nothing = run(&place, &["managed", "verify"]);
-    assert_eq!((nothing.code, nothing.err.lines().count()), (1, 2), "{}", nothing.err);
+    for command in ["status", "verify", "fold"] {
+        let nothing = run(&place, &["managed", command]);
+        assert_eq!((nothing.code, nothing.err.lines().count()), (2, 2), "{}", nothing.err);
+        assert!(nothing.err.contains("there is no store in the home"), "{}", nothing.err);
+        assert!(!place.path().join("home").exists() && !place.path().join("user").exists());
+    }
     for number in 0..3 {
         done(&place, &["set", &format!("deal:{number}"), "1"]);
     }
@@ -126,6 +136,36 @@ fn an_earlier_generation_is_restored_to_a_file_of_its_own() {
     assert_eq!(run(&place, &["managed", "restore"]).code, 2, "no file is named");
 }
 
+/// SQLite would take what lies beside a new file for its own.
+#[test]
+fn nothing_is_restored_to_beside_what_an_earlier_database_left() {
+    let place = Place::new();
+    done(&place, &["set", "deal:1", "1"]);
+    keep_a_diverged_one(&place);
+    done(&place, &["managed", "rescue", "resume"]);
+    for left in ["agent.db-wal", "agent.db-shm", "agent.db-journal"] {
+        let path = place.file(left, "left behind");
+        for command in [&["managed", "restore"][..], &["managed", "rescue", "export"]] {
+            let refused = run(&place, &[command, &["--to", "agent.db"]].concat());
+            assert_eq!(refused.code, 2, "{left}: {} {}", refused.out, refused.err);
+            assert!(refused.err.contains(&format!("`{left}` exists already")), "{}", refused.err);
+            assert!(refused.err.contains("\nhint: "), "{}", refused.err);
+            assert!(!place.path().join("agent.db").exists());
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"left behind");
+        std::fs::remove_file(path).unwrap();
+    }
+    done(&place, &["managed", "restore", "--to", "agent.db"]);
+}
+
+/// What another program writes into the cache is in no home.
+fn keep_a_diverged_one(place: &Place) {
+    let foreign = rusqlite::Connection::open(cache(place).join("database.db")).unwrap();
+    foreign.execute_batch("CREATE TABLE foreign_table (n)").unwrap();
+    drop(foreign);
+    assert_eq!(run(place, &["get", "deal:1"]).code, 3);
+}
+
 #[test]
 fn what_has_diverged_is_listed_exported_and_left_behind() {
     let place = Place::new();
@@ -133,10 +173,7 @@ fn what_has_diverged_is_listed_exported_and_left_behind() {
     assert_eq!(json_of(&place, &["managed", "rescue", "list"]), json!({"rescued": []}));
     let none = run(&place, &["managed", "rescue", "export", "--to", "kept.db"]);
     assert_eq!(none.code, 1, "{}", none.err);
-    // What another program writes into the cache is in no home.
-    let foreign = rusqlite::Connection::open(cache(&place).join("database.db")).unwrap();
-    foreign.execute_batch("CREATE TABLE foreign_table (n)").unwrap();
-    drop(foreign);
+    keep_a_diverged_one(&place);
     let refused = run(&place, &["get", "deal:1"]);
     assert_eq!(refused.code, 3, "{}", refused.err);
     assert!(refused.err.contains("rescue resume"), "{}", refused.err);

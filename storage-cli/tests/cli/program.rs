@@ -50,7 +50,7 @@ impl Place {
         self.run_with(args, &[], input.as_ref())
     }
 
-    fn run_with(&self, args: &[&str], variables: &[(&str, &str)], input: &[u8]) -> Done {
+    pub(crate) fn run_with(&self, args: &[&str], variables: &[(&str, &str)], input: &[u8]) -> Done {
         let mut command = self.command(PROGRAM);
         command.args(args).envs(variables.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -67,6 +67,7 @@ fn a_malformed_setting_is_named() {
     assert_eq!(done.code, 2);
     assert!(done.err.contains("STORAGE_OPERATION_TIMEOUT must be a duration"), "{}", done.err);
     assert_eq!(place.run(&["get", "k", "--timeout", "5"]).code, 2);
+    place.done(&["init"]);
     assert_eq!(place.run(&["get", "k", "--timeout", "1500ms"]).code, 1);
 }
 
@@ -127,7 +128,7 @@ fn help_and_version_are_no_errors() {
 fn a_file_that_is_no_database_is_a_wrong_setting() {
     let place = Place::new();
     place.file("text.db", "this is no database, whatever its name says".repeat(100));
-    for command in [&["get", "k"][..], &["health"]] {
+    for command in [&["get", "k"][..], &["stats"]] {
         let done = place.run(&[&["--database-url", "text.db"], command].concat());
         assert_eq!((done.code, done.out.as_str()), (2, ""), "{}", done.err);
         assert!(
@@ -150,4 +151,21 @@ fn a_store_that_does_not_answer_is_a_failure_in_one_line_with_a_hint() {
     let done = place.run(&[&options[..], &["set", "k", "1", "--json"]].concat());
     assert_eq!(done.code, 3);
     assert!(done.error()["hint"].is_string());
+}
+
+#[test]
+fn a_certificate_that_nobody_verifies_is_warned_of() {
+    let place = Place::new();
+    let url = ("DATABASE_URL", "postgresql://u@127.0.0.1:1/d");
+    let done = place.run_in(&[url, ("POSTGRES_TLS_VERIFY", "none")], &["get", "k"]);
+    if done.err.contains("needs the feature `postgres`") {
+        return assert_eq!(done.code, 2, "of a build without it");
+    }
+    assert!(
+        done.err.starts_with("warning: the certificate of the Postgres server is not verified"),
+        "{}",
+        done.err
+    );
+    let done = place.run_in(&[url], &["get", "k"]);
+    assert!(done.code == 3 && done.err.starts_with("error: "), "{}", done.err);
 }

@@ -119,6 +119,7 @@ pub async fn health_answers(subject: Subject) {
     let backend = subject.connected().await;
     let health = backend.health().await;
     assert_eq!(health.status(), HealthStatus::Healthy, "{health:?}");
+    assert!(health.reads() && health.writes(), "{health:?}");
     assert!(!health.stores.is_empty());
     assert!(backend.keys("*").await.unwrap().is_empty(), "a probe leaves nothing behind");
 }

@@ -224,8 +224,7 @@ impl<W: Work> Worker<W> {
 
     /// [`take`](Self::take) for a worker that also waits for something else.
     pub fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<Vec<Entry<W>>>> {
-        // Relaxed: only `Drop` reads it, which has the worker to itself.
-        self.started.store(true, Ordering::Relaxed);
+        self.begin();
         match self.shared.queue.poll_take(self.id, context) {
             // The next caller starts one on a runtime that is alive.
             Poll::Pending if task::has_moved() => Poll::Ready(None),
@@ -239,10 +238,17 @@ impl<W: Work> Worker<W> {
         self.shared.queue.len()
     }
 
+    /// Says that it runs: dropped before it has taken anything, it leaves what waits to the next one. A worker that is dropped
+    /// without having run at all refuses what waits, for the next one would fare no better.
+    pub fn begin(&self) {
+        // Relaxed: only `Drop` reads it, which has the worker to itself.
+        self.started.store(true, Ordering::Relaxed);
+    }
+
     /// Answers everything that waits with an error: nothing of it was begun.
     pub fn refuse_waiting(&self, error: &Error) {
-        // It did start: `Drop` would refuse what comes from now on, too.
-        self.started.store(true, Ordering::Relaxed);
+        // Else `Drop` would refuse what comes from now on, too.
+        self.begin();
         refuse(self.shared.queue.drain(), error);
     }
 

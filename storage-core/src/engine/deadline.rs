@@ -95,7 +95,9 @@ impl Deadline {
     /// The error of a call that took too long.
     #[must_use]
     pub fn error(&self, kind: ErrorKind) -> Error {
-        Error::new(kind, format!("no answer within {:?}", self.limit))
+        // What is left of another deadline has nanoseconds, which nobody needs.
+        let millis = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
+        Error::new(kind, format!("no answer within {:?}", Duration::from_millis(millis)))
     }
 }
 

@@ -9,6 +9,7 @@
 //!   for what depends on no other.
 //! - [`Homes`]: connections for callers on the runtime that connected, and for all others.
 //! - [`Lifecycle`]: connecting and disconnecting, as work of its own.
+//! - [`latest`]: reads that decide what is written, for stores that may read from a copy.
 //! - [`all_written`]: what the caller of a write in several parts is told.
 
 mod background;
@@ -16,6 +17,7 @@ mod combiner;
 mod deadline;
 mod homes;
 mod key_queue;
+mod latest;
 mod lifecycle;
 #[cfg(test)]
 mod models;
@@ -33,6 +35,7 @@ pub use combiner::{Combiner, Entry, Replies, Reply, Unanswered, Work, Worker};
 pub use deadline::{Deadline, back_off};
 pub use homes::{Home, Homes, current_runtime, unreachable};
 pub(crate) use key_queue::{Order, Passed, Place};
+pub use latest::{latest, wants_latest};
 pub use lifecycle::{Guard, Lease, Lifecycle};
 pub use parts::all_written;
 pub use queue::Limits;

@@ -13,9 +13,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     Batch, BatchOperation, Capabilities, Clock, CollectionStore, Cursor, DEFAULT_MAX_VALUE_BYTES,
-    DEFAULT_OPERATION_TIMEOUT, Entry, Expected, Expiry, Glob, Json, PubSub, Record, Result, Scan, ScanPage,
-    Stats, SteadyClock, StorageBackend, SweepConfig, SystemClock, add_integer, check_entry, check_key,
-    check_page_limit, check_swap,
+    DEFAULT_OPERATION_TIMEOUT, Entry, Expected, Expiry, Glob, Health, Json, PubSub, Record, Result, Scan,
+    ScanPage, Stats, SteadyClock, StorageBackend, StoreHealth, SweepConfig, SystemClock, add_integer,
+    check_entry, check_key, check_page_limit, check_swap,
     engine::{Deadline, Lifecycle, spawn_sweeper},
     ttl_millis,
 };
@@ -309,10 +309,12 @@ impl StorageBackend for MemoryBackend {
         Ok(self.store.sweep())
     }
 
-    async fn health(&self) -> crate::Health {
+    async fn health(&self) -> Health {
         let start = std::time::Instant::now();
         let answer = self.run("health", |_| Ok(())).await;
-        crate::Health { stores: vec![crate::StoreHealth::new(NAME, start.elapsed(), answer.err().as_ref())] }
+        let error = answer.err();
+        let health = StoreHealth::new(NAME, start.elapsed(), error.as_ref(), error.as_ref());
+        Health { stores: vec![health] }
     }
 
     async fn stats(&self) -> Result<Stats> {

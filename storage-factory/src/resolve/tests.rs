@@ -29,6 +29,18 @@ fn the_type_by_name_and_by_url() {
         (vec![("DATABASE_URL", "rediss://h:6380/1")], StorageType::Redis),
         (vec![("DATABASE_URL", "redis-cluster://a:1,b:2")], StorageType::Redis),
         (vec![("DATABASE_URL", "memory://")], StorageType::Memory),
+        (vec![("DATABASE_URL", "POSTGRESQL://u:p@h/d")], StorageType::Postgres),
+        (vec![("DATABASE_URL", "REDIS://h")], StorageType::Redis),
+        (vec![("DATABASE_URL", "redis+sentinel://a:1,b:2/main")], StorageType::Redis),
+        (vec![("DATABASE_URL", "rediss+sentinel://a:1,b:2/main")], StorageType::Redis),
+        (vec![("DATABASE_URL", "valkey://h")], StorageType::Redis),
+        (vec![("REDIS_URL", "valkeys://h")], StorageType::Redis),
+        (vec![("DATABASE_URL", "host=db user=app password='it''s' dbname=agent")], StorageType::Postgres),
+        (vec![("DATABASE_URL", "dbname=agent")], StorageType::Postgres),
+        (vec![("DATABASE_URL", "agent.sqlite3")], StorageType::Sqlite),
+        (vec![("DATABASE_URL", "/var/lib/agent")], StorageType::Sqlite),
+        (vec![("STORAGE_TYPE", "postgres"), ("PGHOST", "h")], StorageType::Postgres),
+        (vec![("PGHOST", "h")], StorageType::Sqlite),
         (vec![("STORAGE_TYPE", ""), ("REDIS_URL", " ")], StorageType::Sqlite),
     ] {
         assert_eq!(storage_type(&settings(&pairs)).unwrap(), expected, "{pairs:?}");
@@ -59,6 +71,24 @@ fn what_is_wrong_is_said_with_what_to_do() {
         (vec![("DATABASE_URL", "mysql://u:hunter2@h/d")], "the scheme `mysql`"),
         (vec![("DATABASE_URL", "sqlite+azure://hunter2/container/agent")], "the scheme `sqlite+azure`"),
         (vec![("DATABASE_URL", "sqlite+files:///hunter2")], "sqlite+file, sqlite+azblob or sqlite+s3"),
+        (vec![("DATABASE_URL", "db.example.com")], "DATABASE_URL is neither a URL nor plainly a path"),
+        (vec![("DATABASE_URL", "hunter2@db/agents")], "write ./agent.db or sqlite:///./agent.db for a file"),
+        (vec![("DATABASE_URL", "memory")], "set STORAGE_TYPE to memory"),
+        (vec![("DATABASE_URL", "Postgres")], "set STORAGE_TYPE to postgres"),
+        (vec![("DATABASE_URL", "postgresql//u:hunter2@h/d")], "DATABASE_URL has no colon after its scheme"),
+        (vec![("DATABASE_URL", "127.0.0.1:6379")], "is an address and no URL"),
+        (vec![("DATABASE_URL", "127.0.0.1:6379")], "redis://127.0.0.1:6379"),
+        (vec![("REDIS_URL", "localhost:6379/1")], "write redis://localhost:6379/1"),
+        (vec![("REDIS_URL", "./redis.sock")], "REDIS_URL is no Redis URL"),
+        (vec![("STORAGE_TYPE", "redis"), ("REDIS_URL", "cache")], "REDIS_URL is no URL"),
+        (vec![("STORAGE_TYPE", "sqlite"), ("DATABASE_URL", "agent")], "is neither a URL nor plainly a path"),
+        (vec![("STORAGE_TYPE", "sqlite"), ("DATABASE_URL", "host=h password=hunter2")], "is no SQLite URL"),
+        (vec![("DATABASE_URL", "~/hunter2.db")], "begins with `~`"),
+        (vec![("DATABASE_URL", "sqlite:///~/hunter2.db")], "begins with `~`"),
+        (vec![("POSTGRES_READ_URL", "redis://:hunter2@h")], "POSTGRES_READ_URL must be a Postgres URL"),
+        (vec![("POSTGRES_READ_STALENESS", "5")], "POSTGRES_READ_STALENESS must be a duration"),
+        (vec![("POSTGRES_TLS_VERIFY", "no")], "POSTGRES_TLS_VERIFY must be full or none"),
+        (vec![("REDIS_TLS_VERIFY", "false")], "REDIS_TLS_VERIFY must be full or none"),
         (vec![("STORAGE_FRESHNESS", "5")], "STORAGE_FRESHNESS must be a duration"),
         (vec![("POSTGRES_POOL_MAX", "many")], "POSTGRES_POOL_MAX must be"),
         (vec![("POSTGRES_POOL_MAX", "0")], "POSTGRES_POOL_MAX must be a number from 1"),
@@ -146,6 +176,30 @@ fn databases_of_one_name_at_several_endpoints_have_caches_of_their_own() {
     assert_eq!(cache("sqlite+azblob://me/box/agent", &[]), "azblob%20me.blob.core.windows.net%2Fbox%2Fagent");
     assert_eq!(azure("https://blob.example/"), "azblob%20blob.example%2Fbox%2Fagent");
     assert_eq!(azure("http://127.0.0.1:10000/me"), "azblob%20127.0.0.1%3A10000%2Fme%2Fbox%2Fagent");
+}
+
+#[cfg(feature = "managed")]
+#[test]
+fn a_managed_home_is_no_tilde() {
+    let error = get_storage_backend(&settings(&[("DATABASE_URL", "sqlite+file:///~/agent")])).unwrap_err();
+    assert!(error.to_string().contains("begins with `~`"), "{error}");
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn schemes_may_be_written_in_any_case() {
+    for url in ["POSTGRESQL://u:p@h/d", "PostgreSQL+AsyncPG://u:p@h/d"] {
+        assert_eq!(get_storage_backend(&settings(&[("DATABASE_URL", url)])).unwrap().name(), "postgres");
+    }
+    #[cfg(feature = "redis")]
+    for url in ["REDIS://h", "Rediss://h", "Redis-Cluster://h:1"] {
+        assert_eq!(get_storage_backend(&settings(&[("REDIS_URL", url)])).unwrap().name(), "redis");
+    }
+}
+
+#[test]
+fn passwords_are_taken_as_they_stand() {
+    assert_eq!(settings(&[("PGPASSWORD", " pass ")]).exact("PGPASSWORD").as_deref(), Some(" pass "));
 }
 
 #[cfg(feature = "managed")]

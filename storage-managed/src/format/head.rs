@@ -5,8 +5,11 @@ use serde::{Deserialize, Serialize};
 use super::{Hex, Id};
 use crate::error::{Error, Result};
 
-/// The format that this release writes and reads.
-pub(crate) const FORMAT: u32 = 1;
+/// The format that this release writes; it reads the first, too, which had no checksum of the text.
+pub(crate) const FORMAT: u32 = 2;
+/// What stands before the checksum, which ends the text and is over all that stands before this.
+const SUM: &[u8] = b",\"sum\":\"";
+const SUM_DIGITS: usize = 32;
 /// The name of the head.
 pub(crate) const NAME: &str = "head";
 /// So many of the newest commits are named, so that a writer whose answer was lost finds its own.
@@ -16,6 +19,7 @@ pub(crate) const MAX_FOLDS: usize = 16;
 /// The state of the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Head {
+    /// That of this release, whatever was read.
     pub(crate) format: u32,
     pub(crate) incarnation: Id,
     pub(crate) generation: u64,
@@ -42,12 +46,30 @@ pub(crate) struct Base {
 
 /// The name of the segment that leads to a generation.
 pub(crate) fn segment_name(generation: u64, commit: Id) -> String {
-    format!("seg/{generation:016x}-{commit}")
+    format!("{}{commit}", segment_prefix(generation))
+}
+
+/// How the names of all segments begin that lead to a generation.
+pub(crate) fn segment_prefix(generation: u64) -> String {
+    format!("seg/{generation:016x}-")
 }
 
 /// The name of a base.
 pub(crate) fn base_name(generation: u64, commit: Id) -> String {
-    format!("base/{generation:016x}-{commit}")
+    format!("{}{commit}", base_prefix(generation))
+}
+
+/// How the names of all bases of a generation begin.
+pub(crate) fn base_prefix(generation: u64) -> String {
+    format!("base/{generation:016x}-")
+}
+
+/// Splits a text that ends in a checksum from it, whether or not it is right.
+fn split_sum(text: &[u8]) -> Option<(&[u8], Hex)> {
+    let rest = text.strip_suffix(b"\"}")?;
+    let (rest, digits) = rest.split_at_checked(rest.len().checked_sub(SUM_DIGITS)?)?;
+    let sum = u128::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    Some((rest.strip_suffix(SUM)?, Hex(sum)))
 }
 
 impl Head {
@@ -56,36 +78,48 @@ impl Head {
         #[derive(Deserialize)]
         struct Versioned {
             format: u32,
+            sum: Option<String>,
         }
         let versioned: Versioned =
             serde_json::from_slice(bytes).map_err(|_| corrupt("it is not a head that can be read"))?;
-        if versioned.format != FORMAT {
-            return Err(Error::Unsupported(format!(
-                "the home is of format {}, this release reads format {FORMAT}",
-                versioned.format
-            )));
+        let summed = match split_sum(bytes) {
+            Some((text, sum)) if Hex::of(text) == sum => true,
+            Some(_) => return Err(corrupt("its checksum is wrong")),
+            None => false,
+        };
+        match (versioned.format, summed) {
+            (FORMAT, true) => {}
+            (1, false) if versioned.sum.is_none() => {}
+            (1 | FORMAT, _) => return Err(corrupt("its checksum is not where it has to be")),
+            (format, _) => {
+                return Err(Error::Unsupported(format!(
+                    "the home is of format {format}, this release reads formats 1 and {FORMAT}"
+                )));
+            }
         }
-        let head: Self =
+        let mut head: Self =
             serde_json::from_slice(bytes).map_err(|_| corrupt("it is not a head that can be read"))?;
-        let live = head.generation.checked_sub(head.base.generation);
-        let named = head.commits.len() as u64;
-        let consistent = head.commits.last().is_some_and(|(commit, _)| *commit == head.commit)
+        head.format = FORMAT;
+        if head.is_consistent() { Ok(head) } else { Err(corrupt("it contradicts itself")) }
+    }
+
+    fn is_consistent(&self) -> bool {
+        let live = self.generation.checked_sub(self.base.generation);
+        let named = self.commits.len() as u64;
+        self.commits.last().is_some_and(|(commit, _)| *commit == self.commit)
             && live.is_some_and(|live| live <= named)
-            && named <= head.generation
-            && head.page_size.is_power_of_two()
-            && (512..=65_536).contains(&head.page_size);
-        if consistent { Ok(head) } else { Err(corrupt("it contradicts itself")) }
+            && named <= self.generation
+            && self.page_size.is_power_of_two()
+            && (512..=65_536).contains(&self.page_size)
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         // Numbers, texts and lists of them always serialize.
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-
-    /// The generation that a commit led to, as far back as the head tells.
-    pub(crate) fn generation_of(&self, commit: Id) -> Option<u64> {
-        let back = self.commits.iter().rev().position(|(found, _)| *found == commit)?;
-        self.generation.checked_sub(back as u64)
+        let mut text = serde_json::to_vec(self).unwrap_or_default();
+        text.pop();
+        let sum = Hex::of(&text).to_string();
+        text.extend([SUM, sum.as_bytes(), b"\"}"].concat());
+        text
     }
 
     /// The commit that led to a generation, and the length of its segment, as far back as the head tells.
@@ -145,19 +179,44 @@ mod tests {
         let head = head(100);
         assert_eq!(Head::decode(&head.encode()).unwrap(), head);
         assert_eq!(head.on_top(), (99, 990));
-        assert_eq!(head.generation_of(Hex(2)), Some(2));
         assert_eq!(head.commit_at(100), Some((Hex(100), 10)));
+        assert_eq!(head.commit_at(2), Some((Hex(2), 10)));
     }
 
     #[test]
     fn a_head_that_is_none_is_refused_by_name() {
         let mut later = head(2);
-        later.format = 2;
-        assert!(matches!(Head::decode(&later.encode()), Err(Error::Unsupported(_))));
+        later.format = 3;
+        let error = Head::decode(&later.encode()).unwrap_err().to_string();
+        assert_eq!(error, "the home is of format 3, this release reads formats 1 and 2");
         let mut wrong = head(2);
         wrong.base.generation = 3;
         for bytes in [b"{}".to_vec(), b"\xff".to_vec(), wrong.encode()] {
             assert!(matches!(Head::decode(&bytes), Err(Error::Corrupt { object, .. }) if object == "head"));
         }
+    }
+
+    #[test]
+    fn every_damaged_byte_of_a_head_is_noticed() {
+        let bytes = head(5).encode();
+        for at in 0..bytes.len() {
+            for damage in 0..=u8::MAX {
+                let mut damaged = bytes.clone();
+                damaged[at] = damage;
+                let same = damaged.eq_ignore_ascii_case(&bytes);
+                assert!(same || Head::decode(&damaged).is_err(), "{}", String::from_utf8_lossy(&damaged));
+            }
+            assert!(Head::decode(&bytes[..at]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_head_of_the_first_format_is_read_and_written_in_the_newest() {
+        let mut first = head(5);
+        first.format = 1;
+        let bytes = serde_json::to_vec(&first).unwrap();
+        let read = Head::decode(&bytes).unwrap();
+        assert_eq!(read, head(5));
+        assert!(read.encode().starts_with(b"{\"format\":2,"));
     }
 }

@@ -4,13 +4,16 @@ mod head;
 mod pages;
 mod segment;
 
-use std::{fmt, hash::BuildHasher};
+use std::{fmt, io};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-pub(crate) use head::{Base, FORMAT, Head, MAX_FOLDS, NAME as HEAD, base_name, segment_name};
+use crate::error::{Error, Result};
+
+pub(crate) use head::{Base, FORMAT, Head, MAX_FOLDS, NAME as HEAD, base_name, base_prefix};
+pub(crate) use head::{segment_name, segment_prefix};
 pub(crate) use pages::{Sums, page_sum};
-pub(crate) use segment::{Segment, SegmentHeader};
+pub(crate) use segment::{FORMAT as SEGMENT_FORMAT, Segment, SegmentHeader};
 
 /// 128 bits that are written as 32 hexadecimal digits: an id, or a checksum.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -20,10 +23,21 @@ pub(crate) struct Hex(pub(crate) u128);
 pub(crate) type Id = Hex;
 
 impl Hex {
-    /// An id that nobody else has: the keys of the standard library's hasher are random numbers of the system.
-    pub(crate) fn random() -> Self {
-        let half = |n: u8| u128::from(std::hash::RandomState::new().hash_one(n));
-        Self(half(0) << 64 | half(1))
+    /// An id that nobody else has, nor will: from the kernel each time, since whatever a process keeps to make numbers of
+    /// is repeated by its fork, and by a clone of its machine.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system has none.
+    pub(crate) fn random() -> Result<Self> {
+        let mut bytes = [0; 16];
+        let filled = getrandom::fill(&mut bytes).map_err(io::Error::other);
+        filled.map_err(Error::io("take random numbers from", "the system"))?;
+        Ok(Self(u128::from_le_bytes(bytes)))
+    }
+
+    /// The checksum of a text: the first 16 bytes of BLAKE3.
+    pub(crate) fn of(text: &[u8]) -> Self {
+        Self(blake3::hash(text).as_bytes().first_chunk().map_or(0, |sum| u128::from_le_bytes(*sum)))
     }
 }
 

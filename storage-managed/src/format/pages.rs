@@ -22,6 +22,10 @@ impl Sums {
         Self { page_size: page_size as usize, pages: Vec::new(), total: 0 }
     }
 
+    pub(crate) fn page_size(&self) -> u32 {
+        u32::try_from(self.page_size).unwrap_or(u32::MAX)
+    }
+
     pub(crate) fn total(&self) -> super::Hex {
         super::Hex(self.total)
     }

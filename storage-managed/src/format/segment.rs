@@ -4,9 +4,11 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::{FORMAT, Hex, Id, Sums};
+use super::{Hex, Id, Sums};
 use crate::error::{Error, Result};
 
+/// The format that this release writes and reads.
+pub(crate) const FORMAT: u32 = 1;
 const MAGIC: &[u8; 8] = b"agentseg";
 const HASH_BYTES: usize = 32;
 /// Quick, and what does not compress stays as long as it is.

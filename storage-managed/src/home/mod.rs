@@ -129,9 +129,10 @@ pub trait Home: Send + Sync + fmt::Debug {
     async fn replace(&self, name: &str, bytes: Bytes, expected: &Version, held: Option<&Held>)
     -> Result<Put>;
 
-    /// Writes an object that nobody will change. Writing the same content again succeeds, so a doubtful answer is settled by
-    /// writing again. Readers see all of it or nothing. `sent` is told the bytes that have travelled, now and then.
-    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<()>;
+    /// Writes an object that nobody will change, only where there is none of this name: `false` says that there is one, and
+    /// that it is as it was, so a doubtful answer is settled by writing again and comparing. Readers see all of it or
+    /// nothing. `sent` is told the bytes that have travelled, now and then.
+    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<bool>;
 
     /// Removes an object. Where there is none, that is success.
     async fn delete(&self, name: &str) -> Result<()>;

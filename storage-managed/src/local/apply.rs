@@ -1,12 +1,13 @@
 //! Later generations from the home, appended to SQLite's log.
 
-use std::{collections::BTreeMap, io, os::unix::fs::FileExt};
+use std::{collections::BTreeMap, io, path::PathBuf};
 
 use super::{Local, Pages, page_offset};
 use crate::{
     cache::{Intent, Published, State},
     error::{Error, Result},
     format::{Id, Segment, Sums, page_sum},
+    system::Positioned,
     wal::{self, Index, Mark},
 };
 
@@ -60,12 +61,38 @@ impl Local {
         let applied = self.intend(Intent::Apply { incarnation, to }).and_then(|()| {
             let mark = self.append(pages, &numbers, sums.page_count())?;
             self.sums = sums;
-            // The record on disk may say so later: it names the intent, and what is there is what was intended.
-            self.state = State::new(Some(incarnation), Published { mark, ..to });
+            let published = Published { mark, ..to };
+            self.state = State::new(Some(incarnation), published).having_written(self.state.wrote);
+            self.note();
             self.count()
         });
         self.let_go();
         applied.map(|()| true)
+    }
+
+    /// As [`apply`](Self::apply), where what is here is not in the home: a copy of it is kept under `rescue/`, where it was
+    /// put. `None` where somebody else has written meanwhile.
+    pub(crate) fn replace(
+        &mut self,
+        pages: &Pages,
+        sums: Sums,
+        incarnation: Id,
+        to: Published,
+    ) -> Result<Option<PathBuf>> {
+        let path = self.keep()?;
+        tracing::warn!(path = %path.display(), "what is here is not in the home; it is kept and replaced");
+        let before = (self.sums.clone(), self.published().mark);
+        self.accept()?;
+        // Whoever opens the cache after a crash within it finds nothing that is not kept.
+        self.state.wrote = false;
+        let accepted = self.published().mark;
+        let applied = self.apply(pages, sums, incarnation, to);
+        if !matches!(applied, Ok(true)) && self.published().mark == accepted {
+            // What was written is still there, and still not what is published.
+            (self.sums, self.state.published.mark) = before;
+            self.changes = None;
+        }
+        Ok(applied?.then_some(path))
     }
 
     fn append(&self, pages: &Pages, numbers: &[u32], page_count: u32) -> Result<Mark> {

@@ -1,6 +1,9 @@
 //! What somebody else has done to the database while it was open here.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use rusqlite::{Connection, ErrorCode};
 
@@ -9,6 +12,7 @@ use crate::{
     cache::Intent,
     error::{Error, Result},
     format::{Id, Sums},
+    recover,
     wal::{self, Index, Mark},
 };
 
@@ -102,6 +106,11 @@ impl Local {
             Ok((sums, log.end))
         };
         read().map_err(Error::io("read", self.paths.database()))
+    }
+
+    /// Keeps a copy of what is here under `rescue/`, and returns its folder.
+    pub(crate) fn keep(&mut self) -> Result<PathBuf> {
+        recover::keep(&self.paths, &mut self.files.database, Some(&mut self.files.log))
     }
 
     /// Takes what is here for what is to be changed: it has diverged, was kept, and goes.

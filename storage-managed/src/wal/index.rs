@@ -3,7 +3,9 @@
 //! The format is documented (<https://www.sqlite.org/walformat.html>): two copies of a header of 48 bytes in the byte order of
 //! the machine, then what is found in the log by page.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{fs::File, io};
+
+use crate::system::Positioned;
 
 const HEADER_BYTES: usize = 48;
 /// A writer changes the copies one after the other, within an instant.

@@ -80,7 +80,7 @@ impl Home for Stoppable {
         self.around(self.home.replace(name, bytes, expected, held)).await
     }
 
-    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<()> {
+    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<bool> {
         self.around(self.home.put(name, body, sent)).await
     }
 

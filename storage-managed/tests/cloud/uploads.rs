@@ -67,7 +67,7 @@ pub(crate) async fn another_writes_meanwhile(cloud: &Cloud) {
         other.close().await.unwrap();
     };
     let delay = cloud.term() + Duration::from_secs(15);
-    let written = write_slowly(&place, &store, delay, other).await;
+    let written = Box::pin(write_slowly(&place, &store, delay, other)).await;
     check_overtaken(&place, &store, written).await;
     assert_eq!(in_home(&place).await, ["first", "elsewhere"]);
     let again = place.open(place.options("slow")).await.unwrap();

@@ -32,7 +32,7 @@ async fn content(home: &dyn Home, name: &str) -> Option<Bytes> {
 }
 
 async fn put(home: &dyn Home, name: &str, content: &str) {
-    home.put(name, Body::Bytes(text(content)), &|_| {}).await.unwrap();
+    assert!(home.put(name, Body::Bytes(text(content)), &|_| {}).await.unwrap());
 }
 
 pub(crate) async fn the_probe_accepts_the_home_and_leaves_nothing(store: &Store) {
@@ -126,12 +126,35 @@ pub(crate) async fn an_unchanged_object_is_not_read_again(store: &Store) {
     assert_eq!((object.bytes, object.version), (text("second"), second));
 }
 
-pub(crate) async fn putting_again_succeeds(store: &Store) {
+pub(crate) async fn putting_again_changes_nothing(store: &Store) {
     let home = store();
     put(&*home, "seg/1", "pages").await;
-    put(&*home, "seg/1", "pages").await;
-    assert_eq!(content(&*home, "seg/1").await.unwrap(), "pages");
+    for again in ["pages", "others"] {
+        assert!(!home.put("seg/1", Body::Bytes(text(again)), &|_| {}).await.unwrap(), "{again}");
+        assert_eq!(content(&*home, "seg/1").await.unwrap(), "pages");
+    }
     assert_eq!(home.list("seg/").await.unwrap().len(), 1);
+}
+
+pub(crate) async fn of_many_who_put_one_wins(store: &Store) {
+    let writers = (0..8).map(|writer| {
+        let (home, body) = (store(), Body::Bytes(text(&format!("writer {writer}"))));
+        tokio::spawn(async move { home.put("seg/1", body, &|_| {}).await.unwrap() })
+    });
+    let puts = join_all(writers.collect::<Vec<_>>()).await;
+    let winners: Vec<usize> = (0..8).filter(|writer| *puts[*writer].as_ref().unwrap()).collect();
+    assert_eq!(winners.len(), 1, "{winners:?}");
+    let found = content(&*store(), "seg/1").await.unwrap();
+    assert_eq!(found, format!("writer {}", winners[0]), "it was written over");
+}
+
+pub(crate) async fn what_was_put_in_pieces_is_not_written_over(store: &Store) {
+    let large = |fill: u8| Body::Bytes(vec![fill; 9 << 20].into());
+    assert!(store().put("base/1", large(1), &|_| {}).await.unwrap());
+    assert!(!store().put("base/1", large(2), &|_| {}).await.unwrap());
+    let (length, pieces) = store().read("base/1").await.unwrap().unwrap();
+    assert_eq!(length, 9 << 20);
+    assert!(pieces.try_collect::<Vec<_>>().await.unwrap().concat().iter().all(|byte| *byte == 1));
 }
 
 pub(crate) async fn a_large_file_travels_both_ways(store: &Store) {

@@ -52,7 +52,9 @@ on_each_home! {
     of_many_who_replace_one_wins
     another_version_is_not_replaced
     an_unchanged_object_is_not_read_again
-    putting_again_succeeds
+    putting_again_changes_nothing
+    of_many_who_put_one_wins
+    what_was_put_in_pieces_is_not_written_over
     a_large_file_travels_both_ways
     a_file_that_is_too_short_is_not_put
     deleting_what_is_not_there_succeeds

@@ -64,3 +64,28 @@ async fn nothing_is_acknowledged_before_the_head_has_moved() {
     assert_eq!(page.items.len(), 1);
     storage.disconnect().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_asks_the_home_and_publishes_nothing() {
+    let place = Place::new();
+    let home = place.home();
+    let options = Options { freshness: Duration::from_secs(60), ..place.options("a") };
+    let managed = Managed::new(home.clone(), options);
+    let storage = SqliteBackend::new(managed.config()).unwrap();
+    storage.connect().await.unwrap();
+    storage.set("deal:1", Json::from(1), None).await.unwrap();
+    // The lease is given back.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let publications = managed.store().await.unwrap().status().publications;
+    let health = storage.health().await;
+    assert!(health.reads() && health.writes(), "{health:?}");
+    assert!(health.stores[0].behind.is_some());
+    assert_eq!(managed.store().await.unwrap().status().publications, publications);
+
+    home.fail(0..1_000, Fault::Before(ErrorKind::Unavailable));
+    let health = storage.health().await;
+    assert!(health.reads() && !health.writes(), "what is here is still fresh enough: {health:?}");
+    home.heal();
+    assert!(storage.health().await.writes());
+    storage.disconnect().await.unwrap();
+}

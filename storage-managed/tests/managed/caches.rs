@@ -74,13 +74,17 @@ async fn frames_without_an_intent_are_kept_and_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_torn_record_is_refused_and_a_lost_cache_is_fetched() {
+async fn a_torn_record_is_refused_where_the_home_does_not_know_the_cache_and_a_lost_cache_is_fetched() {
     let place = filled().await;
     let state = place.cache("a").join("state");
-    fs::write(&state, vec![b'x'; 32 * 1024]).unwrap();
+    fs::write(&state, vec![b'x'; 48 * 1024]).unwrap();
+    opens(&place).await;
+    let place = filled().await;
+    fs::write(place.cache("a").join("state"), vec![b'x'; 48 * 1024]).unwrap();
+    foreign(&place.cache("a").join("database.db"), "INSERT INTO t (body) VALUES ('foreign')");
     is_refused(&place).await;
     // A write that was cut short leaves the record before it.
-    for slot in 0..2 {
+    for slot in 0..3 {
         let place = filled().await;
         let file = fs::OpenOptions::new().write(true).open(place.cache("a").join("state")).unwrap();
         file.write_all_at(b"torn", slot * 16 * 1024 + 60).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use storage_core::ErrorKind;
 use storage_managed::{DatabaseStore, Error, Options, export};
 
-use crate::{Place, add, faulty::Fault, rows, rows_in_home};
+use crate::{Place, add, faulty::Fault, rows, rows_in_home, stopped::Stoppable};
 
 /// Batches under faults: what was acknowledged, what was refused, what is not known.
 #[derive(Default)]
@@ -150,7 +150,7 @@ async fn closing_publishes_what_is_left_or_leaves_it_to_the_next_open() {
 }
 
 /// A store whose batch is only here, while another has published in its place.
-async fn diverged(place: &Place) -> (DatabaseStore, DatabaseStore) {
+async fn overtaken(place: &Place) -> (DatabaseStore, DatabaseStore) {
     let home = place.home();
     let store = DatabaseStore::open(home.clone(), place.holding("a")).await.unwrap();
     add(&store, "first").await.unwrap();
@@ -171,38 +171,126 @@ fn lock_of(place: &Place) -> std::path::PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_zombie_is_refused_and_its_batch_is_kept() {
+async fn a_batch_whose_answer_was_lost_and_on_which_others_built_is_published_and_they_are_followed() {
     let place = Place::new();
-    let (zombie, _other) = diverged(&place).await;
-    let Error::Diverged { path } = add(&zombie, "next").await.unwrap_err() else { panic!() };
-    for _ in 0..2 {
-        let again = add(&zombie, "next").await.unwrap_err();
-        assert!(matches!(again, Error::Diverged { path: same } if same == path));
-    }
-    assert_eq!(zombie.status().diverged, Some(path.clone()));
+    let home = place.home();
+    let store = DatabaseStore::open(home.clone(), place.holding("a")).await.unwrap();
+    add(&store, "first").await.unwrap();
+    // The segment, then the head, and no answer from there on.
+    home.fail(1..1_000, Fault::After(ErrorKind::Unavailable));
+    assert_eq!(add(&store, "lost answer").await.unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+    std::fs::remove_file(lock_of(&place)).unwrap();
+    let other = place.open("b").await.unwrap();
+    add(&other, "elsewhere").await.unwrap();
+    other.close().await.unwrap();
+    home.heal();
+    add(&store, "next").await.unwrap();
+    let expected = ["first", "lost answer", "elsewhere", "next"];
+    assert_eq!(rows(&store).await, expected);
+    assert_eq!(rows_in_home(&place).await, expected);
+    assert!(store.rescued().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zombie_gives_way_and_its_batch_is_kept() {
+    let place = Place::new();
+    let (zombie, _other) = overtaken(&place).await;
+    add(&zombie, "next").await.unwrap();
+    let expected = ["first", "second", "elsewhere", "next"];
+    assert_eq!(rows(&zombie).await, expected);
+    assert_eq!(rows_in_home(&place).await, expected);
+    assert_eq!(zombie.status().diverged, None);
+    let said = zombie.status().last_error.unwrap_or_default();
+    is_kept(&place, &zombie, &said);
+}
+
+/// The batch that was only here is kept, once, in the folder that a text names.
+fn is_kept(place: &Place, store: &DatabaseStore, said: &str) {
+    let [rescued] = &store.rescued().unwrap()[..] else { panic!("one is kept") };
+    assert!(said.contains(&*rescued.path.to_string_lossy()), "{said}");
     let exported = place.cache("exported.db");
-    export(&path, &exported).unwrap();
+    export(&rescued.path, &exported).unwrap();
     let kept = crate::rows_of(&rusqlite::Connection::open(exported).unwrap()).unwrap();
     assert_eq!(kept, ["first", "second", "only here"]);
-    assert_eq!(zombie.rescued().unwrap().len(), 1);
+}
 
-    assert_eq!(zombie.discard_diverged().await.unwrap(), 3);
-    assert_eq!(rows(&zombie).await, ["first", "second", "elsewhere"]);
-    add(&zombie, "after").await.unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_was_overtaken_while_it_was_published_is_rolled_back_and_answered_as_a_conflict() {
+    let place = Place::new();
+    let home = Stoppable::new(place.home());
+    let store = DatabaseStore::open(home.clone(), place.holding("a")).await.unwrap();
+    add(&store, "first").await.unwrap();
+    add(&store, "second").await.unwrap();
+    // As where a machine is suspended once the batch is committed there, and before it is published.
+    home.stop();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { add(&store, "only here").await }
+    });
+    while !rows(&store).await.contains(&"only here".to_owned()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    std::fs::remove_file(lock_of(&place)).unwrap();
+    let other = place.open("b").await.unwrap();
+    add(&other, "elsewhere").await.unwrap();
+    home.go_on();
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Overtaken { is_lost: true, .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(rows(&store).await, ["first", "second", "elsewhere"], "it was rolled back");
+    is_kept(&place, &store, &error.to_string());
+    drop(other);
+    add(&store, "after").await.unwrap();
     assert_eq!(rows_in_home(&place).await, ["first", "second", "elsewhere", "after"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_divergence_that_is_found_at_open_stays_until_it_is_discarded() {
+async fn a_cache_whose_batch_was_overtaken_opens_and_keeps_it() {
+    for by_others in [0, 200] {
+        let place = Place::new();
+        let (zombie, other) = overtaken(&place).await;
+        for number in 0..by_others {
+            add(&other, &number.to_string()).await.unwrap();
+        }
+        other.fold().await.unwrap();
+        other.close().await.unwrap();
+        drop(zombie);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let store = place.open("a").await.unwrap();
+        add(&store, "after").await.unwrap();
+        let found = rows(&store).await;
+        assert_eq!(found[..3], ["first", "second", "elsewhere"]);
+        assert_eq!((found.len(), &found[found.len() - 1][..]), (by_others + 4, "after"));
+        assert_eq!(rows_in_home(&place).await, found);
+        let path = store.rescued().unwrap()[0].path.to_string_lossy().into_owned();
+        is_kept(&place, &store, &path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_refused_where_the_home_is_no_later_state_of_what_was_published() {
     let place = Place::new();
-    let (zombie, other) = diverged(&place).await;
-    other.close().await.unwrap();
-    drop(zombie);
+    let home = place.home();
+    let store = DatabaseStore::open(home.clone(), place.holding("a")).await.unwrap();
+    add(&store, "first").await.unwrap();
+    let before = std::fs::read(place.home_path().join("head")).unwrap();
+    add(&store, "second").await.unwrap();
+    home.fail(1..1_000, Fault::Before(ErrorKind::Unavailable));
+    add(&store, "only here").await.unwrap_err();
+    // As by a backup of the home that was brought back.
+    std::fs::write(place.home_path().join("head"), before).unwrap();
+    home.heal();
+    let Error::Diverged { path } = add(&store, "next").await.unwrap_err() else { panic!() };
+    for _ in 0..2 {
+        let again = add(&store, "next").await.unwrap_err();
+        assert!(matches!(again, Error::Diverged { path: same } if same == path));
+    }
+    assert_eq!(store.status().diverged, Some(path.clone()));
+    drop(store);
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let Err(Error::Diverged { path }) = place.open("a").await else { panic!() };
     assert!(matches!(place.open("a").await, Err(Error::Diverged { path: same }) if same == path));
     let options = Options { discard_after_rescue: true, ..place.options("a") };
     let store = DatabaseStore::open(place.home(), options).await.unwrap();
-    assert_eq!(rows(&store).await, ["first", "second", "elsewhere"]);
+    assert_eq!(rows(&store).await, ["first"]);
     assert!(path.join("database.db-wal").exists());
 }

@@ -121,7 +121,7 @@ impl Home for Faulty {
         self.around(format!("replace {name}"), self.home.replace(name, bytes, expected, held)).await
     }
 
-    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<()> {
+    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<bool> {
         self.around(format!("put {name}"), self.home.put(name, body, sent)).await
     }
 

@@ -41,6 +41,10 @@ async fn segments_are_folded_and_superseded_objects_go_after_the_grace_period() 
     let db = rusqlite::Connection::open(&restored).unwrap();
     assert_eq!(crate::rows_of(&db).unwrap(), ["1", "2", "3"]);
     assert!(matches!(store.restore(3, &restored).await, Err(Error::Unsupported(_))), "it does not overwrite");
+    let beside = place.cache("beside.db");
+    std::fs::write(place.cache("beside.db-wal"), "left behind").unwrap();
+    let refused = store.restore(3, &beside).await.unwrap_err().to_string();
+    assert!(refused.contains("beside.db-wal` exists already") && !beside.exists(), "{refused}");
 
     clock.advance(Duration::from_secs(61));
     add(&store, "6").await.unwrap();

@@ -18,6 +18,7 @@ use crate::{
     Place, add,
     caches::{filled, is_refused},
     faulty::Fault,
+    identity::edit_head,
     rows, rows_in_home,
 };
 
@@ -101,7 +102,7 @@ async fn a_foreign_write_under_an_open_writer_is_kept_and_never_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_write_under_an_open_reader_is_kept_and_refused() {
+async fn a_foreign_write_under_an_open_reader_is_kept_and_replaced() {
     for write in WRITES {
         let place = Place::new();
         let (writer, reader) = (place.open("a").await.unwrap(), place.open("b").await.unwrap());
@@ -111,9 +112,15 @@ async fn a_foreign_write_under_an_open_reader_is_kept_and_refused() {
         reader.ensure_fresh().await.unwrap();
         foreign(&reader.path()).execute_batch(write).unwrap();
         add(&writer, "next").await.unwrap();
-        assert!(matches!(reader.ensure_fresh().await, Err(Error::Diverged { .. })), "{write}");
-        reader.discard_diverged().await.unwrap();
+        let count = |db: &Connection| db.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
+        let expected = reader.read(count).await.unwrap();
+        reader.ensure_fresh().await.unwrap();
         assert_eq!(rows(&reader).await, rows(&writer).await, "{write}");
+        let kept = foreign(&reader.rescued().unwrap()[0].path.join("database.db"));
+        assert_eq!(count(&kept).unwrap(), expected, "{write}");
+        // Also where the reader itself is to write.
+        foreign(&reader.path()).execute_batch(write).unwrap();
+        add(&reader, "its own").await.unwrap();
         add(&writer, "after").await.unwrap();
         reader.ensure_fresh().await.unwrap();
         assert_eq!(rows(&reader).await, rows_in_home(&place).await, "{write}");
@@ -235,21 +242,19 @@ async fn publish_with_pages_of(size: u32, place: &Place, store: &DatabaseStore) 
     drop(db);
     let file = fs::read(&path).unwrap();
     let commit = format!("{:032x}", fastrand::u128(..));
-    let mut head: serde_json::Value =
-        serde_json::from_slice(&fs::read(place.home_path().join("head")).unwrap()).unwrap();
     let (count, sum) = (file.len() / size as usize, format!("{:032x}", checksum(&file, size as usize)));
-    head["parent"] = head["commit"].clone();
-    head["base"] =
-        serde_json::json!({ "generation": 4, "commit": commit, "page_count": count, "checksum": sum });
-    head["commits"].as_array_mut().unwrap().push(serde_json::json!([commit, 0]));
-    for (name, value) in
-        [("generation", 4.into()), ("commit", commit.clone().into()), ("page_size", size.into())]
-    {
-        head[name] = value;
-    }
-    (head["page_count"], head["checksum"]) = (count.into(), sum.into());
     fs::write(place.object("base", &format!("{:016x}-{commit}", 4)), file).unwrap();
-    fs::write(place.home_path().join("head"), head.to_string()).unwrap();
+    edit_head(place, |head| {
+        head["parent"] = head["commit"].clone();
+        head["base"] =
+            serde_json::json!({ "generation": 4, "commit": commit, "page_count": count, "checksum": sum });
+        head["commits"].as_array_mut().unwrap().push(serde_json::json!([commit, 0]));
+        for (name, value) in [("generation", 4.into()), ("commit", commit.into()), ("page_size", size.into())]
+        {
+            head[name] = value;
+        }
+        (head["page_count"], head["checksum"]) = (count.into(), sum.into());
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@
 )]
 
 mod backend;
+mod batches;
 mod caches;
 mod conformance;
 mod faults;
@@ -15,10 +16,14 @@ mod faulty;
 mod folding;
 mod foreign;
 mod full;
+mod identity;
 mod kills;
 mod liveness;
 mod processes;
+mod recovery;
 mod settings;
+#[path = "../cloud/stopped.rs"]
+mod stopped;
 mod stores;
 
 use std::{
@@ -27,7 +32,7 @@ use std::{
     time::Duration,
 };
 
-use faulty::Faulty;
+pub(crate) use faulty::Faulty;
 use storage_managed::{DatabaseStore, Options, Result, RetryPolicy, home::FolderHome};
 use tempfile::TempDir;
 

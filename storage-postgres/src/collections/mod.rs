@@ -27,24 +27,31 @@ impl CollectionStore for PostgresBackend {
     async fn commit(&self, commit: Commit) -> Result<Committed> {
         named("commit", commit.check(self.config.max_value_bytes))?;
         let partition = commit.partition.clone();
+        let name = partition.as_str();
         let work = self.write(|executor| commit::commit(executor, commit));
-        on_key("commit", partition.as_str(), work).await
+        on_key("commit", name, self.wrote(&[name], work)).await
     }
 
     async fn query(&self, query: Query) -> Result<Page> {
         named("query", query.check())?;
-        named("query", self.read(|executor| read::page(executor, query)).await)
+        let name = query.partition.as_str();
+        named("query", self.look(&[name], |executor| read::page(executor, query.clone())).await)
     }
 
     async fn items(&self, partition: &Partition, sorts: &[&str]) -> Result<Vec<Option<Item>>> {
         named("items", sorts.iter().try_for_each(|sort| check_key(sort)))?;
-        let (partition, sorts) = (partition.clone(), sorts.iter().map(|sort| (*sort).to_owned()).collect());
-        named("items", self.read(|executor| read::items(executor, partition, sorts)).await)
+        let names = [partition.as_str()];
+        let found = self.look(&names, |executor| {
+            let sorts = sorts.iter().map(|sort| (*sort).to_owned()).collect();
+            read::items(executor, partition.clone(), sorts)
+        });
+        named("items", found.await)
     }
 
     async fn partition(&self, partition: &Partition) -> Result<Option<PartitionInfo>> {
-        let owned = partition.clone();
-        on_key("partition", partition.as_str(), self.read(|executor| read::partition(executor, owned))).await
+        let names = [partition.as_str()];
+        let found = self.look(&names, |executor| read::partition(executor, partition.clone()));
+        on_key("partition", partition.as_str(), found).await
     }
 
     async fn partitions_page(
@@ -58,18 +65,19 @@ impl CollectionStore for PostgresBackend {
             check_page_limit(limit)?;
             let (lower, upper, own) = Partition::range(kind, segments)?;
             if let (None, Some(own)) = (after, own) {
-                let own = self.read(|executor| read::partition(executor, own)).await?;
+                let own =
+                    self.look(&[own.as_str()], |executor| read::partition(executor, own.clone())).await?;
                 return Ok(ScanPage::new(own.into_iter().map(Ok).collect(), Some(Cursor::at(&lower)?)));
             }
             let from = after.map_or(Ok(lower), Cursor::place)?;
-            self.read(|executor| read::listed(executor, from, upper, limit)).await
+            self.look(&[], |executor| read::listed(executor, from.clone(), upper.clone(), limit)).await
         };
         named("partitions_page", page.await)
     }
 
     async fn delete_partition(&self, partition: &Partition) -> Result<bool> {
-        let owned = partition.clone();
+        let (name, owned) = (partition.as_str(), partition.clone());
         let work = self.write(|executor| read::delete_partition(executor, owned));
-        on_key("delete_partition", partition.as_str(), work).await
+        on_key("delete_partition", name, self.wrote(&[name], work)).await
     }
 }

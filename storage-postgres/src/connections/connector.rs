@@ -8,22 +8,23 @@ use storage_core::{
     engine::{Deadline, Home, background},
 };
 use tokio::sync::watch;
-use tokio_postgres::config::Config as Driver;
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use super::{session::Session, tls, wire::Wire};
+use super::{retired::Retired, search::Search, session::Session, tls, wire::Wire};
 use crate::{
-    config::PostgresConfig,
-    error::{Failure, connect_error},
+    config::{PostgresConfig, TlsVerify, pass_file},
+    error::Failure,
 };
 
 /// Opens connections for a pool.
 #[derive(Clone)]
 pub(crate) struct Connector {
     config: Arc<PostgresConfig>,
-    driver: Driver,
     tls: MakeRustlsConnect,
+    /// The content of the file of passwords.
+    passwords: Option<Arc<str>>,
+    retired: Arc<Retired>,
     /// Where the connections belong.
     home: Home,
     /// The connections that are open, and the tasks that cancel statements.
@@ -33,21 +34,35 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// Reads the root certificates, and opens nothing yet.
+    /// Reads the root certificates and the file of passwords, and opens nothing yet.
     pub(crate) async fn new(config: Arc<PostgresConfig>, home: Home) -> Result<Self> {
-        let tls = background()?.spawn_blocking({
+        if config.tls_verify == TlsVerify::None {
+            tracing::warn!(
+                "the certificate of the Postgres server is not verified: anybody may answer in its place"
+            );
+        }
+        let files = background()?.spawn_blocking({
             let config = Arc::clone(&config);
-            move || tls::client_config(config.ssl_mode, config.ssl_roots.as_ref())
+            move || {
+                let passwords = config.pass_file.as_deref().and_then(pass_file::read);
+                tls::client_config(&config).map(|tls| (tls, passwords))
+            }
         });
-        let tls = tls.await.map_err(|_| Error::new(ErrorKind::Unavailable, "the program is ending"))??;
-        let (driver, tls) = (config.driver(), MakeRustlsConnect::new(tls));
-        Ok(Self { config, driver, tls, home, tasks: TaskTracker::new(), failed: watch::channel(None).0 })
+        let files = files.await.map_err(|_| Error::new(ErrorKind::Unavailable, "the program is ending"))?;
+        let (tls, passwords) = files?;
+        let (tls, passwords) = (MakeRustlsConnect::new(tls), passwords.map(Arc::from));
+        let (retired, tasks) = (Arc::new(Retired::new()), TaskTracker::new());
+        Ok(Self { config, tls, passwords, retired, home, tasks, failed: watch::channel(None).0 })
     }
 
     /// The same for another pool.
     pub(crate) fn at(&self, home: Home) -> Self {
         // A channel of its own: a failure of one pool ends no wait in front of the other.
         Self { home, failed: watch::channel(None).0, ..self.clone() }
+    }
+
+    pub(super) fn retired(&self) -> &Retired {
+        &self.retired
     }
 
     pub(super) fn home(&self) -> Home {
@@ -76,18 +91,23 @@ impl Connector {
 
     pub(crate) async fn open(&self) -> Result<Session> {
         let limit = self.config.connect_timeout;
-        // The driver limits TCP alone, and each host by itself; this limits TLS and the login, too.
-        let opened = Deadline::after(limit).within(self.driver.connect(self.tls.clone())).await;
-        let (client, connection) = opened
-            .ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("no connection within {limit:?}")))?
-            .map_err(|error| connect_error(&error))?;
+        let search = Search { config: &self.config, tls: &self.tls, passwords: self.passwords.as_deref() };
+        let age = self.retired.begin();
+        // The driver limits TCP alone, and each host by itself; this limits all hosts, TLS and the login, too.
+        let opened = Deadline::after(limit).within(search.open()).await;
+        let opened = opened.unwrap_or_else(|| {
+            Err(Error::new(ErrorKind::Unavailable, format!("no connection within {limit:?}")))
+        })?;
+        let (connection, age) =
+            (opened.connection, age.opened(opened.role.is_some_and(|role| !role.read_only)));
         let served = async {
             if let Err(error) = connection.await {
                 let error = Failure::from(error).error;
                 tracing::debug!(%error, "a Postgres connection ended");
             }
         };
-        Ok(Session::new(client, Wire::new(served, self.home, self.token()), &self.config))
+        let wire = Wire::new(served, self.home, self.token());
+        Ok(Session::new(opened.client, wire, &self.config, age))
     }
 }
 
@@ -109,7 +129,7 @@ impl ManageConnection for Connector {
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {
-        session.is_broken()
+        session.is_broken() || self.retired.contains(session.age)
     }
 }
 

@@ -95,6 +95,25 @@ impl Executor {
         }
     }
 
+    /// What a read and a write say, in one round trip; again where the connection was at fault.
+    pub(crate) async fn check(&mut self) -> Result<(Result<Rows, Failure>, Result<(), Failure>)> {
+        let mut tries = Tries::new(false);
+        loop {
+            let mut checkout = self.checkout().await?;
+            let checked = checkout.check().await;
+            drop(checkout);
+            let (read, write) = checked.map_err(|failure| failure.error)?;
+            match write {
+                Err(failure) => {
+                    if let Err(failure) = tries.pause_after(failure, self.deadline).await {
+                        return Ok((read, Err(failure)));
+                    }
+                }
+                Ok(()) => return Ok((read, Ok(()))),
+            }
+        }
+    }
+
     /// Runs a transaction, again where the server rolls it back in favour of others. What it leaves open is rolled back.
     pub(crate) async fn transaction<T: Transaction>(&mut self, transaction: &T) -> Result<T::Answer> {
         let mut tries = Tries::new(false);
@@ -159,16 +178,17 @@ impl<E: Into<Failure>> From<E> for Failed {
 struct Tries {
     write: bool,
     rolled_back: u32,
-    lost: bool,
+    /// Whether another connection was tried.
+    again: bool,
 }
 
 impl Tries {
     fn new(write: bool) -> Self {
-        Self { write, rolled_back: 0, lost: false }
+        Self { write, rolled_back: 0, again: false }
     }
 
-    /// Returns where the statement may be sent again: after a pause if the server rolled it back, and once if a read
-    /// lost its connection.
+    /// Returns where the statement may be sent again: after a pause if the server rolled it back, and once on another
+    /// connection if a read lost its own, or if the server refused it for what the server or the connection is.
     async fn pause_after(&mut self, failure: Failure, deadline: Deadline) -> Result<(), Failure> {
         match failure.state {
             State::RolledBack if self.rolled_back < MAX_ROLLBACKS => {
@@ -177,8 +197,12 @@ impl Tries {
                 deadline.pause(Duration::from_micros(fastrand::u64(1_000..20_000))).await;
                 Ok(())
             }
-            State::Closed | State::Lost if !self.write && !self.lost => {
-                self.lost = true;
+            State::Closed | State::ReadOnly if !self.again => {
+                self.again = true;
+                Ok(())
+            }
+            State::Lost if !self.write && !self.again => {
+                self.again = true;
                 Ok(())
             }
             _ => Err(failure),

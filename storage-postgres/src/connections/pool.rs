@@ -12,6 +12,8 @@ use tokio_postgres::Row;
 
 use super::{
     connector::{Connector, Trace},
+    freshness::Freshness,
+    retired::probe_limit,
     session::{Part, Rows, Session},
 };
 use crate::{
@@ -31,6 +33,8 @@ pub(crate) struct Pool {
     permits: Arc<Semaphore>,
     config: Arc<PostgresConfig>,
     pub(crate) schema: Schema,
+    /// Where only what is near enough to the primary is read from.
+    freshness: Option<Arc<Freshness>>,
 }
 
 /// What the first connection has found.
@@ -81,7 +85,12 @@ impl Pool {
         }
         let most = usize::try_from(config.pool_max).unwrap_or(usize::MAX);
         let permits = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-        Self { connections, connector, permits, config: Arc::clone(config), schema }
+        Self { connections, connector, permits, config: Arc::clone(config), schema, freshness: None }
+    }
+
+    /// The same with connections to standbys that are near enough.
+    pub(crate) fn near(self, freshness: Arc<Freshness>) -> Self {
+        Self { freshness: Some(freshness), ..self }
     }
 
     /// When work that begins now must have ended.
@@ -99,12 +108,37 @@ impl Pool {
         loop {
             let lent = deadline.within(self.connection()).await;
             let (permit, mut connection) = lent.unwrap_or_else(|| Err(exhausted(deadline.limit())))?;
-            // The server may have closed it while it lay idle: the drop takes it out of the pool.
-            if connection.wire.is_open() {
+            if self.is_usable(&mut connection, deadline).await {
+                if let Some(freshness) = &self.freshness {
+                    freshness.judge(&mut connection, deadline).await?;
+                }
                 let (connection, permit, pool) = (Some(connection), Some(permit), Arc::clone(self));
                 return Ok(Checkout { connection, permit, deadline, pool });
             }
+            // The drop takes it out of the pool.
         }
+    }
+
+    /// Whether a connection that lay idle can be used: the server may have closed it, the network may have forgotten it, and
+    /// the name may lead elsewhere.
+    async fn is_usable(&self, session: &mut Session, deadline: Deadline) -> bool {
+        let retired = self.connector.retired();
+        if !session.wire.is_open() || retired.contains(session.age) {
+            return false;
+        }
+        if !session.age.is_idle() {
+            return true;
+        }
+        // Dropped meanwhile, it is not handed on.
+        session.busy = true;
+        if session.answers(probe_limit(deadline.limit())).await {
+            session.busy = false;
+            session.age.use_now();
+            return true;
+        }
+        tracing::debug!("a Postgres connection that lay idle does not answer any more");
+        retired.is_silent(session.age);
+        false
     }
 
     async fn connection(&self) -> Result<(OwnedSemaphorePermit, PooledConnection<'static, Connector>)> {
@@ -161,6 +195,18 @@ impl Checkout {
         // What remains is not wanted: it is cancelled and the connection given up.
         self.session()?.busy = !read.complete;
         Ok(read)
+    }
+
+    /// What a read and a write say, see [`Statements::check`](super::session::Statements::check).
+    pub(super) async fn check(&mut self) -> Result<(Result<Rows, Failure>, Result<(), Failure>), Failure> {
+        let deadline = self.deadline;
+        let session = self.session()?;
+        session.busy = true;
+        let mut read = None;
+        let write = deadline.within(session.wire.drive(session.statements.check(&mut read))).await;
+        let late = || Failure::late(deadline.limit());
+        let read = read.map_or_else(|| Err(late()), |read| read.map_err(Failure::from));
+        Ok((read, self.settle(write)))
     }
 
     /// See [`Statements::set_and_purge`](super::session::Statements::set_and_purge).
@@ -228,16 +274,33 @@ impl Checkout {
     fn settle<T>(&mut self, answer: Option<Result<T, tokio_postgres::Error>>) -> Result<T, Failure> {
         // `busy` stays: the statement still runs, and dropping the checkout cancels it.
         let Some(answer) = answer else { return Err(Failure::late(self.deadline.limit())) };
-        let answer = answer.map_err(Failure::from);
+        let mut answer = answer.map_err(Failure::from);
+        let session = self.connection.as_deref_mut().ok_or_else(gone)?;
+        session.age.use_now();
+        if let Err(failure @ Failure { state: State::Closed, .. }) = &mut answer
+            && self.pool.config.pooler
+        {
+            // It may be the pooler's word about a server that it has lost.
+            failure.state = State::Lost;
+        }
         // One that the server is about to close is not handed on.
-        self.session()?.busy = matches!(&answer, Err(Failure { state: State::Closed | State::Lost, .. }));
+        session.busy = matches!(&answer, Err(Failure { state: State::Closed | State::Lost, .. }));
+        if let Err(failure @ Failure { state: State::ReadOnly, .. }) = &mut answer
+            && !self.pool.connector.retired().takes_no_writes(session.age)
+        {
+            // Another connection would meet the same.
+            failure.state = State::Refused;
+        }
         answer
     }
 
     fn session(&mut self) -> Result<&mut Session> {
-        let gone = || Error::new(ErrorKind::Unavailable, "the connection is gone");
         self.connection.as_deref_mut().ok_or_else(gone)
     }
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::Unavailable, "the connection is gone")
 }
 
 impl Drop for Checkout {

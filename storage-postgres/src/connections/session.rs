@@ -6,18 +6,23 @@ use std::{
     pin::pin,
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
 use futures::{
     TryStreamExt,
     future::{join, join4, try_join, try_join_all},
 };
+use storage_core::engine::Deadline;
 use tokio_postgres::{Client, Row, RowStream, Statement};
 
-use super::wire::Wire;
+use super::{
+    retired::{Age, Near},
+    wire::Wire,
+};
 use crate::{
     config::PostgresConfig,
-    statements::{query::Query, value::Param},
+    statements::{entries, query::Query, value::Param},
 };
 
 /// One connection, used by one piece of work at a time.
@@ -28,13 +33,16 @@ pub(crate) struct Session {
     pub(crate) busy: bool,
     /// A transaction is open whose end has not been sent.
     pub(crate) open: bool,
+    pub(super) age: Age,
+    /// Until when a standby is near enough to be read from.
+    pub(super) near: Option<Near>,
 }
 
 /// What is sent on a connection; the [wire](Wire) has to be driven meanwhile.
 pub(crate) struct Statements {
     pub(crate) client: Client,
     config: Arc<PostgresConfig>,
-    table: String,
+    pub(super) table: String,
     prepared: HashMap<Query, Statement>,
 }
 
@@ -55,10 +63,20 @@ pub(crate) struct Rows {
 }
 
 impl Session {
-    pub(super) fn new(client: Client, wire: Wire, config: &Arc<PostgresConfig>) -> Self {
+    pub(super) fn new(client: Client, wire: Wire, config: &Arc<PostgresConfig>, age: Age) -> Self {
         let (table, config) = (config.table(), Arc::clone(config));
         let statements = Statements { client, config, table, prepared: HashMap::new() };
-        Self { statements, wire, busy: false, open: false }
+        Self { statements, wire, busy: false, open: false, age, near: None }
+    }
+
+    /// Whether the server answers in time; where it does not, nothing waits for the connection to be closed.
+    pub(super) async fn answers(&mut self, limit: Duration) -> bool {
+        let asked = self.wire.drive(self.statements.client.batch_execute(""));
+        let answered = Deadline::after(limit).within(asked).await;
+        if answered.is_none() {
+            self.wire.abandon();
+        }
+        matches!(answered, Some(Ok(())))
     }
 
     /// Whether it must not be used again, as far as is known.
@@ -105,6 +123,16 @@ impl Statements {
         set?;
         purged?;
         committed
+    }
+
+    /// Reads, and writes what it removes again, in one round trip. What was read is in `read` where only the write hangs.
+    pub(crate) async fn check(
+        &self,
+        read: &mut Option<Result<Rows, tokio_postgres::Error>>,
+    ) -> Result<(), tokio_postgres::Error> {
+        let touch = entries::touch(&self.table);
+        let reads = async { *read = Some(self.query(Query::Look, &[], usize::MAX).await) };
+        join(reads, self.client.batch_execute(&touch)).await.1
     }
 
     /// Sends statements of a transaction in one round trip; all rows of each.

@@ -1,75 +1,102 @@
 //! What libpq means by `sslmode`, over rustls.
 
-use std::{path::Path, sync::Arc};
+use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
     },
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem, pem::PemObject},
+    server::ParsedCertificate,
 };
 use storage_core::{Error, Result};
 
-use crate::config::{SslMode, SslRoots};
+use crate::config::{PostgresConfig, SslMode, SslRoots, TlsVerify};
 
-/// The TLS setup for `mode`; reads the root certificates.
-pub(super) fn client_config(mode: SslMode, roots: Option<&SslRoots>) -> Result<ClientConfig> {
+/// The TLS setup; reads the root certificates.
+pub(super) fn client_config(config: &PostgresConfig) -> Result<ClientConfig> {
+    let roots = config.ssl_roots.as_ref();
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|_| Error::config("TLS could not be set up"))?
         .dangerous();
-    let verifier: Arc<dyn ServerCertVerifier> = match (mode, roots) {
-        // As libpq: with a root certificate at hand `require` means `verify-ca`.
-        (SslMode::VerifyCa, _) | (SslMode::Require, Some(_)) => {
-            Arc::new(AnyName(chain_verifier(provider, roots)?))
-        }
-        (SslMode::VerifyFull, _) => chain_verifier(provider, roots)?,
+    let verifier: Arc<dyn ServerCertVerifier> = match (config.tls_verify, config.verification()) {
+        (TlsVerify::Full, SslMode::VerifyCa) => Arc::new(Chain::new(provider, roots, false)?),
+        (TlsVerify::Full, SslMode::VerifyFull) => Arc::new(Chain::new(provider, roots, true)?),
         _ => Arc::new(AnyCertificate(provider)),
     };
-    Ok(builder.with_custom_certificate_verifier(verifier).with_no_client_auth())
-}
-
-fn chain_verifier(
-    provider: Arc<CryptoProvider>,
-    roots: Option<&SslRoots>,
-) -> Result<Arc<WebPkiServerVerifier>> {
-    let store = match roots {
-        Some(SslRoots::File(path)) => file_roots(path)?,
-        Some(SslRoots::System) | None => system_roots(),
-    };
-    WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build().map_err(|_| {
-        Error::config("there is no root certificate to verify the server with")
-            .with_hint("name a PEM file in sslrootcert")
-    })
-}
-
-fn file_roots(path: &Path) -> Result<RootCertStore> {
-    let wrong = |what: &str| Error::config(format!("sslrootcert `{}` {what}", path.display()));
-    let certificates =
-        CertificateDer::pem_file_iter(path).map_err(|_| wrong("cannot be read as a file of PEM blocks"))?;
-    let mut store = RootCertStore::empty();
-    for certificate in certificates {
-        let certificate = certificate.map_err(|_| wrong("holds a malformed PEM block"))?;
-        store.add(certificate).map_err(|_| wrong("holds a certificate that cannot be a root"))?;
+    let mut tls = builder.with_custom_certificate_verifier(verifier).with_no_client_auth();
+    if config.speaks_tls_at_once() {
+        tls.alpn_protocols = vec![b"postgresql".to_vec()];
     }
-    if store.is_empty() { Err(wrong("holds no certificate")) } else { Ok(store) }
+    Ok(tls)
 }
 
-fn system_roots() -> RootCertStore {
-    let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    store
+fn file_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let wrong = |what: &str| {
+        Error::config(format!(
+            "the root certificates `{}` (POSTGRES_TLS_CA, sslrootcert) {what}",
+            path.display()
+        ))
+    };
+    let unreadable = |error: pem::Error| match error {
+        pem::Error::Io(error) if error.kind() == ErrorKind::NotFound => wrong("does not exist"),
+        pem::Error::Io(error) => wrong(&format!("cannot be read: {}", error.kind())),
+        _ => wrong("holds a malformed PEM block"),
+    };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
+    let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    if certificates.is_empty() { Err(wrong("holds no PEM certificate")) } else { Ok(certificates) }
 }
 
-/// `verify-ca`: the chain must hold, the name need not.
+/// `verify-ca` and `verify-full`: the chain must lead to a root, and for the latter the name must be the host's.
 #[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
+struct Chain {
+    verifier: Arc<WebPkiServerVerifier>,
+    /// Those of a file.
+    roots: Vec<CertificateDer<'static>>,
+    names: bool,
+}
 
-impl ServerCertVerifier for AnyName {
+impl Chain {
+    fn new(provider: Arc<CryptoProvider>, roots: Option<&SslRoots>, names: bool) -> Result<Self> {
+        let mut store = RootCertStore::empty();
+        let roots = match roots {
+            Some(SslRoots::File(path)) => file_roots(path)?,
+            Some(SslRoots::System) | None => {
+                store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                Vec::new()
+            }
+        };
+        for root in &roots {
+            store.add(root.clone()).map_err(|_| {
+                Error::config("POSTGRES_TLS_CA or sslrootcert holds what cannot be a root certificate")
+            })?;
+        }
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build();
+        let verifier = verifier.map_err(|_| {
+            Error::config("there is no root certificate to verify the server with")
+                .with_hint("name a PEM file in POSTGRES_TLS_CA or sslrootcert")
+        })?;
+        Ok(Self { verifier, roots, names })
+    }
+
+    /// Whether the server shows one of the roots itself, as what `openssl req -x509` makes, and was refused for being an
+    /// authority alone.
+    fn is_root(&self, shown: &CertificateDer<'_>, refused: &CertificateError) -> bool {
+        // Its validity was checked before: WebPKI looks at the dates first. A test pins that.
+        let for_being_one =
+            matches!(refused, CertificateError::Other(why) if format!("{:?}", why.0) == "CaUsedAsEndEntity");
+        for_being_one && self.roots.iter().any(|root| root.as_ref() == shown.as_ref())
+    }
+}
+
+impl ServerCertVerifier for Chain {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -78,11 +105,21 @@ impl ServerCertVerifier for AnyName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        // The name is checked last: an error about it means that the chain held.
-        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+        use CertificateError::{NotValidForName, NotValidForNameContext};
+        let trusted = || Ok(ServerCertVerified::assertion());
+        match self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // The name is checked last: an error about it means that the chain held.
+            Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
+                if !self.names =>
+            {
+                trusted()
+            }
+            Err(rustls::Error::InvalidCertificate(refused)) if self.is_root(end_entity, &refused) => {
+                if self.names {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                }
+                trusted()
+            }
             answer => answer,
         }
     }
@@ -93,7 +130,7 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+        self.verifier.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -102,11 +139,11 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+        self.verifier.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.verifier.supported_verify_schemes()
     }
 }
 
@@ -148,3 +185,6 @@ impl ServerCertVerifier for AnyCertificate {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

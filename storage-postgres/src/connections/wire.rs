@@ -12,10 +12,11 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
 
 use futures::task::AtomicWaker;
-use storage_core::engine::Home;
+use storage_core::engine::{Deadline, Home};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) struct Wire {
@@ -30,6 +31,9 @@ pub(crate) struct Wire {
 /// How often the wire and the statements wake each other before other tasks get their time: a task that has used up what
 /// tokio lets it read at once would else go round for ever.
 const ROUNDS: u32 = 64;
+
+/// How long saying goodbye may take.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 
 /// What the wire and the statements on it wake. While they are polled they wake each other, and no task.
 #[derive(Default)]
@@ -82,6 +86,11 @@ impl Wire {
         self.connection.is_some()
     }
 
+    /// Ends the connection without a word: nobody listens.
+    pub(super) fn abandon(&mut self) {
+        self.connection = None;
+    }
+
     /// Whether it was found closed.
     pub(super) fn has_ended(&self) -> bool {
         self.connection.is_none()
@@ -118,12 +127,13 @@ impl Wire {
 }
 
 impl Drop for Wire {
-    /// Says goodbye to the server, which hears of it where no statements can come any more.
+    /// Says goodbye to the server, which hears of it where no statements can come any more. A server that does not take it
+    /// is not waited for.
     fn drop(&mut self) {
         let (connection, token) = (self.connection.take(), self.token.take());
         if let Some(connection) = connection {
             self.home.spawn(async move {
-                connection.await;
+                Deadline::after(GOODBYE_LIMIT).within(connection).await;
                 drop(token);
             });
         }

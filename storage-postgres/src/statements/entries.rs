@@ -156,3 +156,32 @@ pub(super) fn stats(table: &str) -> String {
          FROM pg_class c WHERE c.oid = to_regclass($1)"
     )
 }
+
+/// Reads, and says of a standby how many seconds it is behind: nothing where all that it has received is replayed, and it
+/// receives.
+pub(super) fn look(table: &str) -> String {
+    format!(
+        "SELECT CASE WHEN NOT pg_is_in_recovery() THEN NULL \
+         WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0 \
+         ELSE greatest(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0) END::float8, \
+         EXISTS (SELECT FROM {table} WHERE key = '')"
+    )
+}
+
+/// A position in the log, and what primary and standby have in common where this table is one and the same: the cluster's
+/// own number, and those of database and table.
+pub(crate) fn position(table: &str, position: &str) -> String {
+    let table = table.replace('\'', "''");
+    format!(
+        "SELECT {position}::text, concat_ws('/', (SELECT system_identifier FROM pg_control_system()), \
+         (SELECT oid FROM pg_database WHERE datname = current_database()), to_regclass('{table}')::oid)"
+    )
+}
+
+/// Writes and leaves nothing behind, in one implicit transaction: no program has an entry with the empty key.
+pub(crate) fn touch(table: &str) -> String {
+    format!(
+        "INSERT INTO {table} (key, value, expires_at) VALUES ('', 'null', 0) ON CONFLICT (key) DO NOTHING; \
+         DELETE FROM {table} WHERE key = '' AND expires_at = 0"
+    )
+}

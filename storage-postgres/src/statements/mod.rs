@@ -1,7 +1,7 @@
 //! The statements, and the values that go with them.
 
 pub(crate) mod columns;
-mod entries;
+pub(crate) mod entries;
 pub(crate) mod partition_schema;
 pub(crate) mod partitions;
 pub(crate) mod query;

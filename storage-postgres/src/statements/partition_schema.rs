@@ -44,6 +44,10 @@ pub(crate) async fn prepare(client: &Client, config: &PostgresConfig) -> Result<
     if found.version == VERSION {
         return Ok(found.usable);
     }
+    if !config.create {
+        tracing::debug!("the tables of collections are not there: there are none");
+        return Ok(false);
+    }
     let Err(error) = limited(LIMIT, make(client, &tables)).await else { return Ok(true) };
     // Ends the transaction that failed.
     limited(config.operation_timeout, client.batch_execute("ROLLBACK")).await?;

@@ -37,7 +37,10 @@ pub(crate) enum Query {
     /// Deletes some of what has expired.
     Sweep,
     Stats,
-    Ping,
+    /// Whether reads work, and of a standby how far it is behind.
+    Look,
+    /// Where the primary is in its log, and which table it is.
+    Position,
     /// About partitions and items.
     Collections(Sql),
 }
@@ -74,7 +77,7 @@ impl Query {
             Self::Keys => &[Type::TEXT, Type::TEXT, Type::INT8],
             Self::Entries => &[Type::TEXT, Type::TEXT, Type::INT8, Type::JSONB],
             Self::Sweep => &[Type::INT8],
-            Self::Ping => &[],
+            Self::Look | Self::Position => &[],
             Self::Collections(sql) => sql.types(),
         }
     }
@@ -104,7 +107,8 @@ impl Query {
             Self::Claim => entries::claim(table),
             Self::Sweep => entries::sweep(table),
             Self::Stats => entries::stats(table),
-            Self::Ping => "SELECT 1".to_owned(),
+            Self::Look => entries::look(table),
+            Self::Position => entries::position(table, "pg_current_wal_insert_lsn()"),
             Self::Collections(sql) => sql.text(table),
         }
     }

@@ -2,9 +2,9 @@
 //!
 //! The columns are those that the Python agents read and write; they are never changed.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
-use storage_core::{ErrorKind, Result, engine::Deadline};
+use storage_core::{Error, ErrorKind, Result, engine::Deadline};
 use tokio_postgres::{Client, types::Type};
 
 use crate::{
@@ -43,22 +43,62 @@ impl Found {
 pub(crate) async fn prepare(client: &Client, config: &PostgresConfig) -> Result<bool> {
     let mut tries = 0;
     loop {
-        let found = limited(config.operation_timeout, look(client, config)).await?;
+        let found = limited(config.operation_timeout, look(client, config)).await;
+        let found = found.map_err(|error| may_not(error, "USAGE", config))?;
         if found.is_all() {
             return Ok(true);
+        }
+        if !config.create {
+            return if found.table {
+                Ok(without_indexes(&"they are not there"))
+            } else {
+                Err(missing(config))
+            };
         }
         let Err(error) = limited(LIMIT, make(client, config)).await else { return Ok(true) };
         // Ends the transaction that failed.
         limited(config.operation_timeout, client.batch_execute("ROLLBACK")).await?;
         if found.table && error.kind() == ErrorKind::Unauthorized {
-            tracing::warn!(%error, "the indexes of kv_store cannot be made: listings and sweeps will be slow");
-            return Ok(false);
+            return Ok(without_indexes(&error));
         }
         // A program that does not know our lock may have made the same thing at the same time.
         tries += 1;
         if tries == TRIES {
-            return Err(error);
+            // On a standby, whose primary made the table, reads work.
+            let readable = found.table && error.kind() == ErrorKind::Unavailable && !client.is_closed();
+            let error = if found.schema { may_not(error, "CREATE", config) } else { may_not_at_all(error) };
+            return if readable { Ok(without_indexes(&error)) } else { Err(error) };
         }
+    }
+}
+
+fn without_indexes(why: &dyn Display) -> bool {
+    tracing::warn!(%why, "the indexes of kv_store cannot be made: listings and sweeps will be slow");
+    false
+}
+
+fn missing(config: &PostgresConfig) -> Error {
+    Error::config(format!("there is no table {}", config.table()))
+        .with_hint("`storage init` makes it, or a program's connect")
+}
+
+/// Says which right is missing, where one is.
+fn may_not(error: Error, right: &str, config: &PostgresConfig) -> Error {
+    if error.kind() != ErrorKind::Unauthorized {
+        return error;
+    }
+    let schema = config.schema.as_deref().unwrap_or("public");
+    let instead =
+        if config.schema.is_none() { ", or name a schema of its own in POSTGRES_SCHEMA" } else { "" };
+    error.with_hint(format!("GRANT {right} ON SCHEMA {} TO the role{instead}", quote_identifier(schema)))
+}
+
+fn may_not_at_all(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Unauthorized => error.with_hint(
+            "the schema is not there: make it and GRANT USAGE, CREATE ON it TO the role, or GRANT CREATE ON DATABASE",
+        ),
+        _ => error,
     }
 }
 

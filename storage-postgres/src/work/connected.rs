@@ -1,27 +1,27 @@
 //! What a connected backend has, and how a call is done there.
 
-use std::{
-    future::poll_fn,
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
-    task::Poll,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use storage_core::{
-    Error, ErrorKind, Result,
+    ErrorKind, Result,
     engine::{Deadline, Guard, Home, Homes, Lease, background, spawn_sweeper},
 };
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::runtime::Handle;
 use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{queues::Queues, sweep::sweep};
+use super::{
+    replica::Replica,
+    set::{Set, start},
+    sweep::sweep,
+};
 use crate::{
     config::PostgresConfig,
     connections::{
         connector::Connector,
         executor::Executor,
+        freshness::Freshness,
         pool::{CANCEL_LIMIT, Pool, Schema},
     },
     error::interrupted,
@@ -34,15 +34,9 @@ const GRACE: Duration = Duration::from_millis(100);
 pub(crate) struct Connected {
     sets: Homes<Set>,
     connector: Connector,
+    /// A standby to read from.
+    pub(crate) replica: Option<Replica>,
     _sweeper: Option<AbortOnDropHandle<()>>,
-}
-
-/// Connections, and the queues in front of them, for callers on one runtime, or on all others.
-pub(crate) struct Set {
-    home: Home,
-    pool: Arc<Pool>,
-    /// Shared with callers who wait, which is no reason not to disconnect.
-    pub(crate) queues: Arc<Queues>,
 }
 
 impl Connected {
@@ -57,17 +51,26 @@ impl Connected {
         let sets = Homes::of(runtime.as_ref().map(Handle::id), |home| {
             let runtime = runtime.as_ref().filter(|_| home == Home::Own).unwrap_or(background);
             // `first` goes to the pool that is made first, that of the runtime on which it was opened.
-            let pool = Arc::new(Pool::new(&config, connector.at(home), schema, first.take(), runtime));
-            let queues = Arc::new(Queues::new(&pool, home, config.pool_max));
-            Set { home, pool, queues }
+            Set::new(
+                home,
+                Pool::new(&config, connector.at(home), schema, first.take(), runtime),
+                config.pool_max,
+            )
         });
         let sweeper = sweeper(&config, connector.at(Home::Background), &sets)?;
-        Ok(Self { sets, connector, _sweeper: sweeper })
+        let replica = replica(&config, schema, runtime.as_ref(), &sets).await?;
+        Ok(Self { sets, connector, replica, _sweeper: sweeper })
     }
 
     /// The connections and queues for the caller.
     pub(crate) fn here(&self) -> &Set {
         self.sets.here()
+    }
+
+    /// Those to a server.
+    pub(crate) fn at(&self, to: To) -> &Set {
+        let replica = self.replica.as_ref().filter(|_| to == To::Near);
+        replica.map_or_else(|| self.here(), Replica::here)
     }
 
     /// How many connections there are, and how many of them are idle.
@@ -78,11 +81,16 @@ impl Connected {
     /// Ends the connections.
     pub(crate) async fn close(self: Arc<Self>, config: &PostgresConfig) {
         // A clone, for `self` has to go before: pools close their connections when they are dropped.
-        let connector = self.connector.clone();
+        let mut connectors = vec![self.connector.clone()];
         self.sets.all().for_each(|set| set.queues.close());
+        if let Some(replica) = &self.replica {
+            replica.close();
+            connectors.push(replica.connector.clone());
+        }
         drop(self);
         let limit = config.operation_timeout.saturating_add(CANCEL_LIMIT);
-        if Deadline::after(limit).within(connector.closed()).await.is_none() {
+        let closed = join_all(connectors.iter().map(Connector::closed));
+        if Deadline::after(limit).within(closed).await.is_none() {
             tracing::warn!("a Postgres connection did not close within {limit:?}");
         }
     }
@@ -93,6 +101,20 @@ async fn prepare(client: &Client, config: &PostgresConfig) -> Result<Schema> {
     let indexed = schema::prepare(client, config).await?;
     let collections = partition_schema::prepare(client, config).await?;
     Ok(Schema { get: if indexed { Query::Get } else { Query::GetByPrimaryKey }, collections })
+}
+
+/// The server that reads may come from, where there is one.
+async fn replica(
+    config: &PostgresConfig,
+    schema: Schema,
+    runtime: Option<&Handle>,
+    sets: &Homes<Set>,
+) -> Result<Option<Replica>> {
+    // The last one is driven by the background.
+    let primary = sets.all().last().map(|set| Arc::downgrade(&set.pool));
+    let (Some(theirs), Some(primary)) = (config.for_reads(), primary) else { return Ok(None) };
+    let freshness = Freshness::new(config.read_staleness);
+    Replica::new(theirs, freshness, schema, runtime, primary).await.map(Some)
 }
 
 /// Sweeps with the connections of the background.
@@ -119,10 +141,20 @@ fn sweeper(
     sweeper.map(Some)
 }
 
+/// Which server a call goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum To {
+    Primary,
+    /// A standby, where one is to be read from.
+    Near,
+}
+
 /// Does `work`, which runs by itself. `late` is what the caller is told where it does not end: `Timeout` for what changes
 /// nothing, `OutcomeUnknown` for a write.
 pub(crate) async fn call<T, F>(
     lease: Lease<Connected>,
+    to: To,
+    deadline: Deadline,
     late: ErrorKind,
     work: impl FnOnce(Executor) -> F,
 ) -> Result<T>
@@ -130,44 +162,14 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,
 {
-    let set = lease.here();
-    let executor = Executor::new(&set.pool);
-    let (home, limit) = (set.home, executor.deadline.limit());
+    let set = lease.at(to);
+    let (home, mut executor) = (set.home, Executor::new(&set.pool));
+    executor.deadline = deadline;
+    // The lease goes with the work: a caller that is kept holds up no disconnect.
     let answer = start(home, executor, Guard::from(lease), work);
-    match Deadline::after(limit.saturating_add(GRACE)).within(answer).await {
+    match Deadline::after(deadline.remaining().saturating_add(GRACE)).within(answer).await {
         Some(Ok(answer)) => answer,
         Some(Err(_)) => Err(interrupted(late)),
-        None => Err(Error::new(late, format!("no answer within {limit:?}"))),
+        None => Err(deadline.error(late)),
     }
-}
-
-/// Starts work; it keeps `guard` until it has ended.
-fn start<T, F>(
-    home: Home,
-    mut executor: Executor,
-    guard: impl Send + 'static,
-    work: impl FnOnce(Executor) -> F,
-) -> oneshot::Receiver<Result<T>>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<T>> + Send + 'static,
-{
-    let (mut reply, answer) = oneshot::channel();
-    // Relaxed on both sides: the task that sets it is the one that reads it.
-    let begun = executor.begun();
-    let work = work(executor);
-    home.spawn(async move {
-        let _guard = guard;
-        let mut work = pin!(work);
-        let answer = poll_fn(|context| match work.as_mut().poll(context) {
-            Poll::Ready(answer) => Poll::Ready(Some(answer)),
-            // Nothing was sent, and nobody waits any more.
-            Poll::Pending if !begun.load(Ordering::Relaxed) => reply.poll_closed(context).map(|()| None),
-            Poll::Pending => Poll::Pending,
-        });
-        if let Some(answer) = answer.await {
-            let _ = reply.send(answer);
-        }
-    });
-    answer
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use storage_core::{Entry, Error, Expiry, Json, Result, Stats, engine::all_written};
+use tokio_postgres::Row;
 
 use crate::{
     connections::executor::Executor,
@@ -88,8 +89,29 @@ pub(crate) async fn persist(mut executor: Executor, key: String) -> Result<bool>
     Ok(!executor.query(Query::Persist, &[&key]).await?.is_empty())
 }
 
-pub(crate) async fn ping(mut executor: Executor) -> Result<()> {
-    executor.query(Query::Ping, &[]).await.map(drop)
+/// What a check of the server has found.
+pub(crate) struct Checked {
+    pub(crate) reads: Result<()>,
+    pub(crate) writes: Result<()>,
+    /// How far a standby is behind.
+    pub(crate) behind: Option<Duration>,
+}
+
+/// How far a standby is behind, which is also whether reads work.
+pub(crate) async fn look(mut executor: Executor) -> Result<Option<Duration>> {
+    behind(&executor.query(Query::Look, &[]).await?)
+}
+
+fn behind(rows: &[Row]) -> Result<Option<Duration>> {
+    let behind = rows.first().map(|row| column::<Option<f64>>(row, 0)).transpose()?.flatten();
+    Ok(behind.and_then(|behind| Duration::try_from_secs_f64(behind).ok()))
+}
+
+pub(crate) async fn check(mut executor: Executor) -> Result<Checked> {
+    let (read, write) = executor.check().await?;
+    let read = read.map_err(|failure| failure.error).and_then(|read| behind(&read.rows));
+    let (reads, behind) = read.map_or_else(|error| (Err(error), None), |behind| (Ok(()), behind));
+    Ok(Checked { reads, writes: write.map_err(|failure| failure.error), behind })
 }
 
 /// `size`: how many connections there are, and how many of them are idle.

@@ -80,3 +80,16 @@ pub(crate) async fn database(name: &str, options: &str) -> String {
     let (host, _) = place.split_once('/').unwrap();
     format!("{login}@{host}/{name}")
 }
+
+/// The port of a URL.
+pub(crate) fn port(url: &str) -> u16 {
+    url.rsplit_once(':').unwrap().1.split('/').next().unwrap().parse().unwrap()
+}
+
+/// The same login and database on other ports of this machine.
+pub(crate) fn at_ports(url: &str, ports: &[u16]) -> PostgresConfig {
+    let (login, place) = url.split_once('@').unwrap();
+    let (_, database) = place.split_once('/').unwrap();
+    let hosts: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    PostgresConfig::from_url(&format!("{login}@{}/{database}", hosts.join(","))).unwrap()
+}

@@ -1,9 +1,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use storage_core::{Error, ErrorKind, Json, StorageBackend};
-use storage_postgres::{PostgresConfig, SslMode, SslRoots};
+use storage_postgres::{PostgresConfig, SslMode, SslRoots, TlsVerify};
+use storage_tests::{Postgres, PostgresOptions};
 
-use crate::common::{config, open, outside, unique, url, variable, with_login};
+use crate::common::{config, database, open, outside, port, unique, url, variable, with_login};
 
 fn tls_config(mode: SslMode) -> PostgresConfig {
     let mut config = PostgresConfig::from_url(&variable("STORAGE_TEST_POSTGRES_TLS_URL")).unwrap();
@@ -87,17 +88,108 @@ async fn only_verify_full_minds_the_name() {
 async fn a_server_without_tls_and_files_that_are_no_roots_are_refused() {
     let mut plain = config("plain");
     plain.ssl_mode = SslMode::Require;
-    assert_eq!(refused(plain).await.kind(), ErrorKind::Config);
+    let error = refused(plain).await;
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.hint().unwrap().contains("sslmode=prefer"), "{error}");
     let folder = tempfile::tempdir().unwrap();
-    let empty = folder.path().join("empty.pem");
+    let (empty, broken) = (folder.path().join("empty.pem"), folder.path().join("broken.pem"));
     std::fs::write(&empty, "nothing").unwrap();
-    for path in [empty, folder.path().join("missing.pem")] {
+    std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\n???\n-----END CERTIFICATE-----\n").unwrap();
+    for (path, what) in [
+        (empty, "holds no PEM certificate"),
+        (broken, "holds a malformed PEM block"),
+        (folder.path().join("missing.pem"), "does not exist"),
+        (folder.path().to_owned(), "cannot be read"),
+    ] {
         let mut config = tls_config(SslMode::VerifyCa);
         config.ssl_roots = Some(SslRoots::File(path));
         let error = refused(config).await;
         assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.to_string().contains("sslrootcert"), "{error}");
+        assert!(error.message().contains("sslrootcert") && error.message().contains(what), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_self_signed_certificate_is_trusted_where_it_is_the_root() {
+    let options = PostgresOptions { tls: true, self_signed: true, ..PostgresOptions::default() };
+    let server = tokio::task::spawn_blocking(move || Postgres::start(&options).unwrap()).await.unwrap();
+    let mut config = PostgresConfig::from_url(&server.url()).unwrap();
+    let error = refused(config.clone()).await;
+    assert_eq!(error.kind(), ErrorKind::Config, "the system does not know it");
+    assert!(error.message().contains("self-signed, and not among the roots"), "{error}");
+    assert!(error.hint().unwrap().contains("POSTGRES_TLS_CA"), "{error}");
+    config.ssl_roots = Some(SslRoots::File(server.ca().unwrap().to_owned()));
+    works(config.clone()).await;
+    config.ssl_roots = right_roots();
+    assert_eq!(refused(config).await.kind(), ErrorKind::Config, "another root");
+}
+
+#[tokio::test]
+async fn what_a_login_lacks_is_named() {
+    let url = url();
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let (user, rest) = rest.split_once('@').unwrap();
+    let nobody = format!("{scheme}://{}@{rest}", user.split(':').next().unwrap());
+    let error = refused(PostgresConfig::from_url(&nobody).unwrap()).await;
+    assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    assert!(
+        error.message().contains("none is set") && error.hint().unwrap().contains("PGPASSFILE"),
+        "{error}"
+    );
+    let bound = format!("{url}?channel_binding=require&sslmode=disable");
+    let error = refused(PostgresConfig::from_url(&bound).unwrap()).await;
+    assert!(error.message().contains("channel binding is required"), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_is_verified_where_that_is_said() {
+    let mut config = misnamed(SslMode::VerifyFull);
+    config.ssl_roots = Some(SslRoots::System);
+    let error = refused(config.clone()).await;
+    assert!(error.hint().unwrap().contains("POSTGRES_TLS_VERIFY=none"), "{error}");
+    config.tls_verify = TlsVerify::None;
+    works(config).await;
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_keep_every_text_is_refused() {
+    for encoding in ["SQL_ASCII", "LATIN1"] {
+        let options = format!("ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'");
+        let error = refused(PostgresConfig::from_url(&database("encoding", &options).await).unwrap()).await;
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.message().contains(encoding) && error.hint().unwrap().contains("UTF8"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_setting_that_the_server_does_not_know_is_told_as_one() {
+    for options in ["-c%20no_such_setting%3D1", "-c%20work_mem%3Dmuch"] {
+        let config = PostgresConfig::from_url(&format!("{}?options={options}", url())).unwrap();
+        let error = refused(config).await;
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.hint().unwrap().contains("`options`"), "{error}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_password_may_stand_in_a_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pgpass");
+    std::fs::write(&path, "other:*:*:*:wrong\n127.0.0.1:*:*:storage:p@ss\\:w/rd%\n").unwrap();
+    let variables = |name: &str| match name {
+        "PGPASSFILE" => Some(path.display().to_string()),
+        "PGUSER" | "PGDATABASE" => Some("storage".to_owned()),
+        _ => None,
+    };
+    let url = format!("postgresql://127.0.0.1:{}", port(&url()));
+    let mut config = PostgresConfig::from_url_and_variables(&url, &variables).unwrap();
+    config.schema = Some(unique("passfile"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(refused(config.clone()).await.kind(), ErrorKind::Unauthorized, "others may read it");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    works(config).await;
 }
 
 #[tokio::test]

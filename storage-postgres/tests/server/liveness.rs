@@ -45,7 +45,8 @@ async fn nothing_is_open(config: &PostgresConfig) {
     .await;
 }
 
-/// Reads and writes for a while: somebody gets on in each half second, and everybody in the end.
+/// Reads and writes for a while: somebody gets on in each half second, or less often on a busy machine but sooner than calls end
+/// at their deadlines, and everybody in the end.
 async fn goes_on(backend: &Arc<PostgresBackend>, callers: usize, halves: u32) {
     let done: Arc<Vec<AtomicU64>> = Arc::new((0..callers).map(|_| AtomicU64::new(0)).collect());
     let calls: Vec<_> = (0..callers)
@@ -66,10 +67,13 @@ async fn goes_on(backend: &Arc<PostgresBackend>, callers: usize, halves: u32) {
     eventually("every caller gets somewhere", async || count().iter().all(|done| *done > 0)).await;
     let mut before = count();
     for half in 0..halves {
+        let start = tokio::time::Instant::now();
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let now = count();
-        assert_ne!(before, now, "half second {half}");
-        before = now;
+        while count() == before {
+            assert!(start.elapsed() < Duration::from_secs(4), "half second {half}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        before = count();
     }
     eventually("every caller goes on", async || {
         count().iter().zip(&before).all(|(now, before)| now > before)
@@ -143,7 +147,7 @@ fn any_runtime_and_none_may_call() {
         assert_eq!(backend.get("k").await.unwrap(), Some(Json::from(1)));
         assert_eq!(backend.increment("n", 2, None).await.unwrap(), 2);
         assert_eq!(backend.records(Scan::keys("k").unwrap()).count().await, 1);
-        assert!(backend.health().await.stores[0].error.is_none());
+        assert!(backend.health().await.stores[0].writes());
     };
     block_on(calls);
     block_on(backend.disconnect()).unwrap();

@@ -1,5 +1,5 @@
 use futures::future::join_all;
-use storage_core::{Json, StorageBackend};
+use storage_core::{Batch, Commit, ErrorKind, Json, Operation, Partition, StorageBackend};
 use storage_postgres::PostgresConfig;
 
 use crate::common::{
@@ -153,4 +153,111 @@ async fn a_role_without_the_right_to_create_uses_what_is_there() {
         client.query_one(sql, &[&config.schema]).await.unwrap().get(0)
     })
     .await;
+}
+
+/// A role that may log in, and nothing else.
+async fn role(name: &str) -> String {
+    let role = unique(name);
+    outside().await.batch_execute(&format!("CREATE ROLE \"{role}\" LOGIN PASSWORD 'pw'")).await.unwrap();
+    role
+}
+
+#[tokio::test]
+async fn with_the_least_grants_everything_works() {
+    let config = config("least");
+    open(config.clone()).connect().await.unwrap();
+    let (role, quoted) = (role("least").await, schema(&config));
+    let tables = ["kv_store", "storage_partition", "storage_item"].map(|table| format!("{quoted}.{table}"));
+    let grants = format!(
+        "GRANT USAGE ON SCHEMA {quoted} TO \"{role}\"; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO \"{role}\"",
+        tables.join(", ")
+    );
+    outside().await.batch_execute(&grants).await.unwrap();
+    for create in [true, false] {
+        let mut theirs = PostgresConfig::from_url(&with_login(&url(), &role, "pw")).unwrap();
+        (theirs.schema, theirs.create) = (config.schema.clone(), create);
+        let backend = open(theirs);
+        backend.connect().await.unwrap();
+        backend.set("k", Json::from(1), None).await.unwrap();
+        assert!(backend.health().await.writes());
+        backend.apply(Batch::new().set("a", Json::from(1), None).delete("k")).await.unwrap();
+        backend.cleanup().await.unwrap();
+        assert_eq!(backend.keys("*").await.unwrap(), ["a"]);
+        let collections = backend.collections().unwrap();
+        let partition = Partition::new("task", &["1"]).unwrap();
+        let append = Operation::Append {
+            prefix: "n".to_owned(),
+            attributes: Json::from(1),
+            body: b"body".as_slice().into(),
+            tag: None,
+        };
+        let mut commit = Commit::new(partition.clone());
+        commit.operations.push(append);
+        collections.commit(commit).await.unwrap();
+        assert!(collections.delete_partition(&partition).await.unwrap());
+        assert!(backend.stats().await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn health_tells_a_role_that_may_only_read() {
+    let config = config("reads");
+    open(config.clone()).connect().await.unwrap();
+    let (role, quoted) = (role("reads").await, schema(&config));
+    let grants = format!(
+        "GRANT USAGE ON SCHEMA {quoted} TO \"{role}\"; GRANT SELECT ON {quoted}.kv_store TO \"{role}\""
+    );
+    outside().await.batch_execute(&grants).await.unwrap();
+    let mut theirs = PostgresConfig::from_url(&with_login(&url(), &role, "pw")).unwrap();
+    theirs.schema = config.schema.clone();
+    let backend = open(theirs);
+    backend.connect().await.unwrap();
+    let health = backend.health().await;
+    assert!(health.reads() && !health.writes(), "{health:?}");
+    assert!(health.stores[0].write_error.as_ref().unwrap().contains("GRANT"), "{health:?}");
+    // Neither, without the table.
+    outside().await.batch_execute(&format!("DROP TABLE {quoted}.kv_store")).await.unwrap();
+    assert!(!backend.health().await.reads());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_leaves_nothing_behind_and_many_may_ask_at_once() {
+    let config = config("health");
+    let backend = open(config.clone());
+    backend.connect().await.unwrap();
+    for health in join_all((0..32).map(|_| backend.health())).await {
+        assert!(health.reads() && health.writes(), "{health:?}");
+    }
+    let left = format!("SELECT count(*) FROM {}.kv_store", schema(&config));
+    assert_eq!(outside().await.query_one(&left, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn what_may_not_be_made_names_the_right_that_is_missing() {
+    let url = database("rights", "").await;
+    let role = role("rights").await;
+    let connect = async |change: &dyn Fn(&mut PostgresConfig)| {
+        let mut config = PostgresConfig::from_url(&with_login(&url, &role, "pw")).unwrap();
+        change(&mut config);
+        open(config).connect().await
+    };
+    let client = outside_at(&url).await;
+    client.batch_execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC; CREATE SCHEMA closed").await.unwrap();
+    let error = connect(&|_| {}).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    let hint = error.hint().unwrap();
+    assert!(
+        hint.contains("GRANT CREATE ON SCHEMA \"public\"") && hint.contains("POSTGRES_SCHEMA"),
+        "{error}"
+    );
+    let error = connect(&|config| config.schema = Some("none".to_owned())).await.unwrap_err();
+    assert!(error.hint().unwrap().contains("CREATE ON DATABASE"), "{error}");
+    let error = connect(&|config| config.schema = Some("closed".to_owned())).await.unwrap_err();
+    assert!(error.hint().unwrap().contains("ON SCHEMA \"closed\""), "{error}");
+    // Where nothing is to be made, what is missing is said.
+    let error = connect(&|config| config.create = false).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.hint().unwrap().contains("storage init"), "{error}");
+    assert_eq!(client.query("SELECT FROM pg_class WHERE relname LIKE 'kv%'", &[]).await.unwrap().len(), 0);
 }

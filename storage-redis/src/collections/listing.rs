@@ -5,7 +5,7 @@ use storage_core::{Cursor, Partition, PartitionInfo, Result, ScanPage, engine::D
 use super::query;
 use crate::{
     error::Access,
-    work::{operations::Connected, scan::Place},
+    work::{operations::Connected, walk::Place},
 };
 
 /// What the keys of the hashes end with.
@@ -24,7 +24,7 @@ pub(super) async fn page(
     let place = after.map(Cursor::place::<Place>).transpose()?;
     // No prefix finds the partition that has no more segments than were asked for: it is a page of its own.
     let own = own.filter(|_| place.is_none());
-    let mut place = place.unwrap_or_else(|| Place::start(connected));
+    let mut place = place.unwrap_or(Place::Start);
     let found = match own {
         Some(own) => vec![own],
         None => {

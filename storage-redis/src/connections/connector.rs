@@ -1,81 +1,203 @@
-//! Opening connections: TCP, TLS and Unix sockets, then Redis's own greeting.
+//! Opening connections: to a server, or to whichever the Sentinels say that is the master.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    future::pending,
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
-use bytes::BytesMut;
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+use futures::{
+    StreamExt,
+    future::{Either, select},
+    stream::FuturesUnordered,
 };
 use storage_core::{Error, ErrorKind, Result, engine::Deadline};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpStream, UnixStream},
-};
-use tokio_rustls::TlsConnector;
+use tokio::sync::watch;
 
-use crate::{
-    config::RedisConfig,
-    error::{closed_at_once, not_redis, unreachable},
-    statements::{
-        answer::{Answer, Decoder, Malformed},
-        command::{Command, cmd},
-        reply::checked,
-    },
-    url::Address,
+pub(crate) use super::wire::Wire;
+use super::{
+    dialer::Dialer,
+    greeting::{Facts, Login},
+    sentinel::{Master, Sentinels},
 };
+use crate::{config::RedisConfig, error::was_closed, statements::command::cmd, url::Address};
 
-/// Opens connections to any server of the configuration. TLS has a provider of our own instead of the process's, and a
-/// certificate store that is read once.
+/// How long a connection that was idle has to say that it still is one.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// From when on a server that has not answered is asked what it speaks: one without TLS may wait for more of a handshake.
+const DOUBT: Duration = Duration::from_secs(1);
+
+/// Opens connections to any server of the configuration.
 pub(crate) struct Connector {
-    username: Option<String>,
-    password: Option<String>,
-    database: u32,
-    tls: Option<TlsConnector>,
+    dialer: Dialer,
+    login: Login,
+    sentinels: Option<Sentinels>,
+    cluster: bool,
+    /// Tells that the master has moved.
+    moves: watch::Sender<()>,
     timeout: Duration,
     drain_limit: Duration,
+    idle_check: Duration,
 }
-
-/// A connection on which one side speaks at a time.
-pub(crate) struct Wire {
-    stream: Box<dyn Stream>,
-    arrived: BytesMut,
-    decoder: Decoder,
-}
-
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl Connector {
     /// Reads the trusted certificates, where TLS is asked for.
     pub(crate) async fn new(config: &RedisConfig) -> Result<Self> {
         let server = &config.server;
-        let tls = if server.tls { Some(tls_connector(config.tls_ca.clone()).await?) } else { None };
+        let credentials = (server.username.as_ref(), server.password.as_ref());
         Ok(Self {
-            username: server.username.clone(),
-            password: server.password.clone(),
-            database: server.database,
-            tls,
+            dialer: Dialer::new(config).await?,
+            login: Login::new(credentials, server.database, &config.client_name, config.protocol),
+            sentinels: Sentinels::of(config),
+            cluster: server.cluster,
+            moves: watch::Sender::new(()),
             timeout: config.connect_timeout,
             drain_limit: config.operation_timeout,
+            idle_check: config.idle_check,
         })
     }
 
     /// A connection whose server has taken the credentials and the database.
     pub(crate) async fn open(&self, address: &Address) -> Result<Wire> {
         let open = async {
-            let stream = self.reach(address).await?;
-            let mut wire = Wire { stream, arrived: BytesMut::new(), decoder: Decoder::default() };
-            self.greet(&mut wire).await?;
-            Ok(wire)
+            match (&self.sentinels, address) {
+                (Some(sentinels), Address::Service(_)) => {
+                    // Before anybody is asked.
+                    let moves = self.moves.subscribe();
+                    self.open_master(sentinels).await.map(|wire| wire.until(moves))
+                }
+                _ => self.open_at(address).await.map(|(wire, _)| wire),
+            }
         };
-        Deadline::after(self.timeout).within(open).await.unwrap_or_else(|| {
-            Err(Error::new(
-                ErrorKind::Unavailable,
-                format!("the server did not take a connection within {:?}", self.timeout),
-            ))
-        })
+        // A Sentinel is spoken to in the same way.
+        let first =
+            self.sentinels.as_ref().and_then(|sentinels| sentinels.nodes().first()).unwrap_or(address);
+        let opened = pin!(open);
+        let doubt = pin!(self.doubt(first));
+        match Deadline::after(self.timeout).within(select(opened, doubt)).await {
+            Some(Either::Left((Err(error), _))) if was_closed(&error) => {
+                Err(self.dialer.misspoken(first).await.unwrap_or(error))
+            }
+            Some(Either::Left((opened, _))) => {
+                tracing::debug!(server = %address, "opened a connection");
+                opened
+            }
+            Some(Either::Right((error, _))) => Err(error),
+            None => Err(self.late()),
+        }
+    }
+
+    /// Ends where a server that is slow to answer turns out to speak something else.
+    async fn doubt(&self, address: &Address) -> Error {
+        Deadline::never().pause(DOUBT.min(self.timeout / 2)).await;
+        match self.dialer.misspoken(address).await {
+            Some(error) => error,
+            None => pending().await,
+        }
+    }
+
+    /// The error of a server that does not take a connection in time.
+    pub(crate) fn late(&self) -> Error {
+        let message = match self.sentinels {
+            None => format!("the server did not take a connection within {:?}", self.timeout),
+            Some(_) => {
+                format!("no Sentinel led to a master that took a connection within {:?}", self.timeout)
+            }
+        };
+        Error::new(ErrorKind::Unavailable, message)
+    }
+
+    async fn open_at(&self, address: &Address) -> Result<(Wire, Facts)> {
+        let mut wire = self.dialer.reach(address).await?;
+        let facts = self.login.greet(&mut wire).await?;
+        match facts.mode.as_deref() {
+            Some("sentinel") => Err(Error::config("what answers there is a Sentinel")
+                .with_hint("write redis+sentinel://host:port/service")),
+            Some("cluster") if !self.cluster => {
+                Err(Error::config("what answers there is a node of a Redis Cluster")
+                    .with_hint("write redis-cluster:// instead of redis://"))
+            }
+            _ => Ok((wire, facts)),
+        }
+    }
+
+    /// Asks all Sentinels at once, and takes the first good answer: one that leads to a master.
+    async fn open_master(&self, sentinels: &Sentinels) -> Result<Wire> {
+        let tried = Mutex::new(HashSet::new());
+        let mut asked: FuturesUnordered<_> =
+            sentinels.nodes().iter().map(|node| self.open_by(sentinels, node, &tried)).collect();
+        let (mut failed, mut outdated) = (None, Vec::new());
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(Found::Opened(wire)) => return Ok(wire),
+                Ok(Found::Outdated(master)) => outdated.push(master),
+                Ok(Found::Known) => {}
+                Err(error) => failed = Some(worse(failed, error)),
+            }
+        }
+        // Nobody knows better.
+        for master in outdated {
+            match self.open_if_master(sentinels, &master).await {
+                Ok(wire) => return Ok(wire),
+                Err(error) => failed = Some(worse(failed, Failed::AtMaster(error))),
+            }
+        }
+        Err(failed.map_or_else(|| self.late(), Failed::into_error))
+    }
+
+    async fn open_by(
+        &self,
+        sentinels: &Sentinels,
+        node: &Address,
+        tried: &Mutex<HashSet<Address>>,
+    ) -> Result<Found, Failed> {
+        let master = sentinels.ask(node, &self.dialer).await.map_err(Failed::AtSentinel)?;
+        if sentinels.is_outdated(&master) {
+            return Ok(Found::Outdated(master));
+        }
+        let new = tried.lock().unwrap_or_else(PoisonError::into_inner).insert(master.address.clone());
+        if !new {
+            return Ok(Found::Known);
+        }
+        self.open_if_master(sentinels, &master).await.map(Found::Opened).map_err(Failed::AtMaster)
+    }
+
+    async fn open_if_master(&self, sentinels: &Sentinels, master: &Master) -> Result<Wire> {
+        let (wire, facts) = self.open_at(&master.address).await?;
+        if !facts.is_master()? {
+            return Err(sentinels.no_master(&master.address));
+        }
+        sentinels.opened(master);
+        Ok(wire)
+    }
+
+    /// A connection that was idle, where it still is one: where anything comes back, whatever it says.
+    pub(crate) async fn if_alive(&self, mut wire: Wire) -> Option<Wire> {
+        let answer = async { wire.send(&[cmd("PING")]).await.is_ok() && wire.reply().await.is_ok() };
+        let alive = Deadline::after(CHECK.min(self.timeout)).within(answer).await.unwrap_or_default();
+        alive.then_some(wire)
+    }
+
+    /// Whether a server that refuses work as a replica does may be another one after its name is resolved again. On a
+    /// cluster it is the map that says who is what.
+    pub(crate) fn follows_names(&self) -> bool {
+        !self.cluster
+    }
+
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    pub(crate) fn sentinels(&self) -> Option<&Sentinels> {
+        self.sentinels.as_ref()
+    }
+
+    /// Ends what listens on connections to where the master was.
+    pub(crate) fn moved(&self) {
+        self.moves.send_replace(());
     }
 
     /// How long a connection that takes no more requests has for those under way: as long as a call may take.
@@ -83,104 +205,51 @@ impl Connector {
         self.drain_limit
     }
 
-    /// Says who asks, and waits for the server's word: a server that is full or protected says so now.
-    async fn greet(&self, wire: &mut Wire) -> Result<()> {
-        let mut commands = Vec::new();
-        if let Some(password) = &self.password {
-            commands.push(cmd("AUTH").args(self.username.as_ref()).arg(password));
-        }
-        if self.database > 0 {
-            commands.push(cmd("SELECT").number(self.database));
-        }
-        commands.push(cmd("PING"));
-        // In one round trip: the server answers each of them, also after it has refused one.
-        wire.send(&commands).await?;
-        for _ in &commands {
-            checked(wire.next().await?)?;
-        }
-        Ok(())
+    /// After how long without a request a connection is checked before the next one.
+    pub(crate) fn idle_check(&self) -> Duration {
+        self.idle_check
     }
 
-    async fn reach(&self, address: &Address) -> Result<Box<dyn Stream>> {
-        match address {
-            Address::Unix(path) => {
-                Ok(Box::new(UnixStream::connect(path).await.map_err(|e| unreachable(&e))?))
-            }
-            Address::Tcp { host, port } => {
-                let stream = self.tcp(host, *port).await.map_err(|error| unreachable(&error))?;
-                Ok(stream)
-            }
-        }
-    }
-
-    async fn tcp(&self, host: &str, port: u16) -> io::Result<Box<dyn Stream>> {
-        let stream = TcpStream::connect((host, port)).await?;
-        stream.set_nodelay(true)?;
-        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
-        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        Ok(Box::new(tls.connect(name, stream).await?))
+    /// How long a subscription to a Sentinel, or opening one, may stay without a word.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
     }
 }
 
-impl Wire {
-    pub(crate) async fn send(&mut self, commands: &[Command]) -> Result<()> {
-        let mut bytes = Vec::new();
-        commands.iter().for_each(|command| command.write_to(&mut bytes));
-        self.stream.write_all(&bytes).await.map_err(|error| unreachable(&error))?;
-        self.stream.flush().await.map_err(|error| unreachable(&error))
-    }
+/// What became of a Sentinel's word.
+enum Found {
+    Opened(Wire),
+    /// Another Sentinel has named the same master.
+    Known,
+    /// Another one has told of a newer configuration.
+    Outdated(Master),
+}
 
-    /// The next answer. Nothing is lost where this is dropped before it has come.
-    pub(crate) async fn next(&mut self) -> Result<Answer> {
-        loop {
-            match self.decoder.decode(&mut self.arrived) {
-                Ok(Some(answer)) => return Ok(answer),
-                Ok(None) => {}
-                Err(Malformed) => return Err(not_redis()),
-            }
-            match self.stream.read_buf(&mut self.arrived).await {
-                Ok(0) => return Err(closed_at_once()),
-                Ok(_) => {}
-                Err(error) => return Err(unreachable(&error)),
-            }
+enum Failed {
+    AtSentinel(Error),
+    AtMaster(Error),
+}
+
+impl Failed {
+    fn into_error(self) -> Error {
+        match self {
+            Self::AtSentinel(error) | Self::AtMaster(error) => error,
         }
     }
 
-    /// For who does both at once.
-    pub(crate) fn into_stream(self) -> Box<dyn Stream> {
-        self.stream
+    /// How much it says: one of several Sentinels may be down or set up wrongly.
+    fn weight(&self) -> u8 {
+        match self {
+            Self::AtMaster(_) => 2,
+            Self::AtSentinel(error) if error.kind() != ErrorKind::Unavailable => 1,
+            Self::AtSentinel(_) => 0,
+        }
     }
 }
 
-async fn tls_connector(ca: Option<std::path::PathBuf>) -> Result<TlsConnector> {
-    // Reading a system's certificates takes milliseconds of file access.
-    let roots = tokio::task::spawn_blocking(move || match ca {
-        Some(path) => roots_from(&path),
-        None => Ok(system_roots()),
-    });
-    let roots = roots.await.map_err(|_| Error::config("the trusted certificates could not be read"))??;
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|_| Error::config("TLS could not be set up"))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
-}
-
-fn roots_from(path: &Path) -> Result<RootCertStore> {
-    let unreadable =
-        || Error::config(format!("the certificate file {} holds no PEM certificate", path.display()));
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|_| unreadable())? {
-        roots.add(certificate.map_err(|_| unreadable())?).map_err(|_| unreadable())?;
+fn worse(before: Option<Failed>, now: Failed) -> Failed {
+    match before {
+        Some(before) if before.weight() >= now.weight() => before,
+        _ => now,
     }
-    if roots.is_empty() { Err(unreadable()) } else { Ok(roots) }
-}
-
-fn system_roots() -> RootCertStore {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (added, ignored) = roots.add_parsable_certificates(found.certs);
-    tracing::debug!(added, ignored, unreadable = found.errors.len(), "read the system's certificates");
-    roots
 }

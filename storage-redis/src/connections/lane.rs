@@ -5,6 +5,9 @@
 //! without being polled occupies nothing. What the connection has not taken surely never left; what it has taken and not
 //! answered may have been applied.
 //!
+//! A connection that nobody uses for a while ends its work and leaves the stream aside. The next request begins with asking
+//! whether it still is one: a NAT or a balancer may have dropped it without a word.
+//!
 //! The multiplexed connection of the redis crate hands its queue's places to futures that may not be polled, cannot take a
 //! request back, and takes twice the processor time for a request.
 
@@ -12,21 +15,22 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
+    ops::Deref,
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
 use bytes::BytesMut;
 use futures::task::AtomicWaker;
 use storage_core::{
-    ErrorKind,
-    engine::{Combiner, Deadline, Entry, Home, Limits, Reply, Unanswered, Work, Worker},
+    ErrorKind, Result,
+    engine::{Combiner, Deadline, Entry, Home, Limits, Reply, Unanswered, Work, Worker, background},
 };
 use tokio::io::AsyncWrite as _;
 use tokio_util::{
@@ -34,13 +38,15 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-use super::connector::{Connector, Stream};
+pub(crate) use super::request::Request;
+use super::{
+    connector::Connector,
+    request::{Expected, Progress},
+    wire::{Stream, Wire},
+};
 use crate::{
     error::Failure,
-    statements::{
-        answer::{Answer, Decoder, Malformed},
-        command::Command,
-    },
+    statements::answer::{Answer, Decoder, Malformed},
     url::Address,
 };
 
@@ -62,6 +68,10 @@ pub(crate) struct Lane {
     home: Home,
     /// The connection that there is now.
     current: ArcSwapOption<Signals>,
+    /// A connection that was idle.
+    aside: Mutex<Option<Wire>>,
+    /// How often connections were retired.
+    retirements: AtomicU64,
     /// What waits, and what is under way; `disconnect` waits for it.
     under_way: TaskTracker,
 }
@@ -72,29 +82,44 @@ pub(crate) struct Item {
     _under_way: TaskTrackerToken,
 }
 
-/// What is asked of the server.
-#[derive(Clone)]
-pub(crate) enum Request {
-    One(Command),
-    /// Answered by an array with an answer, or an error, for each command.
-    Each(Vec<Command>),
-    /// MULTI, the commands, EXEC.
-    Transaction(Vec<Command>),
-}
-
 /// What a connection and those who use it tell each other.
-#[derive(Default)]
 struct Signals {
+    opened: Instant,
     retired: AtomicBool,
     congested: AtomicBool,
+    /// How often requests were taken.
+    taken: AtomicU64,
+    /// None was for a while.
+    idle: AtomicBool,
+    ended: AtomicBool,
     waker: AtomicWaker,
+}
+
+impl Signals {
+    fn new() -> Self {
+        Self {
+            opened: Instant::now(),
+            retired: AtomicBool::default(),
+            congested: AtomicBool::default(),
+            taken: AtomicU64::default(),
+            idle: AtomicBool::default(),
+            ended: AtomicBool::default(),
+            waker: AtomicWaker::default(),
+        }
+    }
+
+    fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+        self.waker.wake();
+    }
 }
 
 impl Lane {
     pub(crate) fn new(address: &Address, connector: &Arc<Connector>, home: Home) -> Combiner<Self> {
         let (address, connector) = (address.clone(), Arc::clone(connector));
         let (current, under_way) = (ArcSwapOption::empty(), TaskTracker::new());
-        Combiner::new(Self { address, connector, home, current, under_way }, LIMITS)
+        let (aside, retirements) = (Mutex::default(), AtomicU64::new(0));
+        Combiner::new(Self { address, connector, home, current, aside, retirements, under_way }, LIMITS)
     }
 
     /// How much is in the way of another request: first whether something large is on its way, then how many there are.
@@ -112,12 +137,83 @@ impl Lane {
     }
 
     /// Gives the connection no more requests, and opens another for the next one. Those under way go on.
-    fn retire(&self) {
+    pub(crate) fn retire(&self) {
+        // First: one that is being opened finds out by this.
+        self.retirements.fetch_add(1, Ordering::SeqCst);
         if let Some(current) = &*self.current.load() {
-            current.retired.store(true, Ordering::Relaxed);
-            current.waker.wake();
+            current.retire();
+        }
+        // After the mark, which `set_aside` reads under the lock.
+        let aside = self.aside().take();
+        drop(aside);
+    }
+
+    /// A request that was begun at `since` has no answer: its connection may lead nowhere any more, which TCP takes minutes to
+    /// find out. One that was opened later is not it.
+    fn no_answer(&self, since: Option<Instant>) {
+        if let Some(current) = &*self.current.load()
+            && since.is_none_or(|since| current.opened <= since)
+        {
+            current.retire();
         }
     }
+
+    /// Keeps the stream of a connection that was idle, unless it is retired.
+    fn set_aside(&self, stream: Box<dyn Stream>, signals: &Signals) {
+        let mut aside = self.aside();
+        if !signals.retired.load(Ordering::Relaxed) {
+            *aside = Some(Wire::new(stream));
+        }
+    }
+
+    fn aside(&self) -> MutexGuard<'_, Option<Wire>> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection that was idle, where it still is one, or a new one.
+    async fn connect(&self) -> Result<(Wire, Arc<Signals>)> {
+        let before = self.retirements.load(Ordering::SeqCst);
+        // A statement of its own: the lock would else be kept while it waits.
+        let aside = self.aside().take();
+        let aside = match aside {
+            Some(wire) => self.connector.if_alive(wire).await,
+            None => None,
+        };
+        let wire = match aside {
+            Some(wire) => wire,
+            None => self.connector.open(&self.address).await?,
+        };
+        let signals = Arc::new(Signals::new());
+        self.current.store(Some(Arc::clone(&signals)));
+        // Who has retired what there was meanwhile has not seen this one.
+        if self.retirements.load(Ordering::SeqCst) != before {
+            signals.retired.store(true, Ordering::Relaxed);
+        }
+        watch(&signals, self.connector.idle_check() / 2);
+        Ok((wire, signals))
+    }
+}
+
+/// Tells a connection when it is idle. In the background: a timer of its own would depend on the runtime's.
+fn watch(signals: &Arc<Signals>, period: Duration) {
+    let Ok(background) = background() else { return };
+    let signals: Weak<Signals> = Arc::downgrade(signals);
+    background.spawn(async move {
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(period).await;
+            let Some(signals) = signals.upgrade().filter(|signals| !signals.ended.load(Ordering::Relaxed))
+            else {
+                return;
+            };
+            let taken = signals.taken.load(Ordering::Relaxed);
+            if taken == before {
+                signals.idle.store(true, Ordering::Relaxed);
+                signals.waker.wake();
+            }
+            before = taken;
+        }
+    });
 }
 
 impl Work for Lane {
@@ -134,17 +230,15 @@ impl Work for Lane {
 
     fn start(worker: Worker<Self>) {
         worker.work().home.spawn(async move {
-            let lane = worker.work();
-            let stream = match lane.connector.open(&lane.address).await {
-                Ok(wire) => wire.into_stream(),
+            let (wire, signals) = match worker.work().connect().await {
+                Ok(connected) => connected,
                 // Those who wait are told now, instead of at their deadlines; the next call tries again.
                 Err(error) => return worker.refuse_waiting(&error),
             };
-            tracing::debug!(server = %lane.address, "opened a connection");
-            let signals = Arc::new(Signals::default());
-            lane.current.store(Some(Arc::clone(&signals)));
-            let deadline = lane.connector.drain_limit();
-            Connection::new(stream, worker, signals).serve(deadline).await;
+            // It may be retired already: what waits goes to the next connection then.
+            worker.begin();
+            let limit = worker.work().connector.drain_limit();
+            Connection::new(wire.into_stream(), worker, signals).serve(limit).await;
         });
     }
 }
@@ -161,39 +255,8 @@ pub(crate) async fn call(
         Err(Unanswered::Waiting) => Err(Failure::NotSent(deadline.error(ErrorKind::Timeout))),
         Err(Unanswered::Lost) => Err(Failure::Lost),
         Err(Unanswered::Taken) => {
-            // It may lead nowhere any more, which TCP takes minutes to find out.
-            lane.work().retire();
+            lane.work().no_answer(Instant::now().checked_sub(deadline.limit()));
             Err(Failure::TimedOut)
-        }
-    }
-}
-
-impl Request {
-    /// About how many bytes it carries.
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::One(command) => command.len(),
-            Self::Each(commands) | Self::Transaction(commands) => commands.iter().map(Command::len).sum(),
-        }
-    }
-
-    /// Writes it, and says how its answers are read.
-    fn write_to(&self, out: &mut Vec<u8>) -> Expected {
-        match self {
-            Self::One(command) => {
-                command.write_to(out);
-                Expected::One
-            }
-            Self::Each(commands) => {
-                commands.iter().for_each(|command| command.write_to(out));
-                Expected::Each { count: commands.len(), values: Vec::with_capacity(commands.len()) }
-            }
-            Self::Transaction(commands) => {
-                out.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
-                commands.iter().for_each(|command| command.write_to(out));
-                out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
-                Expected::Last { skip: commands.len() + 1, refused: None }
-            }
         }
     }
 }
@@ -205,48 +268,13 @@ struct InFlight {
     _under_way: TaskTrackerToken,
 }
 
-/// Which answers a request has.
-enum Expected {
-    One,
-    Each {
-        count: usize,
-        values: Vec<Answer>,
-    },
-    /// That of EXEC; before it come those of MULTI and of queueing, of which a refusal says more.
-    Last {
-        skip: usize,
-        refused: Option<Answer>,
-    },
-}
-
-impl Expected {
-    /// Takes one answer of the server; gives the answer to the request once it is whole.
-    fn take(&mut self, answer: Answer) -> Option<Answer> {
-        match self {
-            Self::One => Some(answer),
-            Self::Each { count, values } => {
-                values.push(answer);
-                (values.len() == *count).then(|| Answer::Array(std::mem::take(values)))
-            }
-            Self::Last { skip: 0, refused } => Some(refused.take().unwrap_or(answer)),
-            Self::Last { skip, refused } => {
-                *skip -= 1;
-                if let Answer::Error(_) = answer {
-                    refused.get_or_insert(answer);
-                }
-                None
-            }
-        }
-    }
-}
-
-/// The connection. It ends when the server closes it, or when it has been retired and nothing is under way any more; what is
-/// under way then is lost.
+/// The connection. It ends when the server closes it, when it is idle, or when it has been retired and nothing is under way any
+/// more; what is under way then is lost.
 struct Connection {
     stream: Box<dyn Stream>,
     /// `None` once it takes no more requests.
     worker: Option<Worker<Lane>>,
-    signals: Arc<Signals>,
+    signals: Shown,
     writing: Vec<u8>,
     written: usize,
     in_flight: VecDeque<InFlight>,
@@ -274,11 +302,29 @@ impl From<Malformed> for Broken {
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // The lane shows these signals until another connection replaces them.
-        self.signals.congested.store(false, Ordering::Relaxed);
+/// Signals that the lane shows until another connection replaces them.
+struct Shown(Arc<Signals>);
+
+impl Deref for Shown {
+    type Target = Signals;
+
+    fn deref(&self) -> &Signals {
+        &self.0
     }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.congested.store(false, Ordering::Relaxed);
+        self.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Why a connection takes no more requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Idle,
+    Other,
 }
 
 impl Connection {
@@ -286,7 +332,7 @@ impl Connection {
         Self {
             stream,
             worker: Some(worker),
-            signals,
+            signals: Shown(signals),
             writing: Vec::new(),
             written: 0,
             in_flight: VecDeque::new(),
@@ -299,14 +345,20 @@ impl Connection {
 
     /// Runs until it ends; once it takes no more requests, those under way have until `limit`.
     async fn serve(mut self, limit: Duration) {
-        poll_fn(|context| self.poll_serve(context)).await;
+        if poll_fn(|context| self.poll_serve(context)).await == End::Idle {
+            if let Some(worker) = self.worker {
+                // Before the worker ends, which may begin the next one.
+                worker.work().set_aside(self.stream, &self.signals);
+            }
+            return;
+        }
         // Bounded: a server that went silent would keep the requests, and with them `disconnect`.
         let drained = Deadline::after(limit).within(poll_fn(|context| self.poll_drain(context)));
         drained.await;
     }
 
     /// Ends when the connection takes no more requests.
-    fn poll_serve(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_serve(&mut self, context: &mut Context<'_>) -> Poll<End> {
         // Before `retired` is read: `AtomicWaker` orders the two, so Relaxed misses no retirement.
         self.signals.waker.register(context.waker());
         if self.signals.retired.load(Ordering::Relaxed) {
@@ -317,11 +369,16 @@ impl Connection {
                 // Dropped replies tell that they were lost; the dropped worker leaves what waits to a new connection.
                 self.in_flight.clear();
                 self.worker = None;
-                Poll::Ready(())
+                Poll::Ready(End::Other)
             }
-            _ if self.worker.is_none() => Poll::Ready(()),
+            _ if self.worker.is_none() => Poll::Ready(End::Other),
+            _ if self.signals.idle.load(Ordering::Relaxed) && self.has_nothing() => Poll::Ready(End::Idle),
             _ => Poll::Pending,
         }
+    }
+
+    fn has_nothing(&self) -> bool {
+        self.in_flight.is_empty() && self.written == self.writing.len() && self.arrived.is_empty()
     }
 
     /// Ends when nothing is under way.
@@ -364,11 +421,19 @@ impl Connection {
     fn answer(&mut self) -> Result<usize, Broken> {
         let before = self.in_flight.len();
         while let Some(answer) = self.decoder.decode(&mut self.arrived)? {
+            // It answers nobody.
+            if let Answer::Push(_) = answer {
+                continue;
+            }
             // An answer that nobody asked for: the next ones would go to the wrong callers.
             let Some(first) = self.in_flight.front_mut() else { return Err(Broken) };
-            if let Some(answer) = first.expected.take(answer)
-                && let Some(InFlight { reply, .. }) = self.in_flight.pop_front()
-            {
+            let answer = match first.expected.take(answer) {
+                Progress::More => continue,
+                Progress::Whole(answer) => Some(answer),
+                Progress::Torn => None,
+            };
+            // Dropped, a reply tells that nobody knows.
+            if let (Some(InFlight { reply, .. }), Some(answer)) = (self.in_flight.pop_front(), answer) {
                 reply.send(Ok(answer));
             }
         }
@@ -415,6 +480,9 @@ impl Connection {
         match ready!(worker.poll_take(context)) {
             None => self.worker = None,
             Some(group) => {
+                self.signals.idle.store(false, Ordering::Relaxed);
+                // Written here alone.
+                self.signals.taken.store(self.signals.taken.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
                 for Entry { item: Item { request, _under_way }, reply } in group {
                     let expected = request.write_to(&mut self.writing);
                     self.in_flight.push_back(InFlight { expected, reply, _under_way });

@@ -1,4 +1,7 @@
-//! What the server answers: RESP2, decoded from what has arrived.
+//! What the server answers: RESP2 or RESP3, decoded from what has arrived.
+//!
+//! What RESP3 tells apart and we do not is read as RESP2 says it: a map is an array of keys and values, a set an array, a
+//! boolean 0 or 1, a double, a big number and a verbatim text are bulk strings. Attributes are skipped.
 //!
 //! The decoders that there are (redis, redis-protocol) follow nesting as deep as it goes, so that what answers there could
 //! exhaust the stack, and take any length for one that will come.
@@ -19,6 +22,8 @@ pub(crate) enum Answer {
     Bulk(Bytes),
     Status(Bytes),
     Array(Vec<Self>),
+    /// What nobody asked for: a message of a subscription, say. RESP3 alone has it.
+    Push(Vec<Self>),
     Error(ServerError),
 }
 
@@ -38,9 +43,42 @@ impl ServerError {
     pub(crate) fn details(&self) -> &str {
         self.0.split_once(' ').map_or("", |(_, details)| details)
     }
+
+    /// The error behind it, where a script or a transaction has passed it on; else itself.
+    pub(crate) fn cause(&self) -> Self {
+        let inner = match self.code() {
+            "EXECABORT" => self.0.split_once("because of: ").map(|(_, inner)| inner),
+            // What a command said inside a script, which the script passed on.
+            "ERR" if PASSED_ON.contains(&self.details().split(' ').next().unwrap_or_default()) => {
+                Some(self.details())
+            }
+            // Redis 6: `ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -READONLY You can't ...`
+            "ERR" | "@user_script:" => self
+                .0
+                .rsplit_once("@user_script: ")
+                .and_then(|(_, after)| after.split_once(": "))
+                .map(|(_, inner)| inner),
+            _ => None,
+        };
+        inner.map_or_else(|| self.clone(), |inner| Self::new(inner.strip_prefix('-').unwrap_or(inner)))
+    }
+
+    /// Whether a server that is not the one it was, or not ready yet, refused the work: a replica that was a master, one that
+    /// has lost its master, one that reads its data. Nothing was applied, and the master may be found elsewhere.
+    pub(crate) fn is_of_role(&self) -> bool {
+        const ROLES: [&str; 3] = ["READONLY", "MASTERDOWN", "LOADING"];
+        match self.code() {
+            "ERR" | "EXECABORT" | "@user_script:" => ROLES.contains(&self.cause().code()),
+            code => ROLES.contains(&code),
+        }
+    }
 }
 
-/// What arrived is no RESP2.
+/// Codes that stand behind an `ERR` where a script has passed them on.
+const PASSED_ON: [&str; 8] =
+    ["ERR", "OOM", "MISCONF", "NOPERM", "WRONGTYPE", "READONLY", "NOREPLICAS", "MASTERDOWN"];
+
+/// What arrived is no RESP.
 #[derive(Debug)]
 pub(crate) struct Malformed;
 
@@ -48,8 +86,17 @@ pub(crate) struct Malformed;
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     looked: usize,
-    /// How many answers are still to come of each array that has begun.
-    open: Vec<usize>,
+    /// The arrays that have begun.
+    open: Vec<Open>,
+}
+
+/// An array that has begun.
+#[derive(Debug)]
+struct Open {
+    /// How many answers are still to come.
+    left: usize,
+    /// Whether it is no answer itself, and what follows is the one that it is about.
+    attribute: bool,
 }
 
 impl Decoder {
@@ -69,21 +116,25 @@ impl Decoder {
         loop {
             let Some((kind, line, end)) = header(bytes, self.looked)? else { return Ok(None) };
             match kind {
-                b'+' | b'-' | b':' => self.looked = end,
-                b'$' => {
+                b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => self.looked = end,
+                b'$' | b'!' | b'=' => {
                     let end = length(line)?.map_or(end, |length| end + length + 2);
                     if end > bytes.len() {
                         return Ok(None);
                     }
                     self.looked = end;
                 }
-                b'*' => {
+                b'*' | b'~' | b'>' | b'%' | b'|' => {
                     self.looked = end;
-                    if let Some(count) = length(line)?.filter(|count| *count > 0) {
-                        self.open.push(count);
+                    let attribute = kind == b'|';
+                    if let Some(left) = elements(kind, line)?.filter(|count| *count > 0) {
+                        self.open.push(Open { left, attribute });
                         if self.open.len() > MAX_DEPTH {
                             return Err(Malformed);
                         }
+                        continue;
+                    }
+                    if attribute {
                         continue;
                     }
                 }
@@ -97,12 +148,14 @@ impl Decoder {
 
     /// Counts one answer, and the arrays that are whole with it; whether that was all.
     fn close(&mut self) -> bool {
-        while let Some(left) = self.open.last_mut() {
-            *left -= 1;
-            if *left > 0 {
+        while let Some(open) = self.open.last_mut() {
+            open.left -= 1;
+            if open.left > 0 {
                 return false;
             }
-            self.open.pop();
+            if self.open.pop().is_some_and(|open| open.attribute) {
+                return false;
+            }
         }
         true
     }
@@ -112,7 +165,7 @@ impl Decoder {
 fn frequent(bytes: &[u8], end: usize) -> Result<Option<Answer>, Malformed> {
     Ok(match bytes.get(..end) {
         Some(b"+OK\r\n") => Some(Answer::Status(Bytes::from_static(b"OK"))),
-        Some(b"$-1\r\n" | b"*-1\r\n") => Some(Answer::Nil),
+        Some(b"$-1\r\n" | b"*-1\r\n" | b"_\r\n") => Some(Answer::Nil),
         Some([b':', number @ .., b'\r', b'\n']) => Some(Answer::Int(integer(number)?)),
         _ => None,
     })
@@ -140,6 +193,12 @@ fn length(line: &[u8]) -> Result<Option<usize>, Malformed> {
     length.map(Some).ok_or(Malformed)
 }
 
+/// How many answers an array has, of a map keys and values; `None` for one of -1, which stands for nothing.
+fn elements(kind: u8, line: &[u8]) -> Result<Option<usize>, Malformed> {
+    let each = if matches!(kind, b'%' | b'|') { 2 } else { 1 };
+    Ok(length(line)?.map(|count| count * each))
+}
+
 fn integer(line: &[u8]) -> Result<i64, Malformed> {
     std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(Malformed)
 }
@@ -152,19 +211,40 @@ struct Whole {
 
 impl Whole {
     fn answer(&mut self) -> Result<Answer, Malformed> {
-        let (kind, line) = self.line()?;
+        let (kind, line) = self.beyond_attributes()?;
         Ok(match kind {
             b':' => Answer::Int(integer(&line)?),
             b'+' => Answer::Status(line),
             b'-' => Answer::Error(ServerError::new(String::from_utf8_lossy(&line))),
-            kind => match (length(&line)?, kind) {
-                (None, _) => Answer::Nil,
-                (Some(length), b'$') => Answer::Bulk(self.text(length)?),
-                (Some(count), _) => {
-                    Answer::Array((0..count).map(|_| self.answer()).collect::<Result<_, _>>()?)
+            b'_' => Answer::Nil,
+            b'#' => Answer::Int(i64::from(*line == *b"t")),
+            b',' | b'(' => Answer::Bulk(line),
+            b'$' | b'!' | b'=' => match length(&line)? {
+                None => Answer::Nil,
+                Some(length) => self.text(kind, length)?,
+            },
+            kind => match elements(kind, &line)? {
+                None => Answer::Nil,
+                Some(count) => {
+                    let answers = (0..count).map(|_| self.answer()).collect::<Result<_, _>>()?;
+                    if kind == b'>' { Answer::Push(answers) } else { Answer::Array(answers) }
                 }
             },
         })
+    }
+
+    /// The first line of the answer that the attributes here are about.
+    fn beyond_attributes(&mut self) -> Result<(u8, Bytes), Malformed> {
+        loop {
+            match self.line()? {
+                (kind @ b'|', line) => {
+                    for _ in 0..elements(kind, &line)?.unwrap_or_default() {
+                        self.answer()?;
+                    }
+                }
+                answer => return Ok(answer),
+            }
+        }
     }
 
     fn line(&mut self) -> Result<(u8, Bytes), Malformed> {
@@ -174,98 +254,19 @@ impl Whole {
         Ok((kind, line))
     }
 
-    fn text(&mut self, length: usize) -> Result<Bytes, Malformed> {
+    fn text(&mut self, kind: u8, length: usize) -> Result<Answer, Malformed> {
         let text = self.bytes.get(self.at..self.at + length).ok_or(Malformed)?;
         let text = self.bytes.slice_ref(text);
         self.at += length + 2;
-        Ok(text)
+        Ok(match kind {
+            b'!' => Answer::Error(ServerError::new(String::from_utf8_lossy(&text))),
+            // Behind three letters for its format and a colon.
+            b'=' if length >= 4 => Answer::Bulk(text.slice(4..)),
+            b'=' => return Err(Malformed),
+            _ => Answer::Bulk(text),
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bulk(text: &'static str) -> Answer {
-        Answer::Bulk(Bytes::from_static(text.as_bytes()))
-    }
-
-    fn fail(line: &str) -> Answer {
-        Answer::Error(ServerError::new(line))
-    }
-
-    fn table() -> Vec<(&'static [u8], Answer)> {
-        let mixed = vec![
-            bulk("a"),
-            Answer::Array(vec![Answer::Int(1), fail("ERR no")]),
-            Answer::Nil,
-            Answer::Status(Bytes::from_static(b"QUEUED")),
-        ];
-        vec![
-            (b"+OK\r\n", Answer::Status(Bytes::from_static(b"OK"))),
-            (b"-MOVED 1 127.0.0.1:7000\r\n", fail("MOVED 1 127.0.0.1:7000")),
-            (b":-42\r\n", Answer::Int(-42)),
-            (b"$5\r\nhello\r\n", bulk("hello")),
-            (b"$0\r\n\r\n", bulk("")),
-            (b"$-1\r\n", Answer::Nil),
-            (b"$4\r\n\r\n\r\n\r\n", bulk("\r\n\r\n")),
-            (b"*0\r\n", Answer::Array(vec![])),
-            (b"*-1\r\n", Answer::Nil),
-            (b"*4\r\n$1\r\na\r\n*2\r\n:1\r\n-ERR no\r\n$-1\r\n+QUEUED\r\n", Answer::Array(mixed)),
-        ]
-    }
-
-    #[test]
-    fn answers_by_table() {
-        let mut decoder = Decoder::default();
-        for (bytes, expected) in table() {
-            let mut arrived = BytesMut::from(bytes);
-            assert_eq!(decoder.decode(&mut arrived).unwrap().unwrap(), expected, "{bytes:?}");
-            assert!(arrived.is_empty());
-        }
-    }
-
-    #[test]
-    fn an_answer_is_whole_once_its_last_byte_has_arrived_and_what_follows_is_left() {
-        for (bytes, expected) in table() {
-            let (mut decoder, mut arrived) = (Decoder::default(), BytesMut::new());
-            let (last, before) = bytes.split_last().unwrap();
-            for byte in before {
-                arrived.extend_from_slice(&[*byte]);
-                assert!(decoder.decode(&mut arrived).unwrap().is_none(), "{arrived:?} of {bytes:?}");
-            }
-            arrived.extend_from_slice(&[&[*last], &b":1\r\n"[..]].concat());
-            assert_eq!(decoder.decode(&mut arrived).unwrap().unwrap(), expected);
-            assert_eq!(arrived, b":1\r\n"[..]);
-            assert_eq!(decoder.decode(&mut arrived).unwrap().unwrap(), Answer::Int(1));
-        }
-    }
-
-    #[test]
-    fn what_is_no_answer_is_refused_and_nothing_is_allocated_for_what_is_only_announced() {
-        let deep = b"*1\r\n".repeat(40);
-        for garbage in [
-            &b"HTTP/1.1 400 Bad Request\r\n"[..],
-            b"$-2\r\n",
-            b"$99999999999\r\n",
-            b"*99999999999\r\n",
-            b":1x\r\n",
-            b"+OK\n",
-            b"\x15\x03\x03\n",
-            b"_\r\n",
-            b"*2\r\n:1\r\n_\r\n",
-            &deep,
-        ] {
-            assert!(Decoder::default().decode(&mut BytesMut::from(garbage)).is_err(), "{garbage:?}");
-        }
-        let mut announced = BytesMut::from(&b"*500000000\r\n"[..]);
-        assert!(Decoder::default().decode(&mut announced).unwrap().is_none());
-    }
-
-    #[test]
-    fn an_error_has_a_code_and_details() {
-        let error = ServerError::new("WRONGTYPE Operation against a key");
-        assert_eq!((error.code(), error.details()), ("WRONGTYPE", "Operation against a key"));
-        assert_eq!((ServerError::new("LOADING").details(), ServerError::new("").code()), ("", ""));
-    }
-}
+mod tests;

@@ -17,7 +17,7 @@ pub(crate) static SWAP: Script = Script::new(
     "local found = redis.call('GET', KEYS[1])
 if not found then return false end
 if found ~= ARGV[1] then return found end
-if ARGV[2] == '' then redis.call('DEL', KEYS[1])
+if ARGV[2] == '' then redis.call('UNLINK', KEYS[1])
 elseif ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2])
 elseif ARGV[3] == 'KEEP' then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
 else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end

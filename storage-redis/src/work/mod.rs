@@ -1,9 +1,13 @@
 //! Operations: which server each goes to, what it sends, and how often.
 
 mod batch;
-pub(crate) mod cluster;
+mod cluster;
+mod members;
 pub(crate) mod operations;
 pub(crate) mod router;
 pub(crate) mod scan;
+mod sentinel;
+mod slots;
 pub(crate) mod stats;
-mod topology;
+pub(crate) mod topology;
+pub(crate) mod walk;

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use storage_core::{
     Entry, Error, ErrorKind, Expected, Expiry, Json, Result, add_integer,
     engine::{Deadline, all_written},
@@ -9,7 +10,7 @@ use storage_core::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::router::Router;
+use super::{router::Router, sentinel};
 use crate::{
     config::RedisConfig,
     connections::{
@@ -48,10 +49,47 @@ impl Connected {
         let connected = Self { router, namespace, closed: CancellationToken::new(), timeout };
         let deadline = connected.deadline();
         connected.router.refresh(deadline).await?;
-        for node in connected.router.nodes() {
-            connected.ping(&node, deadline).await?;
-        }
+        connected.greet(deadline).await?;
+        sentinel::follow(&connected.router);
         Ok(connected)
+    }
+
+    /// An answer of the server, or of most primaries of a cluster: a few that are down may be about to be replaced.
+    async fn greet(&self, deadline: Deadline) -> Result<()> {
+        let nodes = self.router.nodes();
+        // One that is silent must not use up the time of the others.
+        let limit = Deadline::after(deadline.remaining() / 2);
+        let answers = join_all(nodes.iter().map(|node| self.ping(node, limit))).await;
+        let (mut missing, mut failed) = (Vec::new(), None);
+        for (node, answer) in nodes.iter().zip(answers) {
+            match answer {
+                Ok(()) => {}
+                Err(error)
+                    if error.kind() != ErrorKind::Unavailable && error.kind() != ErrorKind::Timeout =>
+                {
+                    return Err(if nodes.len() > 1 { at_node(node, &error) } else { error });
+                }
+                Err(error) => {
+                    missing.push(node.address().to_string());
+                    failed = Some(error);
+                }
+            }
+        }
+        let Some(error) = failed else { return Ok(()) };
+        if nodes.len() == 1 {
+            return Err(error);
+        }
+        let names = missing.join(", ");
+        if 2 * missing.len() < nodes.len() {
+            tracing::warn!(missing = names, "connected to a cluster without some of its primaries");
+            return Ok(());
+        }
+        let message = format!(
+            "{} of the {} primaries of the cluster do not answer: {names}",
+            missing.len(),
+            nodes.len()
+        );
+        Err(Error::new(error.kind(), message).with_source(error))
     }
 
     pub(crate) fn deadline(&self) -> Deadline {
@@ -319,4 +357,9 @@ pub(super) fn set_command(full: &str, value: &Json, ttl_millis: Option<u64>) -> 
 
 pub(super) fn restless() -> Error {
     Error::new(ErrorKind::Conflict, format!("others changed the entry {SWAP_TRIES} times in a row"))
+}
+
+/// The error of one node of several.
+fn at_node(node: &Node, error: &Error) -> Error {
+    Error::new(error.kind(), format!("{}: {}", node.address(), error.message())).with_hint_of(error)
 }

@@ -13,7 +13,8 @@ use storage_core::{
 };
 
 use super::{
-    cluster::{Redirect, redirect, slot_of},
+    cluster::{Redirect, redirect},
+    slots::slot_of,
     topology::{Refreshes, Topology},
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
         lane::Request,
         node::{Load, Node},
     },
-    error::{Access, Failure, refused, unexpected},
+    error::{Access, Failure, refused, unexpected, unserved},
     statements::{
         answer::Answer,
         command::{Command, cmd},
@@ -31,14 +32,18 @@ use crate::{
     url::Address,
 };
 
-/// How often a request follows the cluster's word that another node owns its key.
-const TRIES: u32 = 5;
+/// How often a request is sent to some node. A refusal applies nothing.
+const TRIES: u32 = 16;
+/// How often to a node that cannot be reached.
+const UNREACHABLE_TRIES: u32 = 5;
 /// The pause before another try, longer each time: the nodes need a moment to agree.
 const PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// How much goes to a node in one piece.
 const PIPELINE_COMMANDS: usize = 256;
 const PIPELINE_BYTES: usize = 1024 * 1024;
 
+#[derive(Clone)]
 pub(crate) struct Router {
     topology: Arc<Topology>,
     refreshes: Arc<Combiner<Refreshes>>,
@@ -54,9 +59,9 @@ struct Item {
 /// What became of an item.
 enum Outcome {
     Done(usize, Result<Answer>),
-    /// Nothing happened; to be sent again.
+    /// Nothing happened; to be sent again, alone where it is to follow a redirect.
     Again(Item),
-    Ask(Item, Address),
+    Follow(Item, Redirect),
 }
 
 impl Router {
@@ -80,10 +85,6 @@ impl Router {
         self.topology.map().nodes.clone()
     }
 
-    pub(crate) fn node_at(&self, address: &Address) -> Arc<Node> {
-        self.topology.node_at(address)
-    }
-
     /// The slot of a key; 0 where there are none.
     pub(crate) fn slot(&self, key: &str) -> u16 {
         if self.is_cluster() { slot_of(key.as_bytes()) } else { 0 }
@@ -100,7 +101,18 @@ impl Router {
         if !self.is_cluster() {
             return Ok(());
         }
-        self.refreshes.submit(self.topology.map(), deadline).await
+        self.refreshes.submit((), deadline).await
+    }
+
+    /// The same for whoever comes next.
+    pub(crate) fn refresh_meanwhile(&self) {
+        if self.is_cluster() {
+            self.refreshes.put(());
+        }
+    }
+
+    pub(crate) fn topology(&self) -> &Arc<Topology> {
+        &self.topology
     }
 
     /// Sends one request to the owner of `slot`. The answer may be a [`Answer::Error`].
@@ -112,34 +124,93 @@ impl Router {
         access: Access,
         deadline: Deadline,
     ) -> Result<Answer> {
-        let mut retried = false;
-        for attempt in 0..TRIES {
-            let node = self.owner(slot)?;
-            match node.call(request.clone(), load, deadline).await {
-                Ok(Answer::Error(error)) if self.is_cluster() => match redirect(&error, node.address()) {
-                    // Boxed, here and below: the future of every call would else have room for these rare ways.
-                    Some(Redirect::Moved) => Box::pin(self.follow(attempt, deadline)).await?,
-                    Some(Redirect::Ask(address)) => {
-                        return Box::pin(self.ask(&address, request, access, deadline)).await;
-                    }
-                    None => return Ok(Answer::Error(error)),
-                },
-                Ok(answer) => return Ok(answer),
-                Err(failure) => {
-                    if retried || !self.may_repeat(&failure, access) {
-                        return Err(failure.into_error(access));
-                    }
-                    retried = true;
-                    Box::pin(self.refresh(deadline)).await?;
+        let node = self.owner(slot)?;
+        match node.call(&request, load, deadline).await {
+            Ok(Answer::Error(error)) if self.is_cluster() => match redirect(&error, node.address()) {
+                // Boxed: the future of every call would else have room for these rare ways.
+                Some(redirect) => {
+                    Box::pin(self.follow(redirect, slot, request, load, access, deadline)).await
                 }
+                None => Ok(Answer::Error(error)),
+            },
+            Ok(answer) => Ok(answer),
+            Err(failure) if self.may_repeat(&failure, access) => {
+                Box::pin(self.again(slot, request, load, access, deadline)).await
+            }
+            Err(failure) => {
+                // Its node may have been replaced.
+                self.refresh_meanwhile();
+                Err(failure.into_error(access))
+            }
+        }
+    }
+
+    /// Sends a request again whose node could not be reached or, of a read, was lost.
+    async fn again(
+        &self,
+        slot: u16,
+        request: Request,
+        load: Load,
+        access: Access,
+        deadline: Deadline,
+    ) -> Result<Answer> {
+        self.refresh(deadline).await?;
+        self.follow(Redirect::Wait, slot, request, load, access, deadline).await
+    }
+
+    /// Goes where the nodes of the cluster say, until one answers.
+    async fn follow(
+        &self,
+        first: Redirect,
+        slot: u16,
+        request: Request,
+        load: Load,
+        access: Access,
+        deadline: Deadline,
+    ) -> Result<Answer> {
+        let (mut next, mut unreachable) = (first, 0);
+        for attempt in 0..TRIES {
+            let (node, sent, asks) = match (next, &request) {
+                (Redirect::Ask(address), Request::One(command)) => {
+                    let commands = vec![cmd("ASKING"), command.clone()];
+                    (self.topology.node_at(&address), Request::Each(commands), true)
+                }
+                // A transaction would need ASKING inside, which queues it: the slot's move is waited for.
+                (redirect, _) => {
+                    self.settle(redirect, slot, attempt, deadline).await?;
+                    (self.owner(slot)?, request.clone(), false)
+                }
+            };
+            let answer = match node.call(sent, load, deadline).await {
+                Ok(Answer::Array(mut answers)) if asks => answers.pop().ok_or_else(unexpected)?,
+                Ok(answer) => answer,
+                Err(Failure::NotSent(error))
+                    if error.kind() == ErrorKind::Unavailable && unreachable < UNREACHABLE_TRIES =>
+                {
+                    unreachable += 1;
+                    self.refresh(deadline).await?;
+                    next = Redirect::Wait;
+                    continue;
+                }
+                Err(failure) => return Err(failure.into_error(access)),
+            };
+            let Answer::Error(error) = &answer else { return Ok(answer) };
+            match redirect(error, node.address()) {
+                Some(redirect) => next = redirect,
+                None => return Ok(answer),
             }
         }
         Err(restless())
     }
 
-    /// Learns the cluster's new map, and gives it time on a later attempt.
-    async fn follow(&self, attempt: u32, deadline: Deadline) -> Result<()> {
-        deadline.pause(PAUSE * attempt).await;
+    /// Learns where a slot is now: at once where a node has named the owner, and with a pause where that has not helped.
+    async fn settle(&self, redirect: Redirect, slot: u16, attempt: u32, deadline: Deadline) -> Result<()> {
+        if let (Redirect::Moved(address), 0) = (&redirect, attempt) {
+            self.topology.slot_moved(slot, address);
+            self.refresh_meanwhile();
+            return Ok(());
+        }
+        deadline.pause((PAUSE * attempt).min(LONGEST_PAUSE)).await;
         self.refresh(deadline).await
     }
 
@@ -153,30 +224,21 @@ impl Router {
         }
     }
 
-    fn owner(&self, slot: u16) -> Result<Arc<Node>> {
-        self.topology.map().owner(slot).map(Arc::clone).ok_or_else(|| {
-            Error::new(ErrorKind::Unavailable, "no node of the cluster serves the slot of the key")
-        })
+    /// Whether a node serves a slot, as far as is known.
+    pub(crate) fn serves(&self, node: &Node, slot: u16) -> bool {
+        self.topology.map().owner(slot).is_some_and(|owner| owner.address() == node.address())
     }
 
-    /// Sends a request to a node that is about to own its key.
-    async fn ask(
-        &self,
-        address: &Address,
-        request: Request,
-        access: Access,
-        deadline: Deadline,
-    ) -> Result<Answer> {
-        // A transaction would need ASKING inside; such moves last moments, and nothing was applied.
-        let Request::One(command) = request else {
-            return Err(Error::new(ErrorKind::Unavailable, "the keys are on their way to another node"));
-        };
-        let request = Request::Each(vec![cmd("ASKING"), command]);
-        let answer = self.node_at(address).call(request, Load::Small, deadline).await;
-        match answer.map_err(|failure| failure.into_error(access))? {
-            Answer::Array(answers) => answers.into_iter().nth(1).ok_or_else(unexpected),
-            other => Ok(other),
-        }
+    /// Whether a node serves any slot.
+    pub(crate) fn serves_any(&self, node: &Node) -> bool {
+        !self.is_cluster() || self.topology.map().serves(node)
+    }
+
+    fn owner(&self, slot: u16) -> Result<Arc<Node>> {
+        self.topology.map().owner(slot).map(Arc::clone).ok_or_else(|| {
+            self.refresh_meanwhile();
+            unserved("no node of the cluster serves the slot of the key")
+        })
     }
 
     /// Sends many commands, each to the owner of its slot, pipelined; an answer for each, in their order. Commands of
@@ -192,18 +254,19 @@ impl Router {
         let items = commands.into_iter().enumerate();
         let mut waiting: Vec<Item> =
             items.map(|(place, (slot, command))| Item { place, slot, command }).collect();
-        for attempt in 0..TRIES {
+        for attempt in 0..UNREACHABLE_TRIES {
             if waiting.is_empty() {
                 break;
             }
-            let outcomes = self.send_all(waiting, access, attempt == 0, deadline).await;
+            let outcomes = self.send_all(waiting, access, attempt, deadline).await;
             waiting = Vec::new();
             for outcome in outcomes {
                 let (place, answer) = match outcome {
                     Outcome::Done(place, answer) => (place, answer),
-                    Outcome::Ask(item, address) => {
-                        let request = Request::One(item.command);
-                        (item.place, self.ask(&address, request, access, deadline).await)
+                    Outcome::Follow(item, redirect) => {
+                        let (request, load) = (Request::One(item.command), Load::Small);
+                        let answer = self.follow(redirect, item.slot, request, load, access, deadline);
+                        (item.place, Box::pin(answer).await)
                     }
                     Outcome::Again(item) => {
                         waiting.push(item);
@@ -214,7 +277,7 @@ impl Router {
                     *entry = answer;
                 }
             }
-            if !waiting.is_empty() && self.follow(attempt, deadline).await.is_err() {
+            if !waiting.is_empty() && self.settle(Redirect::Wait, 0, attempt, deadline).await.is_err() {
                 break;
             }
         }
@@ -225,7 +288,7 @@ impl Router {
         &self,
         items: Vec<Item>,
         access: Access,
-        first: bool,
+        attempt: u32,
         deadline: Deadline,
     ) -> Vec<Outcome> {
         let map = self.topology.map();
@@ -241,7 +304,7 @@ impl Router {
             let mut outcomes = Vec::with_capacity(items.len());
             // One after the other: on two connections one group could overtake the other.
             for group in groups(items) {
-                outcomes.extend(self.exchange(node, group, access, first, deadline).await);
+                outcomes.extend(self.exchange(node, group, access, attempt, deadline).await);
             }
             outcomes
         });
@@ -254,7 +317,7 @@ impl Router {
         node: &Node,
         group: Vec<Item>,
         access: Access,
-        first: bool,
+        attempt: u32,
         deadline: Deadline,
     ) -> Vec<Outcome> {
         let load = if group.len() == 1 { Load::Small } else { Load::Bulk };
@@ -264,8 +327,7 @@ impl Router {
             Ok(Answer::Array(answers)) if answers.len() == group.len() => {
                 let answered = group.into_iter().zip(answers).map(|(item, answer)| match &answer {
                     Answer::Error(error) if self.is_cluster() => match redirect(error, node.address()) {
-                        Some(Redirect::Moved) => Outcome::Again(item),
-                        Some(Redirect::Ask(address)) => Outcome::Ask(item, address),
+                        Some(redirect) => self.redirected(item, redirect),
                         None => Outcome::Done(item.place, Ok(answer)),
                     },
                     _ => Outcome::Done(item.place, Ok(answer)),
@@ -274,10 +336,31 @@ impl Router {
             }
             Ok(Answer::Error(error)) => each(&group, &refused(&error)),
             Ok(_) => each(&group, &unexpected()),
-            Err(failure) if first && self.may_repeat(&failure, access) => {
+            Err(failure) if self.repeats(&failure, access, attempt) => {
                 group.into_iter().map(Outcome::Again).collect()
             }
-            Err(failure) => each(&group, &failure.into_error(access)),
+            Err(failure) => {
+                self.refresh_meanwhile();
+                each(&group, &failure.into_error(access))
+            }
+        }
+    }
+
+    /// What was lost goes out once more, what never left a few times.
+    fn repeats(&self, failure: &Failure, access: Access, attempt: u32) -> bool {
+        let tries = if matches!(failure, Failure::Lost) { 1 } else { UNREACHABLE_TRIES };
+        attempt + 1 < UNREACHABLE_TRIES && attempt < tries && self.may_repeat(failure, access)
+    }
+
+    /// Many move together: they are sent again as a group, to the owner that was named.
+    fn redirected(&self, item: Item, to: Redirect) -> Outcome {
+        match to {
+            Redirect::Moved(address) => {
+                self.topology.slot_moved(item.slot, &address);
+                self.refresh_meanwhile();
+                Outcome::Again(item)
+            }
+            other => Outcome::Follow(item, other),
         }
     }
 }

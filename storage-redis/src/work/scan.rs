@@ -2,24 +2,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use futures::future::join;
 use serde::{Deserialize, Serialize};
 use storage_core::{
-    Clock, Cursor, Error, ErrorKind, Glob, Json, Record, Result, Scan, ScanPage, SystemClock, check_key,
-    engine::Deadline, escape_glob,
+    Clock, Cursor, Glob, Json, Record, Result, Scan, ScanPage, SystemClock, check_key, engine::Deadline,
+    escape_glob,
 };
 
-use super::operations::Connected;
-use crate::{
-    connections::{lane::Request, node::Load},
-    error::{Access, Failure, unexpected},
-    statements::{answer::Answer, command::cmd, reply},
-};
+use super::{operations::Connected, walk::Place};
+use crate::{error::Access, statements::reply};
 
-/// How many entries of the database the server looks at in one step of SCAN.
-const MIN_COUNT: usize = 100;
-const MAX_COUNT: usize = 1_000;
 /// How much of values one read is meant to bring, and how many keys it names at most.
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 const CHUNK_KEYS: usize = 512;
@@ -33,13 +25,6 @@ struct Position {
     keys: Vec<String>,
     /// How many keys the next read of values names.
     chunk: usize,
-}
-
-/// Where SCAN stands: on the first of the nodes that are left, at a cursor of its own, 0 at the start.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Place {
-    nodes: Vec<String>,
-    cursor: u64,
 }
 
 /// Reads entries for a page of a listing.
@@ -59,7 +44,7 @@ pub(crate) async fn page(
 ) -> Result<ScanPage<Record>> {
     let mut position = match after {
         Some(cursor) => cursor.place()?,
-        None => Position::start(connected, scan),
+        None => Position::start(scan),
     };
     // Who brings a cursor of another listing is told nothing of that.
     position.keys.retain(|key| scan.glob().matches(key) && check_key(key).is_ok());
@@ -81,15 +66,13 @@ pub(crate) async fn page(
 }
 
 impl Position {
-    fn start(connected: &Connected, scan: &Scan) -> Self {
-        let mut position =
-            Self { place: Place { nodes: Vec::new(), cursor: 0 }, keys: Vec::new(), chunk: FIRST_CHUNK_KEYS };
-        match scan.glob().exact() {
+    fn start(scan: &Scan) -> Self {
+        let (place, keys) = match scan.glob().exact() {
             // Asked for by name: SCAN would walk the whole database for one key.
-            Some(key) => position.keys.extend(check_key(key).is_ok().then(|| key.to_owned())),
-            None => position.place = Place::start(connected),
-        }
-        position
+            Some(key) => (Place::End, check_key(key).is_ok().then(|| key.to_owned()).into_iter().collect()),
+            None => (Place::Start, Vec::new()),
+        };
+        Self { place, keys, chunk: FIRST_CHUNK_KEYS }
     }
 
     /// Makes the next read as large as the last one says that it may be, growing by steps.
@@ -97,51 +80,6 @@ impl Position {
         let average = (bytes / values.max(1)).max(1);
         self.chunk = (CHUNK_BYTES / average).clamp(1, CHUNK_KEYS).min(self.chunk.saturating_mul(4));
     }
-}
-
-impl Place {
-    pub(crate) fn start(connected: &Connected) -> Self {
-        let nodes = connected.router.nodes();
-        Self { nodes: nodes.iter().map(|node| node.address().to_string()).collect(), cursor: 0 }
-    }
-
-    pub(crate) fn is_end(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
-    /// The keys of a Redis type that SCAN finds next, about `count` of them.
-    pub(crate) async fn step(
-        &mut self,
-        connected: &Connected,
-        pattern: &str,
-        kind: &str,
-        count: usize,
-        deadline: Deadline,
-    ) -> Result<Vec<Bytes>> {
-        let Some(name) = self.nodes.first() else { return Ok(Vec::new()) };
-        let nodes = connected.router.nodes();
-        let node = nodes.iter().find(|node| node.address().to_string() == *name).ok_or_else(moved)?;
-        let count = count.clamp(MIN_COUNT, MAX_COUNT);
-        let command = cmd("SCAN").number(self.cursor).arg("MATCH").arg(pattern).arg("COUNT").number(count);
-        let request = Request::One(command.arg("TYPE").arg(kind));
-        let mut answer = node.call(request.clone(), Load::Bulk, deadline).await;
-        // Once more is safe: where SCAN stands is in the cursor, not in the server.
-        if let Err(Failure::Lost) = answer {
-            answer = node.call(request, Load::Bulk, deadline).await;
-        }
-        let answer = reply::array(answer.map_err(|failure| failure.into_error(Access::Read))?)?;
-        let Ok([cursor, keys]) = <[Answer; 2]>::try_from(answer) else { return Err(unexpected()) };
-        self.cursor = reply::text(cursor)?.parse().map_err(|_| unexpected())?;
-        if self.cursor == 0 {
-            self.nodes.remove(0);
-        }
-        reply::array(keys)?.into_iter().map(reply::bytes).collect()
-    }
-}
-
-fn moved() -> Error {
-    Error::new(ErrorKind::Conflict, "the nodes of the cluster have changed since the listing began")
-        .with_hint("list again from the beginning")
 }
 
 impl Reader<'_> {

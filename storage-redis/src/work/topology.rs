@@ -7,13 +7,17 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use futures::future::select_ok;
+use futures::{StreamExt, stream::FuturesUnordered};
 use storage_core::{
     Error, ErrorKind, Result,
     engine::{Combiner, Deadline, Limits, Work, Worker, task},
 };
+use tokio::sync::watch;
 
-use super::cluster::{Map, ranges};
+use super::{
+    cluster::Map,
+    members::{Member, members, merged},
+};
 use crate::{
     config::RedisConfig,
     connections::{
@@ -21,10 +25,15 @@ use crate::{
         lane::Request,
         node::{Load, Node},
     },
-    error::Access,
-    statements::command::cmd,
+    error::{Access, unexpected},
+    statements::{command::cmd, reply},
     url::Address,
 };
+
+/// How many nodes are asked for the map at once.
+const ASKED: usize = 16;
+/// How long the others have once one has answered: a node that is cut off must not be the only one that is heard.
+const OTHERS: Duration = Duration::from_millis(100);
 
 /// The one server, or the nodes of a cluster.
 pub(crate) struct Topology {
@@ -33,7 +42,9 @@ pub(crate) struct Topology {
     connections: u32,
     seeds: Vec<Address>,
     map: ArcSwap<Map>,
-    /// Nodes that own nothing, or nothing yet.
+    /// Tells subscriptions that the map has been replaced.
+    changes: watch::Sender<()>,
+    /// Nodes that the map does not name, until it is replaced.
     others: Mutex<HashMap<Address, Arc<Node>>>,
 }
 
@@ -49,12 +60,17 @@ impl Topology {
             connections: config.connections,
             seeds,
             map: ArcSwap::from_pointee(Map::of_one(Arc::new(node))),
+            changes: watch::Sender::new(()),
             others: Mutex::default(),
         })
     }
 
     pub(crate) fn map(&self) -> Arc<Map> {
         self.map.load_full()
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// The node at an address, with its connections where it is known already.
@@ -76,27 +92,62 @@ impl Topology {
         }
     }
 
+    /// Notes what a node has said about one slot, until the map is read anew.
+    pub(crate) fn slot_moved(&self, slot: u16, address: &Address) {
+        let map = self.map();
+        if map.owner(slot).is_none_or(|owner| owner.address() != address) {
+            self.map.store(Arc::new(map.moved(slot, self.node_at(address))));
+        }
+    }
+
+    /// Replaces the map by what primaries have said. The nodes that it does not name are dropped, and with them, once the
+    /// last call has left them, their connections.
+    pub(crate) fn learn(&self, members: &[Member]) {
+        let map = Map::of_cluster(members, |address| self.node_at(address));
+        self.map.store(Arc::new(map));
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.changes.send_replace(());
+    }
+
     async fn ask_for_map(&self, deadline: Deadline) -> Result<()> {
         let before = self.map();
         let known = before.nodes.iter().map(|node| node.address());
-        let addresses: HashSet<&Address> = known.chain(&self.seeds).collect();
+        let addresses: HashSet<&Address> = self.seeds.iter().chain(known).take(ASKED).collect();
         // All at once: one that is down must not use up the time.
-        let asked = addresses.into_iter().map(|address| Box::pin(self.slots_from(address, deadline)));
-        let (map, _) = select_ok(asked).await?;
-        self.map.store(Arc::new(map));
+        let asked = addresses.into_iter().map(|address| Box::pin(self.view_from(address, deadline)));
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        let (mut views, mut failed, mut limit) = (Vec::new(), None, deadline);
+        while let Some(Some(answer)) = limit.within(asked.next()).await {
+            match answer {
+                Ok(view) => {
+                    if views.is_empty() {
+                        limit = Deadline::after(OTHERS.min(deadline.remaining()));
+                    }
+                    views.push(view);
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        if views.is_empty() {
+            return Err(failed.unwrap_or_else(|| deadline.error(ErrorKind::Timeout)));
+        }
+        self.learn(&merged(views));
         tracing::debug!("read the map of the cluster");
         Ok(())
     }
 
-    async fn slots_from(&self, address: &Address, deadline: Deadline) -> Result<Map> {
+    async fn view_from(&self, address: &Address, deadline: Deadline) -> Result<Vec<Member>> {
         let node = self.node_at(address);
-        let request = Request::One(cmd("CLUSTER").arg("SLOTS"));
+        let request = Request::Each(vec![cmd("CLUSTER").arg("SLOTS"), cmd("CLUSTER").arg("NODES")]);
         let answer = node.call(request, Load::Small, deadline).await;
-        let ranges = ranges(answer.map_err(|failure| failure.into_error(Access::Read))?, node.address())?;
-        if ranges.is_empty() {
+        let mut answers =
+            reply::array(answer.map_err(|failure| failure.into_error(Access::Read))?)?.into_iter();
+        let (Some(slots), Some(nodes)) = (answers.next(), answers.next()) else { return Err(unexpected()) };
+        let members = members(slots, nodes, address)?;
+        if members.iter().all(|member| member.slots.is_empty()) {
             return Err(Error::new(ErrorKind::Unavailable, "the cluster has no slots yet"));
         }
-        Ok(Map::of_cluster(ranges, |address| self.node_at(address)))
+        Ok(members)
     }
 }
 
@@ -114,11 +165,10 @@ impl Refreshes {
 }
 
 impl Work for Refreshes {
-    /// The map that a caller found wanting.
-    type Item = Arc<Map>;
+    type Item = ();
     type Answer = ();
 
-    fn weight(&self, _: &Arc<Map>) -> usize {
+    fn weight(&self, (): &()) -> usize {
         1
     }
 
@@ -127,17 +177,11 @@ impl Work for Refreshes {
     }
 
     fn start(worker: Worker<Self>) {
-        task::spawn(worker.serve(async |refreshes: &Self, wanting: Vec<Arc<Map>>| {
-            let topology = &refreshes.topology;
-            let now = topology.map();
-            // Else the map that was found wanting has been replaced meanwhile: its callers look at the new one first.
-            let answer = if wanting.iter().any(|map| Arc::ptr_eq(map, &now)) {
-                // A deadline of its own: the answer is shared, and one caller's deadline is not another's.
-                topology.ask_for_map(Deadline::after(refreshes.timeout)).await
-            } else {
-                Ok(())
-            };
-            wanting.iter().map(|_| answer.clone()).collect()
+        task::spawn(worker.serve(async |refreshes: &Self, wanting: Vec<()>| {
+            // A deadline of its own: the answer is shared, and one caller's deadline is not another's. All of them asked
+            // before this began, so that what is learned is newer than what they found wanting.
+            let answer = refreshes.topology.ask_for_map(Deadline::after(refreshes.timeout)).await;
+            wanting.iter().map(|()| answer.clone()).collect()
         }));
     }
 }

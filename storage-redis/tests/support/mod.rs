@@ -1,7 +1,14 @@
 //! What the tests share: backends in namespaces of their own, and a raw connection beside them.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a failed expectation is a failed test"
+)]
+
+pub(crate) mod callers;
 
 use std::time::Duration;
 

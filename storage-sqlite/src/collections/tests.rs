@@ -1,5 +1,7 @@
 //! What only the inside can tell: the plans of the statements, and how much work they do.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, StatementStatus, ToSql, params};
 use storage_core::{Clock, Commit, Json, Operation, Order, Partition, PutMode, Query, SystemClock};
 
@@ -11,13 +13,17 @@ use super::{
 };
 use crate::{
     SqliteConfig,
-    connections::open::{Role, open},
+    connections::{
+        file::DatabaseFile,
+        open::{Role, open},
+    },
     statements::entries::View,
 };
 
 fn file() -> (tempfile::TempDir, Connection) {
     let folder = tempfile::tempdir().unwrap();
-    let db = open(&SqliteConfig::new(folder.path().join("agent.db")), Role::Writer).unwrap();
+    let config = Arc::new(SqliteConfig::new(folder.path().join("agent.db")));
+    let db = open(&DatabaseFile::new(&config), Role::Writer).unwrap();
     (folder, db)
 }
 

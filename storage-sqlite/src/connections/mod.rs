@@ -1,4 +1,5 @@
 //! Connections to the file, each for one purpose.
 
+pub(crate) mod file;
 pub(crate) mod open;
 pub(crate) mod wal;

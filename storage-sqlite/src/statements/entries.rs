@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params, types::ValueRef};
-use storage_core::{Error, Expiry, Json, epoch_millis, epoch_seconds};
+use storage_core::{Error, Expiry, HEALTH_KEY, Json, MAX_TTL, epoch_millis, epoch_seconds};
 
 use crate::{call::Call, error::Answer};
 
@@ -117,7 +117,8 @@ impl View<'_> {
     }
 
     pub(crate) fn expiry(&self, key: &str) -> Answer<Option<Expiry>> {
-        let left = |at: SystemTime| at.duration_since(self.now).unwrap_or_default();
+        // Expiries are rounded up to the millisecond, which may pass what may be set again.
+        let left = |at: SystemTime| at.duration_since(self.now).unwrap_or_default().min(MAX_TTL);
         let found = self.expires_at(key)?;
         Ok(found.map(|at| at.and_then(time).map_or(Expiry::Never, |at| Expiry::After(left(at)))))
     }
@@ -147,6 +148,12 @@ impl View<'_> {
     pub(crate) fn set_expiry(&self, key: &str, ttl_millis: Option<u64>) -> Answer<bool> {
         let mut set = self.db.prepare_cached(SET_EXPIRY)?;
         Ok(set.execute(params![key, self.deadline(ttl_millis), self.seconds()])? > 0)
+    }
+
+    /// Writes and removes an entry that nobody has: all that a write needs, and nothing is left of it.
+    pub(crate) fn write_and_remove(&self) -> Answer<i64> {
+        self.put(HEALTH_KEY, &Json::from(0), None)?;
+        self.remove(HEALTH_KEY).map(i64::from)
     }
 
     /// Removes at most `limit` rows of expired entries.

@@ -21,12 +21,12 @@ use storage_core::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    SqliteConfig,
     connections::{
+        file::DatabaseFile,
         open::{Role, open},
         wal::{MANY_PAGES, checkpoint, pages_in_wal},
     },
-    error::Answer,
+    error::{Answer, Fault},
 };
 
 /// How many pages the WAL may have that are not in the file yet (64 MiB): a page that changed often is copied once.
@@ -52,14 +52,19 @@ pub(crate) struct Wal {
 
 impl Wal {
     /// Takes note of a commit, on the writer's thread.
-    pub(crate) fn committed(&self, db: &Connection, checkpoints: &Combiner<Checkpoints>) {
+    pub(crate) fn committed(
+        &self,
+        db: &Connection,
+        file: &DatabaseFile,
+        checkpoints: &Combiner<Checkpoints>,
+    ) {
         let pages = pages_in_wal();
         if pages < self.pages.swap(pages, Ordering::Relaxed) {
             // It started anew.
             self.copied.store(0, Ordering::Relaxed);
         }
         if self.last_pass_due.swap(false, Ordering::Relaxed) {
-            self.run_last_pass(db);
+            self.run_last_pass(db, file);
         } else if pages.saturating_sub(self.copied.load(Ordering::Relaxed)) >= PAGES
             && !self.due.swap(true, Ordering::Relaxed)
         {
@@ -67,8 +72,8 @@ impl Wal {
         }
     }
 
-    fn run_last_pass(&self, db: &Connection) {
-        match checkpoint(db) {
+    fn run_last_pass(&self, db: &Connection, file: &DatabaseFile) {
+        match file.check().map_err(Fault::from).and_then(|()| checkpoint(db)) {
             Ok(pass) if pass.left == 0 => self.copied.store(pass.pages, Ordering::Relaxed),
             Ok(_) => {}
             Err(fault) => {
@@ -81,15 +86,15 @@ impl Wal {
 
 /// The thread that runs checkpoints.
 pub(crate) struct Checkpoints {
-    config: Arc<SqliteConfig>,
+    file: Arc<DatabaseFile>,
     wal: Arc<Wal>,
     /// Ends when the connection is closed.
     open: TaskTracker,
 }
 
 impl Checkpoints {
-    pub(crate) fn new(config: &Arc<SqliteConfig>, wal: &Arc<Wal>, open: &TaskTracker) -> Combiner<Self> {
-        let checkpoints = Self { config: Arc::clone(config), wal: Arc::clone(wal), open: open.clone() };
+    pub(crate) fn new(file: &Arc<DatabaseFile>, wal: &Arc<Wal>, open: &TaskTracker) -> Combiner<Self> {
+        let checkpoints = Self { file: Arc::clone(file), wal: Arc::clone(wal), open: open.clone() };
         Combiner::new(checkpoints, Limits { workers: 1, items: usize::MAX, bytes: usize::MAX })
     }
 
@@ -97,10 +102,11 @@ impl Checkpoints {
     fn run(&self, db: &mut Option<Connection>) -> Answer<()> {
         let db = match db {
             Some(db) => db,
-            None => db.insert(open(&self.config, Role::Checkpoint)?),
+            None => db.insert(open(&self.file, Role::Checkpoint)?),
         };
         let mut left = 0;
         for _ in 0..PASSES {
+            self.file.check()?;
             let pass = checkpoint(db)?;
             left = pass.left;
             // Nothing was committed meanwhile, so SQLite has synced the file.

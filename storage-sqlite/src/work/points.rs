@@ -25,7 +25,10 @@ use tokio_util::task::TaskTracker;
 use super::readers::{Reader, Readers, on_reader};
 use crate::{
     SqliteConfig,
-    connections::open::{Role, open},
+    connections::{
+        file::DatabaseFile,
+        open::{Role, open},
+    },
     error::{Answer, Fault},
     statements::entries::{Asked, Found, Lookup, View},
 };
@@ -50,7 +53,7 @@ pub(crate) struct Point {
 
 /// The reads of the callers on one runtime, or on all others.
 pub(crate) struct Points {
-    config: Arc<SqliteConfig>,
+    file: Arc<DatabaseFile>,
     readers: Arc<Combiner<Readers>>,
     /// On which a task reads; else a thread of its own does.
     runtime: Option<Id>,
@@ -63,7 +66,7 @@ pub(crate) struct Points {
 impl Points {
     /// On the runtime that connects and elsewhere; `db` is for the task on that runtime.
     pub(crate) fn new(
-        config: &Arc<SqliteConfig>,
+        file: &Arc<DatabaseFile>,
         open: &TaskTracker,
         readers: &Arc<Combiner<Readers>>,
         db: Connection,
@@ -72,7 +75,7 @@ impl Points {
         Homes::new(|home| {
             let runtime = runtime_with_threads().filter(|_| home == Home::Own);
             let points = Self {
-                config: Arc::clone(config),
+                file: Arc::clone(file),
                 readers: Arc::clone(readers),
                 runtime,
                 db: Mutex::new(runtime.and_then(|_| db.take())),
@@ -112,11 +115,11 @@ impl Work for Points {
             }),
             None => spawn_thread("storage-sqlite-points", async move {
                 let _open = open;
-                let config = Arc::clone(&worker.work().config);
-                let mut reader = Reader::new(Arc::clone(&config));
+                let file = Arc::clone(&worker.work().file);
+                let mut reader = Reader::new(Arc::clone(&file));
                 while let Some(group) = worker.take().await {
                     let (points, replies) = Entry::split(group);
-                    replies.send(find_all(&mut reader, &config, &points));
+                    replies.send(find_all(&mut reader, &file.config, &points));
                 }
             }),
         }
@@ -127,7 +130,7 @@ impl Work for Points {
 struct Task {
     runtime: Id,
     readers: Arc<Combiner<Readers>>,
-    config: Arc<SqliteConfig>,
+    file: Arc<DatabaseFile>,
     db: Option<Connection>,
     paused_until: Instant,
 }
@@ -137,7 +140,7 @@ impl Task {
         Self {
             runtime,
             readers: Arc::clone(&points.readers),
-            config: Arc::clone(&points.config),
+            file: Arc::clone(&points.file),
             db: points.db.lock().unwrap_or_else(PoisonError::into_inner).take(),
             paused_until: Instant::now(),
         }
@@ -161,9 +164,11 @@ impl Task {
     /// Reads on this thread, and returns what is left to do.
     fn read_at_once(&mut self, group: Vec<Entry<Points>>) -> Vec<Entry<Points>> {
         let start = Instant::now();
-        let Some(db) = self.db.take().filter(|_| self.may_block(start)) else { return group };
+        // Where the file is not in its place, the threads say so.
+        let may_read = self.may_block(start) && self.file.check_for_read().is_ok();
+        let Some(db) = self.db.take().filter(|_| may_read) else { return group };
         // No call that could interrupt it: a group has many callers, and a small read is short.
-        let view = View { db: &db, call: None, now: self.config.clock.now() };
+        let view = View { db: &db, call: None, now: self.file.config.clock.now() };
         // The first half of a crowd is answered early: its callers come back on other threads while this one goes on.
         let early = if group.len() >= CROWD { group.len() / 2 } else { group.len() };
         let mut answers = Vec::with_capacity(group.len());
@@ -209,11 +214,11 @@ impl Task {
     async fn leave_to_a_thread(&mut self, entries: Vec<Entry<Points>>) {
         let (points, replies) = Entry::split(entries);
         // Opened on a thread: that reads the schema and may wait for a lock.
-        let (config, opens) = (Arc::clone(&self.config), self.db.is_none());
-        let read = on_reader(&self.readers, Deadline::after(config.operation_timeout), move |reader| {
-            let answers = find_all(reader, &config, &points);
+        let (file, opens) = (Arc::clone(&self.file), self.db.is_none());
+        let read = on_reader(&self.readers, Deadline::after(file.config.operation_timeout), move |reader| {
+            let answers = find_all(reader, &file.config, &points);
             // Where it fails, the threads go on reading, and the next group tries again.
-            let db = if opens { open(&config, Role::Inline).ok() } else { None };
+            let db = if opens { open(&file, Role::Inline).ok() } else { None };
             (answers, db)
         });
         match read.await {

@@ -14,8 +14,10 @@ use storage_core::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    SqliteConfig,
-    connections::open::{Role, open},
+    connections::{
+        file::DatabaseFile,
+        open::{Role, open},
+    },
     error::{Answer, Fault},
 };
 
@@ -24,22 +26,22 @@ type Job = Box<dyn FnOnce(&mut Reader) + Send>;
 
 /// The threads.
 pub(crate) struct Readers {
-    config: Arc<SqliteConfig>,
+    file: Arc<DatabaseFile>,
     /// Ends when the connections are closed.
     open: TaskTracker,
 }
 
 /// A thread's connection, opened when it is first needed and again when it is lost.
 pub(crate) struct Reader {
-    config: Arc<SqliteConfig>,
+    file: Arc<DatabaseFile>,
     db: Option<Connection>,
 }
 
 impl Readers {
     /// As many threads as the configuration says, started as they are needed.
-    pub(crate) fn new(config: &Arc<SqliteConfig>, open: &TaskTracker) -> Combiner<Self> {
-        let readers = Self { config: Arc::clone(config), open: open.clone() };
-        Combiner::new(readers, Limits { workers: config.readers, items: 1, bytes: usize::MAX })
+    pub(crate) fn new(file: &Arc<DatabaseFile>, open: &TaskTracker) -> Combiner<Self> {
+        let readers = Self { file: Arc::clone(file), open: open.clone() };
+        Combiner::new(readers, Limits { workers: file.config.readers, items: 1, bytes: usize::MAX })
     }
 }
 
@@ -56,11 +58,11 @@ impl Work for Readers {
     }
 
     fn start(worker: Worker<Self>) {
-        let (config, open) = (Arc::clone(&worker.work().config), worker.work().open.token());
+        let (file, open) = (Arc::clone(&worker.work().file), worker.work().open.token());
         spawn_thread("storage-sqlite-reader", async move {
             // Declared first, so dropped last: `disconnect` finds the connection closed.
             let _open = open;
-            let mut reader = Reader::new(config);
+            let mut reader = Reader::new(file);
             while let Some(group) = worker.take().await {
                 for entry in group {
                     // A panic is its caller's, whose reply is dropped with it.
@@ -94,8 +96,8 @@ pub(crate) async fn on_reader<T: Send + 'static>(
 }
 
 impl Reader {
-    pub(crate) fn new(config: Arc<SqliteConfig>) -> Self {
-        Self { config, db: None }
+    pub(crate) fn new(file: Arc<DatabaseFile>) -> Self {
+        Self { file, db: None }
     }
 
     /// Does `work` on the connection; once more on a new one where that turns out to be lost.
@@ -107,9 +109,10 @@ impl Reader {
     }
 
     fn try_read<T>(&mut self, work: impl Fn(&Connection) -> Answer<T>) -> Answer<T> {
+        self.file.check_for_read()?;
         let db = match self.db.take() {
             Some(db) => db,
-            None => open(&self.config, Role::Reader)?,
+            None => open(&self.file, Role::Reader)?,
         };
         let answer = work(&db);
         // A transaction that has not ended would keep its snapshot, and the log from starting anew.

@@ -14,10 +14,13 @@ use tokio_util::task::TaskTracker;
 
 use super::checkpoints::{Checkpoints, Wal};
 use crate::{
-    Publisher, SqliteConfig,
+    Publisher,
     call::Call,
-    connections::open::{Role, busy_limit, open},
-    error::{Answer, Fault, commit_fault, lost},
+    connections::{
+        file::DatabaseFile,
+        open::{Role, busy_limit, open},
+    },
+    error::{Answer, Fault, commit_fault, lost, not_in_place},
     statements::entries::View,
 };
 
@@ -50,7 +53,7 @@ pub(crate) enum Steps {
 
 /// The one writer.
 pub(crate) struct Writes {
-    config: Arc<SqliteConfig>,
+    file: Arc<DatabaseFile>,
     checkpoints: Arc<Combiner<Checkpoints>>,
     wal: Arc<Wal>,
     /// For the first thread; another opens its own.
@@ -61,13 +64,13 @@ pub(crate) struct Writes {
 
 impl Writes {
     pub(crate) fn new(
-        config: &Arc<SqliteConfig>,
-        db: Connection,
+        file: &Arc<DatabaseFile>,
+        db: Option<Connection>,
         (wal, checkpoints): (Arc<Wal>, Arc<Combiner<Checkpoints>>),
         open: &TaskTracker,
     ) -> Combiner<Self> {
-        let db = Mutex::new(Some(db));
-        let writes = Self { config: Arc::clone(config), checkpoints, wal, db, open: open.clone() };
+        let (file, db) = (Arc::clone(file), Mutex::new(db));
+        let writes = Self { file, checkpoints, wal, db, open: open.clone() };
         Combiner::new(writes, LIMITS)
     }
 }
@@ -106,7 +109,7 @@ struct Writer {
 
 impl Writer {
     async fn answer(&mut self, work: &Writes, writes: Vec<Write>, replies: Replies<i64>) {
-        let answers = match &work.config.publisher {
+        let answers = match &work.file.config.publisher {
             None => self.commit(work, &writes),
             Some(publisher) => self.publish(publisher, work, &writes).await,
         };
@@ -119,7 +122,7 @@ impl Writer {
         }
         // After the answers: the last pass of a checkpoint syncs the file, and none of these callers need wait for that.
         if let Some(db) = &self.db {
-            work.wal.committed(db, &work.checkpoints);
+            work.wal.committed(db, &work.file, &work.checkpoints);
         }
     }
 
@@ -147,13 +150,13 @@ impl Writer {
 
     /// `None` where a panic came in between.
     fn commit(&mut self, work: &Writes, writes: &[Write]) -> Option<Vec<Result<i64>>> {
-        let opened = self.db.take().map_or_else(|| open(&work.config, Role::Writer), Ok);
+        let opened = self.db.take().map_or_else(|| open(&work.file, Role::Writer), Ok);
         let db = match opened {
             Ok(db) => db,
             Err(fault) => return Some(vec![Err(Error::from(fault)); writes.len()]),
         };
         // A panic would end the thread: the next group needs none but a new connection.
-        let done = catch_unwind(AssertUnwindSafe(|| commit(&db, &work.config, writes)));
+        let done = catch_unwind(AssertUnwindSafe(|| commit(&db, &work.file, writes)));
         let (answers, loses_connection) = done.ok()?;
         self.db = (!loses_connection && db.is_autocommit()).then_some(db);
         Some(answers)
@@ -186,12 +189,12 @@ enum End {
 
 /// Commits writes in one transaction that holds the write lock from its start. Returns an answer for each, and whether
 /// the connection has to be opened again.
-pub(crate) fn commit(db: &Connection, config: &SqliteConfig, writes: &[Write]) -> (Vec<Result<i64>>, bool) {
+pub(crate) fn commit(db: &Connection, file: &DatabaseFile, writes: &[Write]) -> (Vec<Result<i64>>, bool) {
     let mut members: Vec<_> = writes.iter().map(|write| Member { write, answer: None }).collect();
     let mut loses_connection = false;
     // Each round but the last answers at least one member.
     loop {
-        let end = transact(db, config, &mut members, &mut loses_connection);
+        let end = transact(db, file, &mut members, &mut loses_connection);
         if !db.is_autocommit() && db.execute_batch("ROLLBACK").is_err() {
             loses_connection = true;
         }
@@ -218,7 +221,7 @@ pub(crate) fn commit(db: &Connection, config: &SqliteConfig, writes: &[Write]) -
 /// One transaction of the members that have no answer yet. An error is everybody's who did not fail by itself.
 fn transact(
     db: &Connection,
-    config: &SqliteConfig,
+    file: &DatabaseFile,
     members: &mut [Member<'_>],
     loses_connection: &mut bool,
 ) -> Answer<End> {
@@ -229,13 +232,14 @@ fn transact(
         (count + 1, patience.max(Some(member.write.call.deadline().remaining())))
     });
     let Some(patience) = patience else { return Ok(End::Answered) };
-    db.busy_timeout(busy_limit(config.busy_timeout.min(patience)))?;
+    db.busy_timeout(busy_limit(file.config.busy_timeout.min(patience)))?;
     // IMMEDIATE: a transaction that reads and then writes fails with SQLITE_BUSY_SNAPSHOT, whatever the busy timeout.
     db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    file.check()?;
     // It may have waited for another process: who gave up meanwhile is not begun.
     refuse_abandoned(members);
     // After the wait for the lock: what expired meanwhile has expired.
-    let now = config.clock.now();
+    let now = file.config.clock.now();
     for member in members.iter_mut().filter(|member| member.answer.is_none()) {
         let view = View { db, call: Some(&member.write.call), now };
         let answer = match member.write.call.during(|| attempt(&view, member.write, count > 1)) {
@@ -250,7 +254,7 @@ fn transact(
             return Ok(End::Undone);
         }
     }
-    end(db, members)
+    end(db, file, members)
 }
 
 /// Those whose callers have given up need not be begun.
@@ -278,7 +282,7 @@ fn attempt(view: &View<'_>, write: &Write, in_company: bool) -> Answer<i64> {
 }
 
 /// Commits what was done, unless a caller who gave up in the meantime was told that nothing was applied.
-fn end(db: &Connection, members: &mut [Member<'_>]) -> Answer<End> {
+fn end(db: &Connection, file: &DatabaseFile, members: &mut [Member<'_>]) -> Answer<End> {
     let mut undone = false;
     for member in members.iter_mut() {
         if let Some(Err(error)) = member.done().map(Call::begin_commit) {
@@ -292,6 +296,8 @@ fn end(db: &Connection, members: &mut [Member<'_>]) -> Answer<End> {
     }
     if members.iter().any(Member::is_done) {
         db.prepare_cached("COMMIT")?.execute([]).map_err(commit_fault)?;
+        // It may be in a file, or in a log, that nobody finds any more.
+        file.check().map_err(|error| not_in_place(&error))?;
     }
     Ok(End::Answered)
 }

@@ -145,12 +145,21 @@ async fn accept(listener: TcpListener, target: SocketAddr, plan: Arc<Mutex<Plan>
     while let Ok((connection, _)) = listener.accept().await {
         let plan = Arc::clone(&plan);
         tokio::spawn(async move {
-            let service = service_fn(move |request| serve(request, target, Arc::clone(&plan)));
+            let service = service_fn(move |request| serve_by_itself(request, target, Arc::clone(&plan)));
             let io = TokioIo::new(connection);
             // An error is how a connection ends that was to end.
             let _ = server::conn::http1::Builder::new().serve_connection(io, service).await;
         });
     }
+}
+
+/// What was sent arrives, though the client has gone meanwhile.
+async fn serve_by_itself(
+    request: Request<Incoming>,
+    target: SocketAddr,
+    plan: Arc<Mutex<Plan>>,
+) -> Result<Response<Body>, Error> {
+    tokio::spawn(serve(request, target, plan)).await?
 }
 
 /// An error ends the client's connection without an answer.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::Moto;
-use crate::servers::http::ask;
+use crate::servers::http::{ask, send};
 
 const OBJECT: &str = "/storage/object";
 
@@ -79,4 +79,22 @@ fn requests_and_answers_come_late() {
         ask(proxy.port(), "PUT", OBJECT, "content").unwrap();
         assert!(started.elapsed() >= delay, "{fault:?}");
     }
+}
+
+#[test]
+fn a_request_comes_late_whose_client_has_gone() {
+    let (moto, proxy) = start();
+    ask(proxy.port(), "PUT", OBJECT, "first").unwrap();
+    proxy.at(1, Fault::DelayRequest(Duration::from_millis(300)));
+    let client = send(proxy.port(), "PUT", OBJECT, "second").unwrap();
+    let started = Instant::now();
+    while proxy.seen().len() < 2 && started.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(client);
+    while proxy.seen()[1].status.is_none() {
+        assert!(started.elapsed() < Duration::from_secs(20), "it never came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(stored(&moto), "second");
 }

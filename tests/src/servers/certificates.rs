@@ -37,6 +37,21 @@ impl Certificates {
         })
     }
 
+    /// Makes one certificate that is its own authority, as `openssl req -x509` does, and writes it into `folder`.
+    ///
+    /// # Errors
+    ///
+    /// When the files cannot be written.
+    pub fn self_signed(folder: &Path) -> Result<Certificates> {
+        let key = KeyPair::generate()?;
+        let mut both = server()?;
+        both.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        both.extended_key_usages.clear();
+        let certificate = write(folder.join("server.pem"), &both.self_signed(&key)?.pem())?;
+        let key = write(folder.join("server.key"), &key.serialize_pem())?;
+        Ok(Certificates { ca: certificate.clone(), certificate, key })
+    }
+
     /// Path of the authority's certificate (PEM), which clients trust.
     #[must_use]
     pub fn ca(&self) -> &Path {

@@ -14,15 +14,20 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Sends a request to a server on this machine and returns its answer, head and body. Any answer will do.
 pub(crate) fn ask(port: u16, method: &str, path: &str, body: &str) -> io::Result<String> {
+    let mut answer = Vec::new();
+    send(port, method, path, body)?.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Sends a request, and leaves its answer unread.
+pub(crate) fn send(port: u16, method: &str, path: &str, body: &str) -> io::Result<TcpStream> {
     let mut connection = TcpStream::connect(("127.0.0.1", port))?;
     connection.set_read_timeout(Some(LIMIT))?;
     connection.set_write_timeout(Some(LIMIT))?;
     let length = body.len();
     write!(connection, "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n")?;
     write!(connection, "Authorization: {SIGNED}\r\nContent-Length: {length}\r\n\r\n{body}")?;
-    let mut answer = Vec::new();
-    connection.read_to_end(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    Ok(connection)
 }
 
 /// As [`ask`], for a request that has to succeed.

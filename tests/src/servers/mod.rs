@@ -3,6 +3,7 @@
 pub mod azurite;
 pub mod certificates;
 pub mod moto;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;
 pub mod shared;

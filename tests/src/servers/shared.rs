@@ -16,6 +16,7 @@ pub struct SharedServers {
     redis: Redis,
     redis_tls: Redis,
     redis_cluster: RedisCluster,
+    valkey: Redis,
     postgres: Postgres,
     postgres_tls: Postgres,
     azurite: Azurite,
@@ -33,6 +34,8 @@ impl SharedServers {
             let redis = scope.spawn(|| Redis::start(&RedisOptions::default()));
             let redis_tls = scope.spawn(|| Redis::start(&locked_redis()));
             let redis_cluster = scope.spawn(|| RedisCluster::start(CLUSTER_NODES));
+            let valkey =
+                scope.spawn(|| Redis::start(&RedisOptions { valkey: true, ..RedisOptions::default() }));
             let postgres = scope.spawn(|| Postgres::start(&PostgresOptions::default()));
             let postgres_tls =
                 scope.spawn(|| Postgres::start(&PostgresOptions { tls: true, ..PostgresOptions::default() }));
@@ -42,6 +45,7 @@ impl SharedServers {
                 redis: join(redis)?,
                 redis_tls: join(redis_tls)?,
                 redis_cluster: join(redis_cluster)?,
+                valkey: join(valkey)?,
                 postgres: join(postgres)?,
                 postgres_tls: join(postgres_tls)?,
                 azurite: join(azurite)?,
@@ -60,6 +64,7 @@ impl SharedServers {
             ("STORAGE_TEST_REDIS_TLS_URL", self.redis_tls.url()),
             ("STORAGE_TEST_REDIS_TLS_CA", path(self.redis_tls.ca())),
             ("STORAGE_TEST_REDIS_CLUSTER_URL", self.redis_cluster.url()),
+            ("STORAGE_TEST_VALKEY_URL", self.valkey.url()),
             ("STORAGE_TEST_POSTGRES_URL", self.postgres.url()),
             ("STORAGE_TEST_POSTGRES_TLS_URL", self.postgres_tls.url()),
             ("STORAGE_TEST_POSTGRES_TLS_CA", path(self.postgres_tls.ca())),
@@ -77,6 +82,7 @@ impl SharedServers {
             ("Redis", self.redis.port().to_string()),
             ("Redis, TLS and ACL", self.redis_tls.port().to_string()),
             ("Redis Cluster", cluster.join(", ")),
+            ("Valkey", self.valkey.port().to_string()),
             ("Postgres", self.postgres.port().to_string()),
             ("Postgres, TLS", self.postgres_tls.port().to_string()),
             ("Azurite", self.azurite.port().to_string()),

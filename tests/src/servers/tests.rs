@@ -70,7 +70,10 @@ fn a_server_that_cannot_start_says_why() {
     let options = RedisOptions { settings: vec!["no-such-setting 1".into()], ..RedisOptions::default() };
     let error = Redis::start(&options).unwrap_err().to_string();
     assert!(error.contains("no-such-setting"), "{error}");
-    let options = PostgresOptions { settings: vec![("no_such_setting".into(), "1".into())], tls: false };
+    let options = PostgresOptions {
+        settings: vec![("no_such_setting".into(), "1".into())],
+        ..PostgresOptions::default()
+    };
     let error = Postgres::start(&options).unwrap_err().to_string();
     assert!(error.contains("no_such_setting"), "{error}");
 }

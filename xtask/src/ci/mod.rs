@@ -4,6 +4,7 @@ mod dependencies;
 mod features;
 mod licences;
 mod packages;
+mod systems;
 
 use std::time::{Duration, Instant};
 
@@ -14,18 +15,19 @@ use crate::{models, test, tidy};
 type Step = (&'static str, fn(&Shell) -> Result<()>);
 
 /// From the quickest to the slowest, so that a failure is told early.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("format", format),
     ("tidy", tidy::run),
     ("lean build", dependencies::lean_build),
     ("oldest toolchain", dependencies::oldest_toolchain),
     ("clippy", clippy),
     ("each feature alone", features::each_alone),
+    ("Windows and macOS", systems::each_compiles),
     ("documentation", documentation),
     ("packages", packages::each_packs),
     ("licences and advisories", licences::check),
     ("models", models::run),
-    ("tests", |shell| test::run(shell, &[])),
+    ("tests", |shell| test::run(shell, &test::Arguments::default())),
 ];
 
 /// Runs all steps, and stops at the first that fails.

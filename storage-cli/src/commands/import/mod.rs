@@ -18,7 +18,7 @@ use self::chunks::{Chunk, Chunks};
 use crate::{
     failure::{DONE, Failure, Result},
     output::{Output, counted},
-    store::{max_value_bytes, with_store},
+    store::{max_value_bytes, with_made},
 };
 
 /// How far an import has come.
@@ -35,7 +35,7 @@ pub(super) async fn run(file: &Path, settings: &Settings, out: &mut Output) -> R
     let chunks = Chunks::read(reader, max_value_bytes(settings));
     let mut counts = Counts::default();
     let ended =
-        with_store(settings, async |storage| write(storage, chunks, &mut counts, &progress).await).await;
+        with_made(settings, async |storage| write(storage, chunks, &mut counts, &progress).await).await;
     progress.finish_and_clear();
     let so_far = format!("{} imported before", counted(counts.imported, "entry", "entries"));
     ended.map_err(|failure| failure.after(&so_far))?;

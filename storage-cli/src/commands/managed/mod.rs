@@ -2,6 +2,7 @@
 
 mod open;
 mod rescue;
+mod target;
 mod watched;
 
 use std::path::Path;
@@ -11,7 +12,7 @@ use serde_json::json;
 use storage_factory::Settings;
 use storage_managed::{Error, Options, Status, Verified, rescued};
 
-use self::open::with_database;
+use self::{open::with_database, target::check_new};
 use crate::{
     args::Managed,
     failure::{DONE, Failure, NO, Result},
@@ -31,7 +32,7 @@ pub(super) async fn run(command: Managed, settings: &Settings, out: &mut Output)
 async fn status(settings: &Settings, out: &mut Output) -> Result<u8> {
     let (status, options, in_use) = with_database(settings, async |opened| {
         opened.store.ensure_fresh().await?;
-        Ok((opened.store.status(), opened.options.clone(), opened.own_cache.is_some()))
+        Ok((opened.store.status(), opened.options.clone(), opened.has_own_cache))
     })
     .await?;
     let kept = rescued(&options.cache)?.len();
@@ -118,10 +119,7 @@ async fn verify(settings: &Settings, out: &mut Output) -> Result<u8> {
 
 /// Writes the file whole or not at all.
 async fn restore(generation: Option<u64>, to: &Path, settings: &Settings, out: &mut Output) -> Result<u8> {
-    if to.exists() {
-        let message = format!("`{}` exists already", to.display());
-        return Err(Failure::input(message).hint("name a file that is not there"));
-    }
+    check_new(to)?;
     let beside = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = tempfile::tempdir_in(beside)
         .map_err(|error| Failure::input(format!("`{}` cannot be written to: {error}", beside.display())))?;
@@ -130,6 +128,7 @@ async fn restore(generation: Option<u64>, to: &Path, settings: &Settings, out: &
         opened.store.restore(generation, &folder.path().join("restored.db")).await.map_err(absent)
     })
     .await?;
+    check_new(to)?;
     std::fs::rename(folder.path().join("restored.db"), to).map_err(|error| Failure::output(&error))?;
     let mut document = document(&verified);
     if let Some(document) = document.as_object_mut() {

@@ -3,22 +3,25 @@
 use std::{sync::Arc, time::Duration};
 
 use indicatif::ProgressBar;
+use storage_core::ErrorKind;
 use storage_factory::{Settings, managed_database};
-use storage_managed::{DatabaseStore, Error, Options};
-use tempfile::TempDir;
+use storage_managed::{DatabaseStore, Error, Options, exists};
 
 use super::watched::{Watched, progress};
-use crate::failure::{Failure, Result};
+use crate::{
+    failure::{Failure, Result, USAGE},
+    store::own_cache,
+};
 
 /// How long an agent that is just ending may still have the cache.
 const CACHE_WAIT: Duration = Duration::from_millis(500);
 
-/// An open store, the bar of its transfers, and the cache that it has where an agent uses the usual one.
+/// An open store, the bar of its transfers, and whether its cache is its own because an agent uses the usual one.
 pub(super) struct Opened {
     pub(super) store: DatabaseStore,
     pub(super) options: Options,
     pub(super) bar: ProgressBar,
-    pub(super) own_cache: Option<TempDir>,
+    pub(super) has_own_cache: bool,
 }
 
 pub(super) async fn open(settings: &Settings, change: impl FnOnce(&mut Options)) -> Result<Opened> {
@@ -27,15 +30,26 @@ pub(super) async fn open(settings: &Settings, change: impl FnOnce(&mut Options))
     change(&mut options);
     let bar = progress();
     let home = Arc::new(Watched::new(home, bar.clone()));
-    let (store, own_cache) = match DatabaseStore::open(home.clone(), options.clone()).await {
+    let (store, has_own_cache) = match DatabaseStore::open(home.clone(), options.clone()).await {
         Err(Error::CacheInUse { .. }) if !options.discard_after_rescue => {
-            let own = tempfile::tempdir().map_err(|error| Failure::output(&error))?;
-            let elsewhere = Options { cache: own.path().to_owned(), ..options.clone() };
-            (DatabaseStore::open(home, elsewhere).await, Some(own))
+            let elsewhere = Options { cache: own_cache(&options.cache), ..options.clone() };
+            (DatabaseStore::open(home, elsewhere).await, true)
         }
-        opened => (opened, None),
+        opened => (opened, false),
     };
-    Ok(Opened { store: store.inspect_err(|_| bar.finish_and_clear())?, options, bar, own_cache })
+    Ok(Opened { store: store.inspect_err(|_| bar.finish_and_clear())?, options, bar, has_own_cache })
+}
+
+/// Looking after a home that nobody has written to would make one.
+async fn check_exists(settings: &Settings) -> Result<()> {
+    let (home, _) = managed_database(settings)?;
+    let name = home.name();
+    if exists(home).await? {
+        return Ok(());
+    }
+    let failure =
+        Failure::new(USAGE, ErrorKind::Config.code(), format!("there is no store in the home `{name}`"));
+    Err(failure.hint("`storage init` makes one, and so does a program that connects"))
 }
 
 /// Opens, works, and closes in any case. Ctrl-C ends the work, which leaves the home whole.
@@ -45,6 +59,7 @@ pub(super) async fn with_database<T>(
 ) -> Result<T> {
     let interrupted = || Failure::interrupted("interrupted; the home is as whole as before");
     let work = async {
+        check_exists(settings).await?;
         let opened = open(settings, |_| {}).await?;
         let answer = tokio::select! {
             answer = work(&opened) => answer,

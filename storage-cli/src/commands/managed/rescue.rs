@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use storage_factory::{Settings, managed_database};
 use storage_managed::{Rescued, export, rescued};
 
-use super::open::open;
+use super::{open::open, target::check_new};
 use crate::{
     args::Rescue,
     failure::{DONE, Failure, Result},
@@ -57,10 +57,7 @@ fn write(wanted: Option<&str>, to: &Path, settings: &Settings, out: &mut Output)
         Failure::not_found(&format!("rescued:{}", wanted.unwrap_or("any")))
             .hint("`storage managed rescue list` shows what was kept")
     })?;
-    if to.exists() {
-        let message = format!("`{}` exists already", to.display());
-        return Err(Failure::input(message).hint("name a file that is not there"));
-    }
+    check_new(to)?;
     export(&found.path, to)?;
     let document = json!({"name": name(found), "file": to});
     out.answer(&document, format_args!("exported {} to {}", name(found), to.display()))?;

@@ -77,7 +77,7 @@ impl Home for Watched {
         self.home.replace(name, bytes, expected, held).await
     }
 
-    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<()> {
+    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<bool> {
         let length = match &body {
             Body::Bytes(bytes) => bytes.len() as u64,
             Body::File { length, .. } => *length,

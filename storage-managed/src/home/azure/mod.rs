@@ -306,7 +306,7 @@ impl Home for AzureHome {
         self.write("replace", replaced).await.map_err(|error| error.with_key(name))
     }
 
-    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<()> {
+    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<bool> {
         check_name(name)?;
         let put = transfer::upload(&self.blob(name), body, sent).await;
         put.map_err(|error| error.at("azure", "put").with_key(name))

@@ -5,19 +5,24 @@ use std::num::NonZero;
 use azure_core::http::{Etag, headers::HeaderName};
 use azure_storage_blob::{
     BlobClient, BlockBlobClient,
-    models::{BlobClientDownloadOptions, BlobClientDownloadResult, BlobClientUploadOptions, BlockLookupList},
+    models::{
+        BlobClientDownloadOptions, BlobClientDownloadResult, BlobClientUploadOptions,
+        BlockBlobClientCommitBlockListOptions, BlockLookupList,
+    },
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use storage_core::{Error, ErrorKind, Result, with_deadline};
 
-use super::error::classify;
+use super::error::{classify, is_refused};
 use crate::home::{
     Body, Version,
     http::{AT_ONCE, Effect, PIECE, PIECE_TIMEOUT},
     pieces::punctual,
 };
 
+/// Every version of a blob: none of them may be there.
+const ANY: &str = "*";
 const CONTENT_RANGE: HeaderName = HeaderName::from_static("content-range");
 
 /// How to ask for a blob: unless it is still `known`, and in pieces that may come `at_once`.
@@ -42,17 +47,31 @@ pub(super) fn content(result: BlobClientDownloadResult) -> BoxStream<'static, Re
     punctual(result.body.map_err(|error| classify(&error, Effect::Read)).boxed())
 }
 
-/// Sends `body` as one request where it is small, in blocks where it is not.
-pub(super) async fn upload(blob: &BlobClient, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<()> {
+/// Sends `body` as one request where it is small, in blocks where it is not, unless there is a blob. `false`: there is.
+pub(super) async fn upload(
+    blob: &BlobClient,
+    body: Body,
+    sent: &(dyn Fn(u64) + Send + Sync),
+) -> Result<bool> {
     let length = body.length();
     if usize::try_from(length).is_ok_and(|length| length <= PIECE) {
         let content = body.whole().await?;
-        let upload = Box::pin(blob.upload(content.into(), Some(one_request())));
-        in_time(async { upload.await.map_err(|error| classify(&error, Effect::Write)) }).await?;
+        let absent = BlobClientUploadOptions { if_none_match: Some(Etag::from(ANY)), ..one_request() };
+        let upload = Box::pin(blob.upload(content.into(), Some(absent)));
+        let put = in_time(async { written(upload.await) }).await?;
         sent(length);
-        return Ok(());
+        return Ok(put);
     }
     Box::pin(upload_blocks(&blob.block_blob_client(), body, sent)).await
+}
+
+/// Whether a write under the condition that there is no blob was done.
+fn written<T>(answer: azure_core::Result<T>) -> Result<bool> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(error) if is_refused(&error) => Ok(false),
+        Err(error) => Err(classify(&error, Effect::Write)),
+    }
 }
 
 /// Keeps the SDK from cutting a body up.
@@ -63,7 +82,11 @@ pub(super) fn one_request() -> BlobClientUploadOptions<'static> {
     }
 }
 
-async fn upload_blocks(blob: &BlockBlobClient, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<()> {
+async fn upload_blocks(
+    blob: &BlockBlobClient,
+    body: Body,
+    sent: &(dyn Fn(u64) + Send + Sync),
+) -> Result<bool> {
     let staged = body.pieces(PIECE).enumerate().map(|(index, piece)| async move {
         let piece = piece?;
         let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
@@ -81,9 +104,12 @@ async fn upload_blocks(blob: &BlockBlobClient, body: Body, sent: &(dyn Fn(u64) +
     }
     let list = BlockLookupList { latest: Some(ids), ..BlockLookupList::default() };
     let list = list.try_into().map_err(|error| classify(&error, Effect::Read))?;
-    let commit = blob.commit_block_list(list, None);
-    Box::pin(in_time(async { commit.await.map_err(|error| classify(&error, Effect::Write)) })).await?;
-    Ok(())
+    let absent = BlockBlobClientCommitBlockListOptions {
+        if_none_match: Some(Etag::from(ANY)),
+        ..BlockBlobClientCommitBlockListOptions::default()
+    };
+    let commit = blob.commit_block_list(list, Some(absent));
+    Box::pin(in_time(async { written(commit.await) })).await
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {

@@ -11,7 +11,10 @@ use storage_core::{Error, ErrorKind, Result};
 use tempfile::NamedTempFile;
 
 use super::lock::Lock;
-use crate::home::Listed;
+use crate::{
+    home::Listed,
+    system::{self, sync_folder},
+};
 
 /// Files that are being written. Names of objects have no leading dot.
 const DRAFTS: &str = ".tmp";
@@ -73,12 +76,7 @@ impl Files {
     /// Writes `name` unless it is there. `false`: it is.
     pub(super) fn create(&self, name: &str, bytes: &[u8]) -> Result<bool> {
         let draft = self.filled(bytes)?;
-        let path = self.place_for(name)?;
-        match draft.persist_noclobber(&path) {
-            Ok(_) => self.settle(&path).map(|()| true),
-            Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(refused) => Err(failed(&refused.error)),
-        }
+        self.put(name, draft)
     }
 
     /// Writes `name` if its content `is_expected`. `false`: it is not, or there is none.
@@ -101,11 +99,17 @@ impl Files {
         self.move_in(draft, &self.root.join(name)).map(|()| true)
     }
 
-    /// Puts a filled draft in place.
-    pub(super) fn put(&self, name: &str, draft: Draft) -> Result<()> {
+    /// Puts a filled draft in place unless something is there. `false`: it is.
+    pub(super) fn put(&self, name: &str, draft: Draft) -> Result<bool> {
         draft.as_file().sync_all().map_err(|error| failed(&error))?;
         let path = self.place_for(name)?;
-        self.move_in(draft, &path)
+        let put = match draft.persist_noclobber(&path) {
+            Ok(_) => true,
+            Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(refused) => return Err(failed(&refused.error)),
+        };
+        // Whoever has put it may have died before its name was durable.
+        self.settle(&path).map(|()| put)
     }
 
     /// Removes `name`, if it is there.
@@ -224,21 +228,8 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     }
     let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.is_dir();
     let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)?;
+    system::make_folder(folder)?;
     missing.iter().filter_map(|made| made.parent()).try_for_each(sync_folder)
-}
-
-/// Folders are synced through a handle of their own on Unix, and with their files elsewhere.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(not(unix)) {
-        return Ok(());
-    }
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    File::open(folder)?.sync_all()
 }
 
 /// An error of the system where nothing was done.

@@ -1,7 +1,7 @@
 //! A lock that the operating system keeps on a file, for as long as the file is open.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io,
     path::{Path, PathBuf},
     thread::sleep,
@@ -9,6 +9,8 @@ use std::{
 };
 
 use fs4::{FileExt, TryLockError};
+
+use crate::system::open_private;
 
 /// The pause between two tries: the lock is held for one small write.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -24,7 +26,7 @@ impl Lock {
     /// The lock, or `None` while somebody else has it.
     pub(super) fn try_take(path: &Path) -> io::Result<Option<Lock>> {
         loop {
-            let file = options().open(path)?;
+            let file = open_private(path)?;
             match FileExt::try_lock(&file) {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -74,12 +76,4 @@ fn is_same(file: &File, path: &Path) -> bool {
 #[cfg(not(unix))]
 fn is_same(_: &File, path: &Path) -> bool {
     path.is_file()
-}
-
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
 }

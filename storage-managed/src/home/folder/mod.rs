@@ -201,7 +201,7 @@ impl Home for FolderHome {
         replaced.await.map_err(at("replace", name))
     }
 
-    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<()> {
+    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<bool> {
         check_name(name)?;
         let draft = self.copy(body, sent).await.map_err(at("put", name))?;
         let owned = name.to_owned();

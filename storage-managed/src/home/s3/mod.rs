@@ -169,17 +169,29 @@ impl S3Home {
         put
     }
 
-    async fn send(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<()> {
+    async fn send(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<bool> {
         let length = body.length();
         if usize::try_from(length).is_ok_and(|length| length <= PIECE) {
             let bytes = body.whole().await?;
-            in_time(self.store.put(&self.path(name), bytes.into())).await?;
+            let upload = self.upload(name, bytes, PutMode::Create);
+            let put = with_deadline(PIECE_TIMEOUT, ErrorKind::OutcomeUnknown, upload).await?;
             sent(length);
-            return Ok(());
+            return Ok(put != Put::Refused);
+        }
+        // Before gigabytes are sent; what comes meanwhile is refused in the end.
+        let found = with_deadline(self.timeout, ErrorKind::Timeout, async {
+            match self.store.head(&self.path(name)).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::NotFound { .. }) => Ok(false),
+                Err(error) => Err(classify(&error, Effect::Read)),
+            }
+        });
+        if found.await? {
+            return Ok(false);
         }
         let mut upload = in_time(self.store.put_multipart(&self.path(name))).await?;
         let done = send_parts(upload.as_mut(), body, sent).await;
-        if done.is_err() {
+        if !matches!(done, Ok(true)) {
             // What was sent costs money until it is removed; the error is the caller's, not this one's.
             let _ = in_time(upload.abort()).await;
         }
@@ -198,7 +210,7 @@ async fn send_parts(
     upload: &mut dyn MultipartUpload,
     body: Body,
     sent: &(dyn Fn(u64) + Send + Sync),
-) -> Result<()> {
+) -> Result<bool> {
     let mut total = 0;
     {
         let parts = body.pieces(PIECE).map(|piece| {
@@ -215,7 +227,15 @@ async fn send_parts(
             sent(total);
         }
     }
-    in_time(upload.complete()).await.map(|_| ())
+    // The way of the requests adds the condition that there is no such object.
+    let complete = async {
+        match upload.complete().await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(failure(&error), Failure::Answered(412, _)) => Ok(false),
+            Err(error) => Err(classify(&error, Effect::Write)),
+        }
+    };
+    with_deadline(PIECE_TIMEOUT, ErrorKind::OutcomeUnknown, complete).await
 }
 
 async fn in_time<T>(work: impl Future<Output = object_store::Result<T>>) -> Result<T> {
@@ -283,7 +303,7 @@ impl Home for S3Home {
         self.writing("replace", replaced).await.map_err(|error| error.with_key(name))
     }
 
-    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<()> {
+    async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<bool> {
         check_name(name)?;
         self.send(name, body, sent).await.map_err(|error| error.at("s3", "put").with_key(name))
     }

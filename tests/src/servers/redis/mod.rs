@@ -1,7 +1,8 @@
-//! Redis, alone or as one node of a cluster.
+//! Redis, alone, as one node of a cluster, or watched by Sentinels.
 
 mod cluster;
 mod command;
+mod sentinel;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crate::error::Context;
 use crate::{Result, programs};
 
 pub use cluster::RedisCluster;
+pub use sentinel::{SentinelOptions, Sentinels};
 
 /// How a [`Redis`] is set up.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +31,10 @@ pub struct RedisOptions {
     pub user: Option<AclUser>,
     /// Be a node of a cluster; [`RedisCluster`] joins nodes.
     pub cluster: bool,
+    /// Be Valkey in place of Redis.
+    pub valkey: bool,
+    /// Be a Sentinel; [`Sentinels`] starts them with what they watch.
+    pub sentinel: bool,
     /// Further lines of `redis.conf`, such as `maxmemory 10mb`.
     pub settings: Vec<String>,
 }
@@ -59,9 +65,9 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// When Redis is not installed, or does not start; the error says why.
+    /// When the server is not installed, or does not start; the error says why.
     pub fn start(options: &RedisOptions) -> Result<Redis> {
-        let program = programs::redis_server()?;
+        let program = if options.valkey { programs::valkey_server()? } else { programs::redis_server()? };
         with_free_port(|port| {
             let mut redis = Redis::prepare(&program, port, options.clone())?;
             redis.restart()?;
@@ -79,7 +85,10 @@ impl Redis {
         let process = Process::new(Launch {
             server: "Redis",
             program: program.to_path_buf(),
-            arguments: vec![file.into()],
+            arguments: [file.into()]
+                .into_iter()
+                .chain(options.sentinel.then(|| "--sentinel".into()))
+                .collect(),
             account: None,
             folder: folder.path().to_path_buf(),
             stop: Signal::SIGTERM,
@@ -105,6 +114,17 @@ impl Redis {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Identifier of the server's process, as the server says.
+    ///
+    /// # Errors
+    ///
+    /// As [`command`](Self::command).
+    pub fn process(&self) -> Result<i32> {
+        let info = self.command(&["INFO", "server"])?;
+        let line = info.lines().find_map(|line| line.strip_prefix("process_id:"));
+        Ok(line.and_then(|id| id.trim().parse().ok()).unwrap_or_default())
     }
 
     /// Path of the certificate authority (PEM) that signed the server's certificate, with TLS.
@@ -170,12 +190,12 @@ impl Redis {
 
 /// The text of `redis.conf`. Passwords stand there and not on the command line, which everybody can read.
 fn configuration(port: u16, options: &RedisOptions, certificates: Option<&Certificates>) -> String {
-    let mut lines: Vec<String> = ["bind 127.0.0.1", "unixsocket socket", "unixsocketperm 700", "save \"\""]
+    let mut lines = ["bind 127.0.0.1", "unixsocket socket", "unixsocketperm 700"].map(String::from).to_vec();
+    if !options.sentinel {
         // Each answered write is in the file's pages before its answer, and survives a kill.
-        .into_iter()
-        .chain(["appendonly yes", "appendfsync everysec", "auto-aof-rewrite-percentage 0", "databases 16"])
-        .map(String::from)
-        .collect();
+        let kept = ["save \"\"", "appendonly yes", "appendfsync everysec", "auto-aof-rewrite-percentage 0"];
+        lines.extend(kept.into_iter().chain(["databases 16"]).map(String::from));
+    }
     match certificates {
         Some(certificates) => lines.extend(tls_settings(port, certificates)),
         None => lines.push(format!("port {port}")),

@@ -1,7 +1,12 @@
 //! Postgres.
 
+mod standby;
+
+pub use standby::StandbyOptions;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -14,18 +19,23 @@ use super::process::{Launch, Process};
 use crate::error::Context;
 use crate::{Error, Result, programs};
 
-const USER: &str = "storage";
-const DATABASE: &str = "storage";
+pub(super) const USER: &str = "storage";
+pub(super) const DATABASE: &str = "storage";
 /// With characters that mean something in a URL.
-const PASSWORD: &str = "p@ss:w/rd%";
+pub(super) const PASSWORD: &str = "p@ss:w/rd%";
 /// The first version that can order text by a language's rules without the system's help.
 const FIRST_WITH_ICU_DATABASES: u32 = 15;
+
+/// Generous, for machines that are busy compiling.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How a [`Postgres`] is set up.
 #[derive(Debug, Clone, Default)]
 pub struct PostgresOptions {
     /// Refuse connections without TLS.
     pub tls: bool,
+    /// With TLS: the server's certificate is its own authority.
+    pub self_signed: bool,
     /// Further settings of the server, such as `("statement_timeout", "1s")`.
     pub settings: Vec<(String, String)>,
 }
@@ -55,17 +65,24 @@ impl Postgres {
     pub fn start(options: &PostgresOptions) -> Result<Postgres> {
         let programs = programs::postgres_folder()?;
         with_free_port(|port| {
-            let mut postgres = Postgres::prepare(&programs, port, options)?;
+            let mut postgres = Postgres::prepare(&programs, port, options, Postgres::initialize)?;
             postgres.restart()?;
             postgres.create_database()?;
             Ok(postgres)
         })
     }
 
-    fn prepare(programs: &Path, port: u16, options: &PostgresOptions) -> Result<Postgres> {
+    /// A server that is not running yet, whose data `fill` makes.
+    fn prepare(
+        programs: &Path,
+        port: u16,
+        options: &PostgresOptions,
+        fill: impl FnOnce(&Postgres) -> Result<()>,
+    ) -> Result<Postgres> {
         let folder = TempDir::with_prefix("storage-postgres-").context("make a temporary folder")?;
         let account = Account::instead_of_root()?;
-        let certificates = options.tls.then(|| Certificates::create(folder.path())).transpose()?;
+        let create = if options.self_signed { Certificates::self_signed } else { Certificates::create };
+        let certificates = options.tls.then(|| create(folder.path())).transpose()?;
         if let Some(account) = &account {
             account.own(folder.path())?;
             certificates
@@ -84,7 +101,7 @@ impl Postgres {
         });
         let postgres =
             Postgres { process, folder, programs: programs.to_path_buf(), account, port, certificates };
-        postgres.initialize()?;
+        fill(&postgres)?;
         Ok(postgres)
     }
 

@@ -1,0 +1,81 @@
+//! What systems do differently: positions in files, files for one user alone, folders whose names last.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    io,
+    path::Path,
+};
+
+/// Reads and writes at a position, and leaves that of the file alone, or does not care.
+#[cfg(unix)]
+pub(crate) use std::os::unix::fs::FileExt as Positioned;
+
+#[cfg(windows)]
+pub(crate) use windows::Positioned;
+
+/// Makes a folder and those above it; where the system has modes, for this user alone.
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
+    let mut folder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+    folder.recursive(true).create(path)
+}
+
+/// Opens a file, made where it is not there; where the system has modes, for this user alone.
+pub(crate) fn open_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.read(true).write(true).create(true).truncate(false).open(path)
+}
+
+/// Makes names in a folder last. Windows opens no folder as a file; its file system logs names by itself.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    if cfg!(windows) {
+        return Ok(());
+    }
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    File::open(path)?.sync_all()
+}
+
+#[cfg(windows)]
+mod windows {
+    use std::{fs::File, io, os::windows::fs::FileExt};
+
+    pub(crate) trait Positioned {
+        fn read_exact_at(&self, bytes: &mut [u8], position: u64) -> io::Result<()>;
+        fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
+    }
+
+    impl Positioned for File {
+        fn read_exact_at(&self, mut bytes: &mut [u8], mut position: u64) -> io::Result<()> {
+            while !bytes.is_empty() {
+                match self.seek_read(bytes, position) {
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(read) => {
+                        bytes = bytes.get_mut(read..).unwrap_or_default();
+                        position += read as u64;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        }
+
+        fn write_all_at(&self, mut bytes: &[u8], mut position: u64) -> io::Result<()> {
+            while !bytes.is_empty() {
+                match self.seek_write(bytes, position) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => {
+                        bytes = bytes.get(written..).unwrap_or_default();
+                        position += written as u64;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        }
+    }
+}
