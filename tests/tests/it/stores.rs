@@ -8,9 +8,11 @@ use storage_tests::variable;
 
 pub(crate) type Backend = Arc<dyn StorageBackend>;
 
-/// Settings from pairs; nothing of the environment.
+/// Settings from pairs; nothing of the environment. What a store answers is tested here: where the test does not say how
+/// long that may take, a disk or a machine that stands still for seconds fails nothing.
 pub(crate) fn settings(pairs: &[(&str, &str)]) -> Settings {
-    pairs.iter().fold(Settings::new(), |settings, (name, text)| settings.with(name, *text).unwrap())
+    let patient = Settings::new().with("STORAGE_OPERATION_TIMEOUT", "60s").unwrap();
+    pairs.iter().fold(patient, |settings, (name, text)| settings.with(name, *text).unwrap())
 }
 
 /// The backend that the factory builds from pairs, unconnected.

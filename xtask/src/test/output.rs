@@ -83,19 +83,29 @@ impl Tests {
     }
 }
 
-/// The last `most` lines of what a test printed, from all that its binary did.
+/// The last `most` lines of what a test printed, from all that its binary did. Backtraces aside: they would push out what
+/// the test said.
 pub(super) fn of_test<'a>(output: &'a str, name: &str, most: usize) -> Option<Vec<&'a str>> {
     let (_, printed) = output.split_once(&format!("\n---- {name} stdout ----\n"))?;
     let ends = ["\n---- ", "\nfailures:\n", "\ntest result: "];
     let end = ends.iter().filter_map(|end| printed.find(end)).min().unwrap_or(printed.len());
-    Some(last_lines(printed.get(..end)?, most))
+    let mut in_backtrace = false;
+    let said = printed.get(..end)?.lines().filter(|line| {
+        // Frames are indented, as is nothing that ends a backtrace.
+        in_backtrace = line.starts_with("stack backtrace:") || (in_backtrace && line.starts_with(' '));
+        !in_backtrace
+    });
+    Some(last_of(said, most))
 }
 
 /// The last `most` lines that are not empty.
 pub(super) fn last_lines(text: &str, most: usize) -> Vec<&str> {
-    let mut lines: Vec<&str> = text.lines().rev().filter(|line| !line.trim().is_empty()).take(most).collect();
-    lines.reverse();
-    lines
+    last_of(text.lines(), most)
+}
+
+fn last_of<'a>(lines: impl Iterator<Item = &'a str>, most: usize) -> Vec<&'a str> {
+    let lines: Vec<&str> = lines.filter(|line| !line.trim().is_empty()).collect();
+    lines.get(lines.len().saturating_sub(most)..).unwrap_or_default().to_vec()
 }
 
 #[cfg(test)]
@@ -137,6 +147,14 @@ test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
         assert!(tests.running().is_empty());
         assert_eq!(of_test(FAILED, "b", 2).unwrap(), ["first", "second"]);
         assert_eq!(of_test(FAILED, "c", 2), None);
+    }
+
+    #[test]
+    fn a_backtrace_does_not_push_out_what_a_test_said() {
+        let output = "\n---- a stdout ----\n\nthread 'a' panicked at a.rs:1:1:\nlost 3\nstack backtrace:\n   0: panic\n             \
+                      at ./a.rs:1\nnote: run with more\n\nfailures:\n    a\n";
+        let said = ["thread 'a' panicked at a.rs:1:1:", "lost 3", "note: run with more"];
+        assert_eq!(of_test(output, "a", 3).unwrap(), said);
     }
 
     #[test]
