@@ -253,6 +253,12 @@ pub(crate) enum Threads {
 pub(crate) enum Managed {
     /// Bring the local copy up to date, and show where it stands.
     Status,
+    /// Take the lease for writing away from a process that is gone. What it had not published is refused if it lives.
+    Unlock {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Fold what was published since the last base into a new one, and remove what nobody needs any more.
     Fold,
     /// Rebuild the newest generation from the home alone, and check it.

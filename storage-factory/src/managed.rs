@@ -2,21 +2,10 @@
 
 use storage_core::{Error, Result};
 
-use crate::url::scheme;
-
-/// The schemes, the feature that each needs, and whether this build has it.
-const SCHEMES: [(&str, &str, bool); 3] = [
-    ("sqlite+file", "managed", cfg!(feature = "managed")),
-    ("sqlite+azblob", "managed-azure", cfg!(feature = "managed-azure")),
-    ("sqlite+s3", "managed-s3", cfg!(feature = "managed-s3")),
-];
+use crate::url::{MANAGED, is_managed, scheme};
 
 /// What Python programs call their drivers in URLs; they say nothing to us.
 const DRIVERS: [&str; 3] = ["sqlite", "sqlite+aiosqlite", "sqlite+pysqlite"];
-
-pub(crate) fn is_managed(url: &str) -> bool {
-    scheme(url).is_some_and(|scheme| SCHEMES.iter().any(|(known, ..)| *known == scheme))
-}
 
 /// Refuses a URL whose scheme is misspelt: it would be taken for the name of a local file.
 pub(crate) fn check_scheme(url: &str) -> Result<&str> {
@@ -32,7 +21,7 @@ pub(crate) fn check_scheme(url: &str) -> Result<&str> {
 /// Refuses what this build lacks, with the feature to turn on.
 fn check_feature(url: &str) -> Result<()> {
     let scheme = scheme(check_scheme(url)?);
-    match SCHEMES.iter().find(|(known, ..)| scheme.as_deref() == Some(*known)) {
+    match MANAGED.iter().find(|(known, ..)| scheme.as_deref() == Some(*known)) {
         Some((scheme, feature, false)) => {
             let message = format!("{scheme}:// needs the feature `{feature}` of storage-factory");
             Err(Error::config(message).with_hint(format!("build with --features {feature}")))
@@ -83,7 +72,7 @@ mod built {
     };
     use storage_sqlite::SqliteBackend;
 
-    use crate::{Settings, environment, options::Options};
+    use crate::{Settings, environment, options::Options, url::is_managed};
 
     /// What a file's name shows as it is.
     const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
@@ -117,7 +106,7 @@ mod built {
     /// Fails where `DATABASE_URL` names a managed database to whose home nothing was ever published.
     pub(crate) async fn check_exists(settings: &Settings, options: &Options) -> Result<()> {
         let url = settings.get("DATABASE_URL").unwrap_or_default();
-        if !super::is_managed(url) {
+        if !is_managed(url) {
             return Ok(());
         }
         let (home, _) = open(url, settings, options)?;

@@ -8,11 +8,14 @@ use storage_core::{
 
 use crate::{
     Settings,
-    url::{Named, is_postgres, lowered, named},
+    url::{Named, is_managed, is_postgres, lowered, named},
 };
 
 /// The file of a storage that was told nothing else.
 pub(crate) const DEFAULT_DATABASE_URL: &str = "sqlite:///./ad_buyer.db";
+
+/// Of a managed database: a write waits for half of it for somebody else's lease, which a killed process keeps for 15 s.
+const MANAGED_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Everything but the type and the URLs. Parsed whole for every type, so that a mistake shows at once and not on the day
 /// that the type changes.
@@ -78,6 +81,7 @@ impl Options {
 fn operation_timeout(settings: &Settings) -> Result<Duration> {
     let name = "STORAGE_OPERATION_TIMEOUT";
     match settings.get(name) {
+        None if settings.get("DATABASE_URL").is_some_and(is_managed) => Ok(MANAGED_TIMEOUT),
         None => Ok(DEFAULT_OPERATION_TIMEOUT),
         Some(text) => duration(name, text),
     }

@@ -8,7 +8,7 @@ use crate::{
     Settings, builtin, managed,
     options::{DEFAULT_DATABASE_URL, Options},
     registry,
-    url::{Named, lowered, named},
+    url::{Named, is_managed, lowered, named},
 };
 
 /// Which backend the settings ask for.
@@ -51,7 +51,7 @@ pub(crate) fn build(settings: &Settings, options: &Options) -> Result<Arc<dyn St
     match storage_type(settings)? {
         StorageType::Memory => Ok(builtin::memory(options)),
         StorageType::Sqlite => match sqlite_url(settings)? {
-            url if managed::is_managed(url) => managed::backend(url, settings, options),
+            url if is_managed(url) => managed::backend(url, settings, options),
             url => builtin::sqlite(url, options),
         },
         StorageType::Redis => builtin::redis(&redis_url(settings)?, options),

@@ -85,7 +85,7 @@ pub const SETTINGS: [Setting; 21] = [
     Setting {
         name: "STORAGE_OPERATION_TIMEOUT",
         default: "5s",
-        meaning: "how long one call may take, such as 500ms or 5s, waiting for a connection included",
+        meaning: "how long one call may take, such as 500ms or 5s, waiting for a connection included; 40s for a managed database",
     },
     Setting { name: "STORAGE_MAX_VALUE_BYTES", default: "16777216", meaning: "the longest value" },
     Setting {

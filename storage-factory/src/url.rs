@@ -1,5 +1,12 @@
 //! What kind of store a text names, by its scheme or its form.
 
+/// The schemes of managed databases' homes, the feature that each needs, and whether this build has it.
+pub(crate) const MANAGED: [(&str, &str, bool); 3] = [
+    ("sqlite+file", "managed", cfg!(feature = "managed")),
+    ("sqlite+azblob", "managed-azure", cfg!(feature = "managed-azure")),
+    ("sqlite+s3", "managed-s3", cfg!(feature = "managed-s3")),
+];
+
 /// What a setting with a URL holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Named {
@@ -58,6 +65,11 @@ pub(crate) fn named(text: &str) -> Named {
         return Named::WithoutColon;
     }
     if is_path(text) { Named::Path } else { Named::Unclear }
+}
+
+/// Whether a URL names the home of a managed database.
+pub(crate) fn is_managed(url: &str) -> bool {
+    scheme(url).is_some_and(|scheme| MANAGED.iter().any(|(known, ..)| *known == scheme))
 }
 
 /// The scheme of a URL, up to its `:`, in lower case.

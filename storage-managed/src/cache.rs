@@ -52,6 +52,10 @@ impl Paths {
         self.folder.join("state")
     }
 
+    pub(crate) fn leases(&self) -> PathBuf {
+        self.folder.join("leases")
+    }
+
     pub(crate) fn rescue(&self) -> PathBuf {
         self.folder.join("rescue")
     }

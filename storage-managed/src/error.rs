@@ -81,10 +81,12 @@ pub enum Error {
         path: PathBuf,
     },
     /// Somebody else holds the lease. Nothing was written.
-    #[error("somebody else held the lease for {waited:?}")]
+    #[error("{} held the lease for {waited:?}", holder.as_deref().unwrap_or("somebody else"))]
     LeaseTaken {
         /// How long it was waited for.
         waited: Duration,
+        /// Who has it, as far as the home tells.
+        holder: Option<String>,
     },
     /// The batch failed by itself and was rolled back.
     #[error("the batch failed and was rolled back{}", code(.0))]
@@ -230,7 +232,9 @@ impl From<Error> for storage_core::Error {
             Error::Recreated { .. } => "name another cache folder, or bring the home back",
             Error::WentBack { .. } => "name another cache folder if the home was restored on purpose",
             Error::CacheInUse { .. } => "give each process a cache folder of its own",
-            Error::LeaseTaken { .. } => "try again later",
+            Error::LeaseTaken { .. } => {
+                "try again later; the lease of a process that is gone ends by itself, or with `storage managed unlock`"
+            }
             error if error.is_full() => "make room on the disk of the cache",
             _ => "",
         };

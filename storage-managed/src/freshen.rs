@@ -1,6 +1,6 @@
 //! Following the home: what others have published since is fetched and applied.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use futures::{TryStreamExt, pin_mut};
 
@@ -38,12 +38,13 @@ impl Shared {
 
     pub(crate) fn is_fresh(&self) -> bool {
         let fresh_at = self.view().fresh_at;
-        self.lease.is_fresh() || fresh_at.is_some_and(|at| at.elapsed() < self.options.freshness)
+        self.lease.is_fresh()
+            || fresh_at.is_some_and(|at| self.options.steady.since(at) < self.options.freshness)
     }
 
     /// Asks the home for the newest generation.
     pub(crate) async fn freshen(self: &Arc<Self>, content: &mut Content) -> Result<()> {
-        let asked = Instant::now();
+        let asked = self.now();
         let moved = match &content.known {
             Some((_, version)) => self.remote.head_if_changed(version).await?,
             None => self.remote.head().await?.map_or(Moved::Gone, |known| Moved::To(Box::new(known))),
@@ -207,7 +208,7 @@ impl Shared {
         }
         (content.known, content.diverged, content.unsettled) = (Some((head, version)), None, None);
         let mut view = self.view();
-        (view.diverged, view.dirty, view.fresh_at) = (None, false, Some(Instant::now()));
+        (view.diverged, view.dirty, view.fresh_at) = (None, false, Some(self.now()));
         Ok(view.generation)
     }
 }

@@ -1,6 +1,8 @@
 //! Opening: what is in the cache, what is in the home, and how the two become one.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
+
+use storage_core::engine::spawn_thread;
 
 use crate::{
     cache::{Last, Paths, Published, State},
@@ -9,6 +11,7 @@ use crate::{
     home::{Home, probe},
     local::{Local, create},
     options::Options,
+    proofs::Proofs,
     rebuild::Chain,
     reconcile::{self, Verdict},
     recover::{self, Found},
@@ -16,6 +19,9 @@ use crate::{
     shared::{Content, Shared},
     wal::Mark,
 };
+
+/// How often the lease is asked for, to publish what an earlier process had left.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Runs what blocks.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
@@ -25,9 +31,10 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 pub(crate) async fn open(home: Arc<dyn Home>, options: Options) -> Result<Arc<Shared>> {
     let (paths, wait) = (Paths::new(&options.cache), options.cache_wait);
     let (folder, discard) = (paths.clone(), options.discard_after_rescue);
-    let (lock, found) = blocking(move || {
+    let (lock, proofs, found) = blocking(move || {
         let lock = folder.lock(wait)?;
-        Ok((lock, examine(&folder, discard)?))
+        let proofs = Proofs::read(&folder, &lock);
+        Ok((lock, proofs, examine(&folder, discard)?))
     })
     .await?;
     let remote = Remote::new(home, options.retry);
@@ -53,8 +60,8 @@ pub(crate) async fn open(home: Arc<dyn Home>, options: Options) -> Result<Arc<Sh
     };
     let busy = options.busy_timeout;
     let local = blocking(move || Local::open(paths, state, sums, busy, lock)).await?;
-    let content = Content { known: head, unsettled, ..Content::default() };
-    let shared = Shared::new(remote, options, local, content);
+    let content = Content { known: head, unsettled, inherited: unsettled, ..Content::default() };
+    let shared = Shared::new(remote, options, local, content, proofs);
     settle(&shared).await?;
     Ok(shared)
 }
@@ -209,13 +216,43 @@ async fn download(
 /// Publishes what a crash had left, and follows the home.
 async fn settle(shared: &Arc<Shared>) -> Result<()> {
     if shared.content.lock().await.unsettled.is_some() {
-        return shared.write_lock().await.map(drop);
+        return match shared.write_lock_within(Duration::ZERO).await {
+            // Whoever only reads does not wait for somebody else's lease, nor fail for it. The next write publishes it first.
+            Err(Error::LeaseTaken { .. }) => {
+                shared.view().dirty = true;
+                publish_later(shared);
+                Ok(())
+            }
+            settled => settled.map(drop),
+        };
     }
     let mut content = shared.content.lock().await;
     match content.known.take() {
         Some(known) => shared.follow(&mut content, known).await?,
         None => shared.check_gone().await?,
     }
-    shared.view().fresh_at = Some(std::time::Instant::now());
+    shared.view().fresh_at = Some(shared.now());
     Ok(())
+}
+
+/// Publishes what a crash had left as soon as the lease can be had. Asks now and then instead of waiting for it: nobody who
+/// closes or writes meanwhile waits for this.
+fn publish_later(shared: &Arc<Shared>) {
+    let shared = Arc::downgrade(shared);
+    spawn_thread("storage-managed-publish", async move {
+        loop {
+            tokio::time::sleep(ASK_AGAIN).await;
+            let Some(shared) = shared.upgrade() else { return };
+            match shared.write_lock_within(Duration::ZERO).await {
+                Err(Error::LeaseTaken { .. }) => {}
+                Err(Error::Closed) => return,
+                settled => {
+                    if let Err(error) = shared.noted(settled.map(drop)) {
+                        tracing::warn!(%error, "what an earlier process had left is not published; the next write tries again");
+                    }
+                    return;
+                }
+            }
+        }
+    });
 }

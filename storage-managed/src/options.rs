@@ -4,7 +4,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use storage_core::{Clock, Error as CoreError, ErrorKind, SystemClock, check_timeout};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    steady::Steady,
+    system::host,
+};
 
 /// The settings of a [`DatabaseStore`](crate::DatabaseStore).
 #[derive(Debug, Clone)]
@@ -16,9 +20,10 @@ pub struct Options {
     pub freshness: Duration,
     /// What is tried again, and when.
     pub retry: RetryPolicy,
-    /// For how long the lease for writing is taken; it is renewed at a third of it. Azure takes 15 to 60 s.
+    /// For how long the lease for writing is taken; it is renewed at a third of it. A writer that was killed keeps others out
+    /// for at most this; whoever opens its cache again, not at all. Azure takes 15 to 60 s.
     pub lease_term: Duration,
-    /// How long a writer waits for the lease.
+    /// How long a writer waits for the lease: longer than the term, so that each outlives a killed one's.
     pub lease_wait: Duration,
     /// When the lease is given back while nobody writes.
     pub lease_idle: Duration,
@@ -44,6 +49,8 @@ pub struct Options {
     pub discard_after_rescue: bool,
     /// The clock by which superseded objects age.
     pub clock: Arc<dyn Clock>,
+    /// The clock by which leases end and what was read grows old.
+    pub steady: Steady,
 }
 
 impl Options {
@@ -53,11 +60,11 @@ impl Options {
             cache: cache.into(),
             freshness: Duration::from_secs(5),
             retry: RetryPolicy::default(),
-            lease_term: Duration::from_secs(30),
-            lease_wait: Duration::from_secs(5),
+            lease_term: Duration::from_secs(15),
+            lease_wait: Duration::from_secs(20),
             lease_idle: Duration::from_secs(1),
             lease_share: Duration::from_secs(2),
-            owner: format!("process {}", std::process::id()),
+            owner: owner(),
             readers: 4,
             busy_timeout: Duration::from_secs(5),
             checkpoint_bytes: 4 * 1024 * 1024,
@@ -67,6 +74,7 @@ impl Options {
             cache_wait: Duration::from_secs(5),
             discard_after_rescue: false,
             clock: Arc::new(SystemClock),
+            steady: Steady::default(),
         }
     }
 
@@ -93,6 +101,12 @@ impl Options {
         ];
         times.iter().try_for_each(|(name, time)| check_timeout(name, *time)).map_err(Error::Settings)
     }
+}
+
+/// This process and its machine.
+fn owner() -> String {
+    let (process, host) = (std::process::id(), host());
+    if host.is_empty() { format!("process {process}") } else { format!("process {process} on {host}") }
 }
 
 /// How often what failed for now is tried again.

@@ -171,7 +171,7 @@ impl Shared {
         let mut view = self.view();
         view.dirty = false;
         view.publications += 1;
-        view.fresh_at = newest.then(std::time::Instant::now);
+        view.fresh_at = newest.then(|| self.now());
         Ok(())
     }
 
@@ -189,7 +189,7 @@ impl Shared {
         let mut tried = 1;
         loop {
             let next = prepared.next(known.as_ref().map(|(head, _)| head));
-            self.hold().await.map_err(|error| unpublished(error.into()))?;
+            self.take_lease(self.options.lease_wait).await.map_err(|error| unpublished(error.into()))?;
             let Some(held) = self.lease.held() else { continue };
             let (problem, refused) = match self.remote.move_head(known.as_ref(), &next, &held).await {
                 Ok(Put::Done(version)) => return Ok(Sent::Published((next, version))),

@@ -6,7 +6,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use storage_core::engine::task;
@@ -19,6 +19,7 @@ use crate::{
     lease::Lease,
     local::Local,
     options::Options,
+    proofs::Proofs,
     remote::{Known, Remote},
 };
 
@@ -44,6 +45,8 @@ pub(crate) struct Content {
     pub(crate) known: Option<Known>,
     /// A batch that may be committed here and not be in the home.
     pub(crate) unsettled: Option<Id>,
+    /// The one that an earlier process had left.
+    pub(crate) inherited: Option<Id>,
     pub(crate) diverged: Option<PathBuf>,
     /// Objects of earlier generations were removed up to this one.
     pub(crate) cleaned: u64,
@@ -56,7 +59,8 @@ pub(crate) struct View {
     pub(crate) commit: Option<Id>,
     pub(crate) dirty: bool,
     pub(crate) diverged: Option<PathBuf>,
-    pub(crate) fresh_at: Option<Instant>,
+    /// By [`Options::steady`].
+    pub(crate) fresh_at: Option<Duration>,
     pub(crate) publications: u64,
     pub(crate) last_error: Option<String>,
 }
@@ -70,13 +74,19 @@ pub(crate) struct WriteLock {
 }
 
 impl Shared {
-    pub(crate) fn new(remote: Remote, options: Options, local: Local, content: Content) -> Arc<Self> {
+    pub(crate) fn new(
+        remote: Remote,
+        options: Options,
+        local: Local,
+        content: Content,
+        proofs: Proofs,
+    ) -> Arc<Self> {
         let view = View { diverged: content.diverged.clone(), ..View::default() };
         let shared = Arc::new(Self {
             remote,
             paths: local.paths.clone(),
+            lease: Lease::new(options.steady.clone(), proofs),
             options,
-            lease: Lease::default(),
             writer: Arc::default(),
             content: Arc::new(AsyncMutex::new(content)),
             local: Arc::new(Mutex::new(Some(local))),
@@ -125,8 +135,13 @@ impl Shared {
 
     /// Waits for the other writers of this store and for the lease, and brings the database up to date.
     pub(crate) async fn write_lock(self: &Arc<Self>) -> Result<WriteLock> {
+        self.write_lock_within(self.options.lease_wait).await
+    }
+
+    /// As [`write_lock`](Self::write_lock), waiting so long for somebody else's lease.
+    pub(crate) async fn write_lock_within(self: &Arc<Self>, wait: Duration) -> Result<WriteLock> {
         let writer = Arc::clone(&self.writer).lock_owned().await;
-        self.hold().await?;
+        self.take_lease(wait).await?;
         let mut content = Arc::clone(&self.content).lock_owned().await;
         if let Some(path) = &content.diverged {
             return Err(Error::Diverged { path: path.clone() });
@@ -161,20 +176,28 @@ impl Shared {
         if writer.is_err() || self.lease.held().is_some() {
             return self.remote.head().await.map(drop);
         }
-        match home.acquire(&self.options.owner, self.options.lease_term).await {
-            Ok(Some(held)) => home.release(&held).await.map_err(Error::Home),
+        match self.lease.ensure(home, &self.options, Duration::ZERO).await {
+            Ok(_) => {
+                self.lease.release(home).await;
+                Ok(())
+            }
             // Somebody else writes, and will have written.
-            Ok(None) => Ok(()),
-            Err(error) => Err(Error::Home(error)),
+            Err(Error::LeaseTaken { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
     /// Takes the lease, unless it is held, and keeps it.
-    pub(crate) async fn hold(self: &Arc<Self>) -> Result<()> {
-        if self.lease.ensure(&*self.remote.home, &self.options).await? {
+    pub(crate) async fn take_lease(self: &Arc<Self>, wait: Duration) -> Result<()> {
+        if self.lease.ensure(&*self.remote.home, &self.options, wait).await? {
             task::spawn_in_background(keep(Arc::downgrade(self)));
         }
         Ok(())
+    }
+
+    /// What the clock shows that suspend does not stop.
+    pub(crate) fn now(&self) -> Duration {
+        self.options.steady.now()
     }
 
     /// Keeps an error for the status.

@@ -16,7 +16,7 @@ use crate::{
     batch::{Batches, Work, submit},
     error::{Error, Result},
     format::HEAD,
-    home::Home,
+    home::{Holder, Home},
     local::connect,
     open::open,
     options::Options,
@@ -88,7 +88,7 @@ pub struct Verified {
 
 impl DatabaseStore {
     /// Opens the database of a home, with a cache in [`Options::cache`]: checks the cache, fetches what is missing, and
-    /// publishes what a crash had left unpublished.
+    /// publishes what a crash had left unpublished; later, where somebody else has the lease now.
     ///
     /// # Errors
     /// [`Error::Diverged`] where something else wrote to a cache on which batches were begun; [`Error::CacheInUse`]; [`Error::Recreated`] and [`Error::WentBack`] where the
@@ -204,7 +204,7 @@ impl DatabaseStore {
         use std::sync::atomic::Ordering::Relaxed;
         let shared = &self.inner.shared;
         let view = shared.view().clone();
-        let lag = view.fresh_at.map(|at| at.elapsed());
+        let lag = view.fresh_at.map(|at| shared.options.steady.since(at));
         Status {
             home: shared.remote.home.name(),
             generation: view.generation,
@@ -217,6 +217,15 @@ impl DatabaseStore {
             bytes_received: shared.remote.received.load(Relaxed),
             last_error: view.last_error,
         }
+    }
+
+    /// Who holds the lease in the home, this store or another, or `None` where nobody does.
+    ///
+    /// # Errors
+    /// [`Error::Home`].
+    pub async fn holder(&self) -> Result<Option<Holder>> {
+        let home = Arc::clone(&self.inner.shared.remote.home);
+        by_itself(async move { home.holder().await.map_err(Error::Home) }).await
     }
 
     /// The databases that were kept because they had diverged.
@@ -322,8 +331,16 @@ impl Inner {
 
     async fn close(&self) -> Result<()> {
         let shared = &self.shared;
-        let unsettled = shared.content.lock().await.unsettled;
+        let (unsettled, inherited) = {
+            let content = shared.content.lock().await;
+            (content.unsettled, content.inherited)
+        };
         let settled = match unsettled {
+            // A store that may have been opened to read is not kept from closing by somebody else's lease.
+            Some(_) if unsettled == inherited => match shared.write_lock_within(Duration::ZERO).await {
+                Err(Error::LeaseTaken { .. }) => Ok(()),
+                settled => settled.map(drop),
+            },
             Some(_) => shared.write_lock().await.map(drop),
             None => Ok(()),
         };

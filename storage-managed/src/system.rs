@@ -38,6 +38,34 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// What tells an open file on a running machine from its copies: the boot, the machine's name, the file's own number. Empty
+/// where the system does not tell.
+#[cfg(unix)]
+pub(crate) fn identity(file: &File) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    match file.metadata() {
+        Ok(found) => format!("{} {} {}:{}", boot.trim(), host(), found.dev(), found.ino()),
+        Err(_) => String::new(),
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn identity(_: &File) -> String {
+    String::new()
+}
+
+/// The machine's name, as people know it.
+#[cfg(unix)]
+pub(crate) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(not(unix))]
+pub(crate) fn host() -> String {
+    String::new()
+}
+
 #[cfg(windows)]
 mod windows {
     use std::{fs::File, io, os::windows::fs::FileExt};

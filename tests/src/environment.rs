@@ -36,6 +36,16 @@ pub fn failovers(usual: usize) -> usize {
     number("STORAGE_TEST_FAILOVERS", usual)
 }
 
+/// How many short processes come after a killed one: what `STORAGE_TEST_SHORT_PROCESSES` says, or `usual` where it is not set.
+///
+/// # Panics
+///
+/// When the variable is no number.
+#[must_use]
+pub fn short_processes(usual: usize) -> usize {
+    number("STORAGE_TEST_SHORT_PROCESSES", usual)
+}
+
 /// How many tests of a binary run at a time: what `RUST_TEST_THREADS` says, or `usual` where it is not set.
 ///
 /// # Panics

@@ -46,7 +46,7 @@ pub mod servers;
 mod tcp;
 
 pub use disk::SmallDisk;
-pub use environment::{failovers, kills, threads, variable};
+pub use environment::{failovers, kills, short_processes, threads, variable};
 pub use error::{Error, Result};
 pub use proxy::{Fault, Proxy, Seen};
 pub use servers::azurite::Azurite;

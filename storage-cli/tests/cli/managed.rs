@@ -61,6 +61,42 @@ fn the_status_says_where_the_copy_stands() {
     assert!(place.path().join("elsewhere/database.db").exists());
 }
 
+/// Takes the lease of the home as another process does that names itself.
+fn hold_lease(place: &Place) -> nix::fcntl::Flock<std::fs::File> {
+    let path = place.path().join("home/.lease");
+    std::fs::write(&path, "process 7 on elsewhere").unwrap();
+    nix::fcntl::Flock::lock(std::fs::File::open(path).unwrap(), nix::fcntl::FlockArg::LockExclusive).unwrap()
+}
+
+#[test]
+fn a_lease_is_shown_and_taken_away_from_who_is_gone() {
+    let place = Place::new();
+    done(&place, &["set", "deal:1", "1"]);
+    assert_eq!(done(&place, &["managed", "unlock"]), "nobody holds the lease\n");
+    assert_eq!(json_of(&place, &["managed", "status"])["lease"], json!(null));
+    let _held = hold_lease(&place);
+    let status = json_of(&place, &["managed", "status"]);
+    assert_eq!(status["lease"]["owner"], json!("process 7 on elsewhere"));
+    assert!(status["lease"]["age_ms"].as_u64().unwrap() < 60_000, "{status}");
+    assert!(done(&place, &["managed", "status"]).contains("\nlease        process 7 on elsewhere, since "));
+    // It keeps nobody from reading, and says who keeps a writer waiting.
+    assert_eq!(done(&place, &["get", "deal:1"]), "1\n");
+    let refused = run(&place, &["set", "deal:2", "2", "--timeout", "1s"]);
+    assert_ne!(refused.code, 0);
+    assert!(refused.err.contains("process 7 on elsewhere held the lease"), "{}", refused.err);
+    assert!(refused.err.contains("storage managed unlock"), "{}", refused.err);
+    // Nobody is asked here.
+    let asked = run(&place, &["managed", "unlock"]);
+    assert_ne!(asked.code, 0);
+    assert!(asked.err.contains("process 7 on elsewhere") && asked.err.contains("--yes"), "{}", asked.err);
+    let unlocked = json_of(&place, &["managed", "unlock", "--yes"]);
+    assert_eq!(
+        (&unlocked["unlocked"], &unlocked["lease"]["owner"]),
+        (&json!(true), &status["lease"]["owner"])
+    );
+    done(&place, &["set", "deal:2", "2"]);
+}
+
 #[test]
 fn a_cache_that_an_agent_uses_is_left_alone() {
     let place = Place::new();

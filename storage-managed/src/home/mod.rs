@@ -34,6 +34,9 @@ pub use url::from_url;
 /// The one object that is replaced.
 #[cfg(feature = "azure")]
 const HEAD: &str = "head";
+/// The object that says who holds the lease. No listing shows it.
+#[cfg(any(feature = "azure", feature = "s3"))]
+const LEASE: &str = "lease";
 
 /// What tells two contents of one name apart: an etag, or a hash of the content. Never a time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -102,6 +105,29 @@ pub struct Held {
     pub term: Duration,
 }
 
+/// Who takes a lease, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// Names the holder for people.
+    pub owner: &'a str,
+    /// What will prove the lease to the home: 32 hexadecimal digits that were never used before.
+    pub proof: &'a str,
+    /// What proved earlier leases whose holders are gone for sure: one of these is taken over at once.
+    pub former: &'a [String],
+    /// For about how long.
+    pub term: Duration,
+}
+
+/// Who holds a home's lease, as far as the home tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// As the holder named itself.
+    pub owner: Option<String>,
+    /// How long ago it was taken or last renewed, by the home's clock. The clouds tell whole seconds; on Azure, how long ago
+    /// it was taken.
+    pub age: Option<Duration>,
+}
+
 /// Where a database lives.
 ///
 /// Every call is bounded by the home's own operation timeout and fails with the kinds of [`storage_core::ErrorKind`]:
@@ -140,14 +166,21 @@ pub trait Home: Send + Sync + fmt::Debug {
     /// All objects whose names start with `prefix`.
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>>;
 
-    /// Takes the lease for about `term`, or `None` where somebody else holds it. `owner` names the taker for people.
-    async fn acquire(&self, owner: &str, term: Duration) -> Result<Option<Held>>;
+    /// Takes the lease, or `None` where somebody else holds it. Asked again with the same claim, it answers the same.
+    async fn acquire(&self, claim: &Claim<'_>) -> Result<Option<Held>>;
 
     /// Holds it for another term, or `None` where it is lost.
     async fn renew(&self, held: &Held) -> Result<Option<Held>>;
 
     /// Gives it back. Where it is not held any more, that is success.
     async fn release(&self, held: &Held) -> Result<()>;
+
+    /// Who holds the lease, or `None` where nobody does. Takes nothing.
+    async fn holder(&self) -> Result<Option<Holder>>;
+
+    /// Takes the lease away from whoever holds it, at once: for people who know that the holder is gone. One that lives learns
+    /// of it when it renews, or by a `head` that is refused. That nobody holds it is success.
+    async fn unlock(&self) -> Result<()>;
 }
 
 /// A file that had another length than was said of it.

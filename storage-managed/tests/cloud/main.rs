@@ -12,6 +12,7 @@ mod faults;
 mod model;
 mod place;
 mod readers;
+mod short;
 mod stopped;
 mod uploads;
 mod writers;
@@ -44,6 +45,9 @@ on_each_cloud! {
     crate::faults::requests_come_late as a_request_that_comes_after_the_lease_harms_nobody;
     crate::writers::first_writers_race as first_writers_race_and_each_batch_is_there_once;
     crate::writers::a_zombie_wakes_up as a_zombie_that_wakes_up_is_refused_and_its_batch_is_kept;
+    crate::short::on_its_own_cache as after_a_killed_writer_each_short_process_on_its_cache_writes_at_once;
+    crate::short::on_other_caches as after_a_killed_writer_each_short_process_elsewhere_writes;
+    crate::short::a_copied_cache as the_copy_of_a_living_writers_cache_takes_no_lease_from_it;
     crate::uploads::nobody_writes_meanwhile as an_upload_that_outlasts_the_lease_is_published_where_nobody_else_wrote;
     crate::uploads::another_writes_meanwhile as an_upload_that_outlasts_the_lease_is_refused_where_another_wrote;
     crate::writers::a_home_is_recreated as a_home_that_was_deleted_and_recreated_is_refused;

@@ -30,7 +30,7 @@ pub(crate) enum Cloud {
 }
 
 impl Cloud {
-    fn port(self) -> u16 {
+    pub(crate) fn port(self) -> u16 {
         let url = match self {
             Self::Azure => variable("STORAGE_TEST_AZURITE_URL"),
             Self::S3 => variable("STORAGE_TEST_S3_URL"),
@@ -80,17 +80,38 @@ impl Place {
     }
 
     fn at(&self, port: u16, timeout: Duration) -> Arc<dyn Home> {
-        let variable = |name: &str| match name {
-            "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" => Some("key".to_owned()),
-            "AWS_REGION" => Some("us-east-1".to_owned()),
-            "AWS_ENDPOINT_URL" => Some(format!("http://127.0.0.1:{port}")),
-            _ => None,
-        };
+        let variables = self.variables(port);
+        let variable =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
         match self.cloud {
             Cloud::Azure => Arc::new(self.azure(port).with_timeout(timeout)),
             Cloud::S3 => {
                 Arc::new(S3Home::new("storage", &self.prefix, &variable).unwrap().with_timeout(timeout))
             }
+        }
+    }
+
+    /// The home, as another process is told it.
+    pub(crate) fn url(&self) -> String {
+        match self.cloud {
+            Cloud::Azure => format!("sqlite+azblob://{ACCOUNT}/cloud/{}", self.prefix),
+            Cloud::S3 => format!("sqlite+s3://storage/{}", self.prefix),
+        }
+    }
+
+    /// The variables that go with it.
+    pub(crate) fn variables(&self, port: u16) -> Vec<(&'static str, String)> {
+        match self.cloud {
+            Cloud::Azure => vec![
+                ("AZURE_STORAGE_KEY", KEY.to_owned()),
+                ("AZURE_STORAGE_BLOB_ENDPOINT", format!("http://127.0.0.1:{port}/{ACCOUNT}")),
+            ],
+            Cloud::S3 => vec![
+                ("AWS_ACCESS_KEY_ID", "key".to_owned()),
+                ("AWS_SECRET_ACCESS_KEY", "key".to_owned()),
+                ("AWS_REGION", "us-east-1".to_owned()),
+                ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}")),
+            ],
         }
     }
 
@@ -107,7 +128,7 @@ impl Place {
     /// Ends somebody else's lease now: on S3 it has to run out.
     pub(crate) async fn end_lease(&self) {
         match self.cloud {
-            Cloud::Azure => self.azure(self.cloud.port()).break_lease().await.unwrap(),
+            Cloud::Azure => self.azure(self.cloud.port()).unlock().await.unwrap(),
             Cloud::S3 => tokio::time::sleep(self.cloud.term()).await,
         }
     }

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use storage_core::Result;
-use storage_managed::home::{Body, Fresh, Held, Home, Listed, Object, Put, Version};
+use storage_managed::home::{Body, Claim, Fresh, Held, Holder, Home, Listed, Object, Put, Version};
 
 #[derive(Debug)]
 pub(crate) struct Stoppable {
@@ -92,8 +92,8 @@ impl Home for Stoppable {
         self.around(self.home.list(prefix)).await
     }
 
-    async fn acquire(&self, owner: &str, term: Duration) -> Result<Option<Held>> {
-        self.around(self.home.acquire(owner, term)).await
+    async fn acquire(&self, claim: &Claim<'_>) -> Result<Option<Held>> {
+        self.around(self.home.acquire(claim)).await
     }
 
     async fn renew(&self, held: &Held) -> Result<Option<Held>> {
@@ -102,5 +102,13 @@ impl Home for Stoppable {
 
     async fn release(&self, held: &Held) -> Result<()> {
         self.around(self.home.release(held)).await
+    }
+
+    async fn holder(&self) -> Result<Option<Holder>> {
+        self.around(self.home.holder()).await
+    }
+
+    async fn unlock(&self) -> Result<()> {
+        self.around(self.home.unlock()).await
     }
 }

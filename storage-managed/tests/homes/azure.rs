@@ -9,7 +9,7 @@ use storage_managed::home::{
 use storage_tests::{Azurite, Fault, Proxy, variable};
 
 use crate::{
-    cases::{TERM, done, text},
+    cases::{TERM, acquire, done, text},
     stores::prefix,
 };
 
@@ -52,10 +52,10 @@ async fn a_broken_lease_is_lost_and_fences_the_head() {
     let (url, prefix) = (url(), prefix());
     let (ours, theirs) = (home(&url, &prefix), home(&url, &prefix));
     ours.create_container().await.unwrap();
-    let held = ours.acquire("ours", TERM).await.unwrap().unwrap();
+    let held = acquire(&ours, "ours", TERM).await.unwrap();
     let head = done(ours.create("head", text("first"), Some(&held)).await.unwrap());
-    theirs.break_lease().await.unwrap();
-    let next = theirs.acquire("theirs", TERM).await.unwrap().unwrap();
+    theirs.unlock().await.unwrap();
+    let next = acquire(&theirs, "theirs", TERM).await.unwrap();
     assert_eq!(ours.renew(&held).await.unwrap(), None);
     let late = ours.replace("head", text("late"), &head, Some(&held)).await.unwrap();
     assert_eq!(late, Put::Refused, "the etag is right, and the lease is lost");
@@ -67,10 +67,10 @@ async fn a_broken_lease_is_lost_and_fences_the_head() {
 async fn a_lease_on_a_head_that_was_removed_is_lost() {
     let home = home(&url(), &prefix());
     home.create_container().await.unwrap();
-    let held = home.acquire("us", TERM).await.unwrap().unwrap();
+    let held = acquire(&home, "us", TERM).await.unwrap();
     let error = home.delete("head").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "the lease protects it: {error}");
-    home.break_lease().await.unwrap();
+    home.unlock().await.unwrap();
     home.delete("head").await.unwrap();
     assert_eq!(home.renew(&held).await.unwrap(), None);
     let late = home.create("head", text("late"), Some(&held)).await.unwrap();
@@ -82,18 +82,18 @@ async fn a_lease_that_is_not_renewed_expires() {
     let (url, prefix) = (url(), prefix());
     let (ours, theirs) = (home(&url, &prefix), home(&url, &prefix));
     ours.create_container().await.unwrap();
-    let held = ours.acquire("ours", Duration::from_secs(1)).await.unwrap().unwrap();
+    let held = acquire(&ours, "ours", Duration::from_secs(1)).await.unwrap();
     assert_eq!(held.term, Duration::from_secs(15), "the shortest that Azure grants");
-    assert_eq!(theirs.acquire("theirs", TERM).await.unwrap(), None);
+    assert_eq!(acquire(&theirs, "theirs", TERM).await, None);
     tokio::time::sleep(held.term + Duration::from_secs(1)).await;
-    assert!(theirs.acquire("theirs", TERM).await.unwrap().is_some());
+    assert!(acquire(&theirs, "theirs", TERM).await.is_some());
     assert_eq!(ours.renew(&held).await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn requests_are_few() {
     let (proxy, home) = behind_a_proxy().await;
-    let held = home.acquire("us", TERM).await.unwrap().unwrap();
+    let held = acquire(&home, "us", TERM).await.unwrap();
     let first = done(home.create("head", text("first"), Some(&held)).await.unwrap());
     proxy.reset();
     home.put("seg/1", Body::Bytes(text("pages")), &|_| {}).await.unwrap();
@@ -143,7 +143,7 @@ async fn a_lost_answer_to_the_lease_is_settled() {
     done(home.create("head", text("first"), None).await.unwrap());
     proxy.reset();
     proxy.at(0, Fault::LoseAnswer);
-    let held = home.acquire("us", TERM).await.unwrap().unwrap();
+    let held = acquire(&home, "us", TERM).await.unwrap();
     assert!(home.renew(&held).await.unwrap().is_some());
 }
 
@@ -238,7 +238,7 @@ async fn a_home_is_reached_by_its_url() {
     for variable in [&by_string as Variable<'_>, &by_key, &by_signature] {
         let home = from_url(&format!("sqlite+azblob://{ACCOUNT}/{CONTAINER}/{prefix}"), variable).unwrap();
         probe(&*home).await.unwrap();
-        let held = home.acquire("us", TERM).await.unwrap().unwrap();
+        let held = acquire(&*home, "us", TERM).await.unwrap();
         assert_eq!(home.list("").await.unwrap(), []);
         home.release(&held).await.unwrap();
         assert!(home.name().ends_with(&format!("/{ACCOUNT}/{CONTAINER}/{prefix}")), "{}", home.name());

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, future::join_all, stream};
 use storage_core::ErrorKind;
-use storage_managed::home::{Body, Fresh, Home, Put, Version, probe};
+use storage_managed::home::{Body, Claim, Fresh, Held, Home, Put, Version, probe};
 
 use crate::stores::Store;
 
@@ -25,6 +25,26 @@ pub(crate) fn done(put: Put) -> Version {
         Put::Done(version) => version,
         Put::Refused => panic!("the write was refused"),
     }
+}
+
+/// Asks for the lease as somebody new.
+pub(crate) async fn acquire(home: &dyn Home, owner: &str, term: Duration) -> Option<Held> {
+    acquire_back(home, owner, term, &[]).await
+}
+
+/// As [`acquire`], by whoever knows what proved these earlier leases.
+pub(crate) async fn acquire_back(
+    home: &dyn Home,
+    owner: &str,
+    term: Duration,
+    former: &[String],
+) -> Option<Held> {
+    let proof = new_proof();
+    home.acquire(&Claim { owner, proof: &proof, former, term }).await.unwrap()
+}
+
+pub(crate) fn new_proof() -> String {
+    format!("{:032x}", fastrand::u128(..))
 }
 
 async fn content(home: &dyn Home, name: &str) -> Option<Bytes> {
@@ -225,42 +245,90 @@ pub(crate) async fn names_that_leave_the_home_are_refused(store: &Store) {
 
 pub(crate) async fn only_one_holds_the_lease(store: &Store) {
     let homes: Vec<_> = (0..8).map(|_| store()).collect();
-    let taken = join_all(homes.iter().map(|home| home.acquire("somebody", TERM))).await;
-    let taken: Vec<_> = taken.into_iter().map(Result::unwrap).collect();
+    let taken = join_all(homes.iter().map(|home| acquire(&**home, "somebody", TERM))).await;
     assert_eq!(taken.iter().flatten().count(), 1, "{taken:?}");
     let holder = taken.iter().position(Option::is_some).unwrap();
-    assert_eq!(homes[holder].acquire("again", TERM).await.unwrap(), None);
+    assert_eq!(acquire(&*homes[holder], "again", TERM).await, None);
     assert!(homes[holder].get(HEAD).await.unwrap().is_none(), "a lease is no head");
     homes[holder].release(taken[holder].as_ref().unwrap()).await.unwrap();
     let next = &homes[(holder + 1) % 8];
-    let held = next.acquire("the next", TERM).await.unwrap().unwrap();
+    let held = acquire(&**next, "the next", TERM).await.unwrap();
     assert_eq!(next.renew(&held).await.unwrap().unwrap().proof, held.proof);
 }
 
 pub(crate) async fn a_lease_is_renewed_and_given_back(store: &Store) {
     let (ours, theirs) = (store(), store());
-    let mut held = ours.acquire("ours", TERM).await.unwrap().unwrap();
+    let mut held = acquire(&*ours, "ours", TERM).await.unwrap();
     for _ in 0..3 {
         held = ours.renew(&held).await.unwrap().unwrap();
-        assert_eq!(theirs.acquire("theirs", TERM).await.unwrap(), None);
+        assert_eq!(acquire(&*theirs, "theirs", TERM).await, None);
     }
     for _ in 0..2 {
         ours.release(&held).await.unwrap();
     }
     assert_eq!(ours.renew(&held).await.unwrap(), None);
     assert_eq!(ours.create(HEAD, text("late"), Some(&held)).await.unwrap(), Put::Refused);
-    let next = theirs.acquire("theirs", TERM).await.unwrap().unwrap();
+    let next = acquire(&*theirs, "theirs", TERM).await.unwrap();
     done(theirs.create(HEAD, text("in time"), Some(&next)).await.unwrap());
 }
 
 pub(crate) async fn a_first_head_is_created_under_the_lease(store: &Store) {
     let (ours, theirs) = (store(), store());
-    let held = ours.acquire("ours", TERM).await.unwrap().unwrap();
+    let held = acquire(&*ours, "ours", TERM).await.unwrap();
     let first = done(ours.create(HEAD, text("first"), Some(&held)).await.unwrap());
     assert_eq!(theirs.create(HEAD, text("theirs"), None).await.unwrap(), Put::Refused);
     let second = done(ours.replace(HEAD, text("second"), &first, Some(&held)).await.unwrap());
     assert_eq!(ours.replace(HEAD, text("stale"), &first, Some(&held)).await.unwrap(), Put::Refused);
     ours.release(&held).await.unwrap();
     assert_eq!(ours.replace(HEAD, text("late"), &second, Some(&held)).await.unwrap(), Put::Refused);
+    assert_eq!(content(&*ours, HEAD).await.unwrap(), "second");
+}
+
+/// As the next process on the cache of one that was killed: it knows what proved the lease.
+pub(crate) async fn a_lease_is_taken_back_at_once_by_who_knows_its_proof(store: &Store) {
+    let (killed, other) = (store(), store());
+    let held = acquire(&*killed, "killed", TERM).await.unwrap();
+    let stranger = [new_proof()];
+    assert_eq!(acquire_back(&*other, "a stranger", TERM, &stranger).await, None);
+    drop(killed);
+    let next = store();
+    let again = acquire_back(&*next, "the next", TERM, &[new_proof(), held.proof.clone()]).await.unwrap();
+    assert_ne!(again.proof, held.proof, "what the killed one had on its way must not count any more");
+    assert_eq!(next.renew(&again).await.unwrap().unwrap().proof, again.proof);
+    assert_eq!(acquire_back(&*other, "a stranger", TERM, &stranger).await, None);
+    done(next.create(HEAD, text("in time"), Some(&again)).await.unwrap());
+}
+
+pub(crate) async fn who_holds_the_lease_is_told(store: &Store) {
+    let (ours, theirs) = (store(), store());
+    assert_eq!(theirs.holder().await.unwrap(), None);
+    let held = acquire(&*ours, "process 7 on ours", TERM).await.unwrap();
+    let mut holder = theirs.holder().await.unwrap().unwrap();
+    // Azure's is noted while the holder goes on.
+    for _ in 0..200 {
+        if holder.owner.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        holder = theirs.holder().await.unwrap().unwrap();
+    }
+    assert_eq!(holder.owner.as_deref(), Some("process 7 on ours"));
+    assert!(holder.age.unwrap() < Duration::from_secs(60), "{holder:?}");
+    assert_eq!(theirs.list("").await.unwrap(), [], "who holds the lease is no object");
+    ours.release(&held).await.unwrap();
+    assert_eq!(theirs.holder().await.unwrap(), None);
+}
+
+pub(crate) async fn an_unlocked_lease_is_lost_and_free(store: &Store) {
+    let (ours, theirs) = (store(), store());
+    theirs.unlock().await.unwrap();
+    let held = acquire(&*ours, "ours", TERM).await.unwrap();
+    let first = done(ours.create(HEAD, text("first"), Some(&held)).await.unwrap());
+    theirs.unlock().await.unwrap();
+    assert_eq!(theirs.holder().await.unwrap(), None);
+    let next = acquire(&*theirs, "theirs", TERM).await.unwrap();
+    done(theirs.replace(HEAD, text("second"), &first, Some(&next)).await.unwrap());
+    assert_eq!(ours.replace(HEAD, text("late"), &first, Some(&held)).await.unwrap(), Put::Refused);
+    assert_eq!(ours.renew(&held).await.unwrap(), None);
     assert_eq!(content(&*ours, HEAD).await.unwrap(), "second");
 }

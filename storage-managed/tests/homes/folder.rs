@@ -13,7 +13,7 @@ use bytes::Bytes;
 use storage_core::ErrorKind;
 use storage_managed::home::{Body, FolderHome, Home, Put};
 
-use crate::cases::{TERM, done, text};
+use crate::cases::{TERM, acquire, done, text};
 
 fn mode(path: &Path) -> u32 {
     path.metadata().unwrap().permissions().mode() & 0o777
@@ -41,10 +41,10 @@ async fn a_lease_in_a_folder_that_was_removed_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("agent");
     let (ours, theirs) = (FolderHome::new(&root), FolderHome::new(&root));
-    let held = ours.acquire("ours", TERM).await.unwrap().unwrap();
-    assert_eq!(theirs.acquire("theirs", TERM).await.unwrap(), None);
+    let held = acquire(&ours, "ours", TERM).await.unwrap();
+    assert_eq!(acquire(&theirs, "theirs", TERM).await, None);
     fs::remove_dir_all(&root).unwrap();
-    theirs.acquire("theirs", TERM).await.unwrap().unwrap();
+    acquire(&theirs, "theirs", TERM).await.unwrap();
     assert_eq!(ours.renew(&held).await.unwrap(), None);
     let put = ours.create("head", Bytes::from_static(b"1"), Some(&held)).await.unwrap();
     assert_eq!(put, Put::Refused);
@@ -95,9 +95,9 @@ async fn a_lease_ends_with_the_process_that_holds_it() {
     let folder = tempfile::tempdir().unwrap();
     let home = FolderHome::new(folder.path());
     let other = hold(&folder.path().join(".lease"));
-    assert_eq!(home.acquire("us", TERM).await.unwrap(), None);
+    assert_eq!(acquire(&home, "us", TERM).await, None);
     kill(other);
-    assert!(home.acquire("us", TERM).await.unwrap().is_some());
+    assert!(acquire(&home, "us", TERM).await.is_some());
 }
 
 #[tokio::test]

@@ -63,4 +63,7 @@ on_each_home! {
     only_one_holds_the_lease
     a_lease_is_renewed_and_given_back
     a_first_head_is_created_under_the_lease
+    a_lease_is_taken_back_at_once_by_who_knows_its_proof
+    who_holds_the_lease_is_told
+    an_unlocked_lease_is_lost_and_free
 }

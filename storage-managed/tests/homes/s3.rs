@@ -8,7 +8,7 @@ use storage_managed::home::{Body, Fresh, Home, Put, S3Home, from_url, probe};
 use storage_tests::{Fault, Moto, Proxy, variable};
 
 use crate::{
-    cases::{TERM, done, text},
+    cases::{TERM, acquire, done, text},
     stores::prefix,
 };
 
@@ -46,21 +46,33 @@ async fn a_silent_holder_is_followed_after_its_term() {
     let (url, prefix) = (url(), prefix());
     let (ours, theirs) = (home(&url, &prefix), home(&url, &prefix));
     let term = Duration::from_millis(600);
-    let held = ours.acquire("ours", term).await.unwrap().unwrap();
+    let held = acquire(&ours, "ours", term).await.unwrap();
     let head = done(ours.create("head", text("first"), Some(&held)).await.unwrap());
-    // Whoever comes later waits for the whole term from then on: it compares no clocks.
+    // Of an age in whole seconds it is not known yet that the term has passed; whoever looks on sees it pass.
     tokio::time::sleep(term).await;
-    assert_eq!(theirs.acquire("theirs", term).await.unwrap(), None);
+    assert_eq!(acquire(&theirs, "theirs", term).await, None);
     let stale = ours.replace("head", text("stale"), &head, Some(&held)).await.unwrap();
     assert_eq!(stale, Put::Refused, "the term has passed without a renewal");
     ours.renew(&held).await.unwrap().unwrap();
     tokio::time::sleep(term / 2).await;
-    assert_eq!(theirs.acquire("theirs", term).await.unwrap(), None, "it was renewed");
+    assert_eq!(acquire(&theirs, "theirs", term).await, None, "it was renewed");
     tokio::time::sleep(term).await;
-    let next = theirs.acquire("theirs", term).await.unwrap().unwrap();
+    let next = acquire(&theirs, "theirs", term).await.unwrap();
     assert_eq!(ours.renew(&held).await.unwrap(), None);
     done(theirs.replace("head", text("second"), &head, Some(&next)).await.unwrap());
     assert_eq!(ours.replace("head", text("late"), &head, Some(&held)).await.unwrap(), Put::Refused);
+}
+
+#[tokio::test]
+async fn who_comes_after_the_term_of_a_killed_holder_need_not_wait() {
+    let (url, prefix) = (url(), prefix());
+    let term = Duration::from_secs(1);
+    acquire(&home(&url, &prefix), "killed", term).await.unwrap();
+    tokio::time::sleep(term + Duration::from_millis(2_100)).await;
+    // A client that never saw it before, as a process that lives for a second is.
+    let next = home(&url, &prefix);
+    assert_eq!(next.holder().await.unwrap(), None);
+    acquire(&next, "the next", term).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +94,7 @@ async fn many_pages_are_listed() {
 #[tokio::test]
 async fn requests_are_few() {
     let (proxy, home) = behind_a_proxy();
-    let held = home.acquire("us", TERM).await.unwrap().unwrap();
+    let held = acquire(&home, "us", TERM).await.unwrap();
     let first = done(home.create("head", text("first"), Some(&held)).await.unwrap());
     proxy.reset();
     home.put("seg/1", Body::Bytes(text("pages")), &|_| {}).await.unwrap();
@@ -131,7 +143,7 @@ async fn lost_answers_to_the_lease_are_settled() {
     let (proxy, home) = behind_a_proxy();
     // The first request looks for a lease.
     proxy.at(1, Fault::LoseAnswer);
-    let held = home.acquire("us", TERM).await.unwrap().unwrap();
+    let held = acquire(&home, "us", TERM).await.unwrap();
     proxy.reset();
     proxy.at(0, Fault::LoseAnswer);
     assert!(home.renew(&held).await.unwrap().is_some());
@@ -141,7 +153,7 @@ async fn lost_answers_to_the_lease_are_settled() {
 #[tokio::test]
 async fn a_lost_answer_and_a_lost_look_leave_the_lease_renewable() {
     let (proxy, home) = behind_a_proxy();
-    let held = home.acquire("us", TERM).await.unwrap().unwrap();
+    let held = acquire(&home, "us", TERM).await.unwrap();
     proxy.always(Fault::LoseAnswer);
     home.renew(&held).await.unwrap_err();
     proxy.reset();

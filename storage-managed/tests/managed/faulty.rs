@@ -7,14 +7,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use storage_core::{Error, ErrorKind, Result};
-use storage_managed::home::{Body, Fresh, Held, Home, Listed, Object, Put, Version};
+use storage_managed::home::{Body, Claim, Fresh, Held, Holder, Home, Listed, Object, Put, Version};
 
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,10 +133,10 @@ impl Home for Faulty {
     }
 
     /// One whose answer is lost ends by itself, at once instead of after its term.
-    async fn acquire(&self, owner: &str, term: Duration) -> Result<Option<Held>> {
+    async fn acquire(&self, claim: &Claim<'_>) -> Result<Option<Held>> {
         let taken = Mutex::new(None);
         let acquire = async {
-            let held = self.home.acquire(owner, term).await;
+            let held = self.home.acquire(claim).await;
             *taken.lock().unwrap() = held.clone().ok().flatten();
             held
         };
@@ -157,5 +156,13 @@ impl Home for Faulty {
         let answer = self.around("release".to_owned(), self.home.release(held)).await;
         self.home.release(held).await?;
         answer
+    }
+
+    async fn holder(&self) -> Result<Option<Holder>> {
+        self.around("holder".to_owned(), self.home.holder()).await
+    }
+
+    async fn unlock(&self) -> Result<()> {
+        self.around("unlock".to_owned(), self.home.unlock()).await
     }
 }

@@ -18,6 +18,7 @@ mod foreign;
 mod full;
 mod identity;
 mod kills;
+mod leases;
 mod liveness;
 mod processes;
 mod recovery;

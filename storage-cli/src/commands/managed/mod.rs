@@ -3,6 +3,7 @@
 mod open;
 mod rescue;
 mod target;
+mod unlock;
 mod watched;
 
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::path::Path;
 use indicatif::HumanBytes;
 use serde_json::json;
 use storage_factory::Settings;
-use storage_managed::{Error, Options, Status, Verified, rescued};
+use storage_managed::{Error, Options, Status, Verified, home::Holder, rescued};
 
 use self::{open::with_database, target::check_new};
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
 pub(super) async fn run(command: Managed, settings: &Settings, out: &mut Output) -> Result<u8> {
     match command {
         Managed::Status => status(settings, out).await,
+        Managed::Unlock { yes } => unlock::run(yes, settings, out).await,
         Managed::Fold => fold(settings, out).await,
         Managed::Verify => verify(settings, out).await,
         Managed::Restore { generation, to } => restore(generation, &to, settings, out).await,
@@ -30,9 +32,10 @@ pub(super) async fn run(command: Managed, settings: &Settings, out: &mut Output)
 }
 
 async fn status(settings: &Settings, out: &mut Output) -> Result<u8> {
-    let (status, options, in_use) = with_database(settings, async |opened| {
+    let (status, holder, options, in_use) = with_database(settings, async |opened| {
         opened.store.ensure_fresh().await?;
-        Ok((opened.store.status(), opened.options.clone(), opened.has_own_cache))
+        let (status, holder) = (opened.store.status(), opened.store.holder().await?);
+        Ok((status, holder, opened.options.clone(), opened.has_own_cache))
     })
     .await?;
     let kept = rescued(&options.cache)?.len();
@@ -46,14 +49,21 @@ async fn status(settings: &Settings, out: &mut Output) -> Result<u8> {
         "lag_ms": status.lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
         "bytes_sent": status.bytes_sent,
         "bytes_received": status.bytes_received,
+        "lease": holder.as_ref().map(unlock::document),
         "rescued": kept,
         "last_error": status.last_error,
     });
-    out.answer(&document, status_table(&status, &options, in_use, kept))?;
+    out.answer(&document, status_table(&status, holder.as_ref(), &options, in_use, kept))?;
     Ok(DONE)
 }
 
-fn status_table(status: &Status, options: &Options, in_use: bool, kept: usize) -> String {
+fn status_table(
+    status: &Status,
+    holder: Option<&Holder>,
+    options: &Options,
+    in_use: bool,
+    kept: usize,
+) -> String {
     let generation = match status.generation {
         0 => "0, nothing is published yet".to_owned(),
         generation => generation.to_string(),
@@ -66,6 +76,7 @@ fn status_table(status: &Status, options: &Options, in_use: bool, kept: usize) -
         ["commit".to_owned(), status.commit.clone().unwrap_or_else(|| "-".to_owned())],
         ["unpublished", if status.dirty { "yes" } else { "no" }].map(str::to_owned),
         ["lag".to_owned(), status.lag.map_or_else(|| "-".to_owned(), humane)],
+        ["lease".to_owned(), holder.map_or_else(|| "-".to_owned(), unlock::described)],
         ["sent".to_owned(), HumanBytes(status.bytes_sent).to_string()],
         ["received".to_owned(), HumanBytes(status.bytes_received).to_string()],
         ["cache".to_owned(), cache],

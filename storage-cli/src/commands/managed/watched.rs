@@ -1,11 +1,8 @@
 //! A home whose transfers a person can watch.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use async_trait::async_trait;
@@ -13,7 +10,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use indicatif::{ProgressBar, ProgressStyle};
 use storage_core::Result;
-use storage_managed::home::{Body, Fresh, Held, Home, Listed, Object, Put, Version};
+use storage_managed::home::{Body, Claim, Fresh, Held, Holder, Home, Listed, Object, Put, Version};
 
 /// On stderr, and only where that is a terminal.
 pub(super) fn progress() -> ProgressBar {
@@ -99,8 +96,8 @@ impl Home for Watched {
         self.home.list(prefix).await
     }
 
-    async fn acquire(&self, owner: &str, term: Duration) -> Result<Option<Held>> {
-        self.home.acquire(owner, term).await
+    async fn acquire(&self, claim: &Claim<'_>) -> Result<Option<Held>> {
+        self.home.acquire(claim).await
     }
 
     async fn renew(&self, held: &Held) -> Result<Option<Held>> {
@@ -109,5 +106,13 @@ impl Home for Watched {
 
     async fn release(&self, held: &Held) -> Result<()> {
         self.home.release(held).await
+    }
+
+    async fn holder(&self) -> Result<Option<Holder>> {
+        self.home.holder().await
+    }
+
+    async fn unlock(&self) -> Result<()> {
+        self.home.unlock().await
     }
 }

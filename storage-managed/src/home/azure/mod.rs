@@ -17,12 +17,13 @@ use azure_core::{
 use azure_storage_blob::{
     BlobClient, BlobContainerClient, BlobContainerClientOptions,
     models::{
-        BlobClientAcquireLeaseOptions, BlobClientUploadOptions, BlobContainerClientListBlobsOptions, BlobItem,
+        BlobClientAcquireLeaseOptions, BlobClientBreakLeaseOptions, BlobClientGetPropertiesResultHeaders,
+        BlobClientUploadOptions, BlobContainerClientListBlobsOptions, BlobItem, LeaseState,
     },
 };
 use bytes::{Bytes, BytesMut};
 use futures::{TryStreamExt, stream::BoxStream};
-use storage_core::{DEFAULT_OPERATION_TIMEOUT, Error, ErrorKind, Result, with_deadline};
+use storage_core::{DEFAULT_OPERATION_TIMEOUT, Error, ErrorKind, Result, engine::task, with_deadline};
 
 pub use self::credentials::{AzureCredentials, AzureIdentity};
 pub(super) use self::settings::settings;
@@ -31,7 +32,7 @@ use self::{
     shared_key::SharedKey,
 };
 use super::{
-    Body, Fresh, HEAD, Held, Home, Listed, Object, Put, Version,
+    Body, Claim, Fresh, HEAD, Held, Holder, Home, LEASE, Listed, Object, Put, Version,
     http::{AT_ONCE, Effect, check_endpoint, client, place},
     names::{check_name, check_prefix},
 };
@@ -123,23 +124,6 @@ impl AzureHome {
         self.write("create_container", created).await
     }
 
-    /// Takes the lease away from whoever holds it, at once: for people who know that the holder is gone.
-    ///
-    /// # Errors
-    /// What the service answers; that nobody holds it is success.
-    pub async fn break_lease(&self) -> Result<()> {
-        use azure_storage_blob::models::BlobClientBreakLeaseOptions;
-        let at_once =
-            BlobClientBreakLeaseOptions { break_period: Some(0), ..BlobClientBreakLeaseOptions::default() };
-        let broken = async {
-            match self.head().break_lease(Some(at_once)).await {
-                Err(error) if !is_not_ours(&error) => Err(classify(&error, Effect::Write)),
-                _ => Ok(()),
-            }
-        };
-        self.write("break_lease", broken).await
-    }
-
     fn blob(&self, name: &str) -> BlobClient {
         self.container.blob_client(&format!("{}{name}", self.prefix))
     }
@@ -219,7 +203,7 @@ impl AzureHome {
             .zip(properties.last_modified)
             .map(|(now, written)| (now - written).try_into().unwrap_or_default());
         let is_reserved = name == HEAD && usize::try_from(length) == Ok(RESERVED.len());
-        (!is_reserved).then_some(Listed { name, length, age })
+        (!is_reserved && name != LEASE).then_some(Listed { name, length, age })
     }
 
     async fn lease_head(&self, proposed: &str, term: Duration) -> Result<Option<bool>> {
@@ -234,6 +218,44 @@ impl AzureHome {
             Err(error) if is_not_ours(&error) => Ok(Some(false)),
             Err(error) => Err(classify(&error, Effect::Write)),
         }
+    }
+
+    /// Makes a lease ours that is known under an earlier id, and begins its term anew. Whether it is ours now.
+    async fn take_back(&self, former: String, proposed: &str) -> Result<bool> {
+        let ours = |done: azure_core::Result<()>| match done {
+            Ok(()) => Ok(true),
+            Err(error) if is_not_ours(&error) || is_absent(&error) => Ok(false),
+            Err(error) => Err(classify(&error, Effect::Write)),
+        };
+        let changed = self.head().change_lease(former, proposed.to_owned(), None).await.map(drop);
+        if !ours(changed)? {
+            return Ok(false);
+        }
+        ours(self.head().renew_lease(proposed.to_owned(), None).await.map(drop))
+    }
+
+    /// Notes who holds the lease, for people, while the holder goes on.
+    fn note_owner(&self, owner: &str) {
+        let (blob, owner) = (self.blob(LEASE), Bytes::copy_from_slice(owner.as_bytes()));
+        task::spawn_in_background(async move {
+            if let Err(error) = Box::pin(blob.upload(owner.into(), Some(transfer::one_request()))).await {
+                tracing::debug!(%error, "who holds the lease was not noted");
+            }
+        });
+    }
+
+    /// What the holder of the lease has noted of itself.
+    async fn noted_owner(&self) -> Result<Holder> {
+        let result = match self.blob(LEASE).download(Some(transfer::download(None, 1))).await {
+            Ok(result) => result,
+            Err(error) if is_absent(&error) => return Ok(Holder::default()),
+            Err(error) => return Err(classify(&error, Effect::Read)),
+        };
+        let now = result.headers.get_optional_str(&DATE).and_then(|date| parse_rfc7231(date).ok());
+        let age = now.zip(result.properties.last_modified).map(|(now, at)| (now - at).try_into());
+        let owner: Vec<Bytes> = transfer::content(result).try_collect().await?;
+        let owner = String::from_utf8_lossy(&owner.concat()).into_owned();
+        Ok(Holder { owner: Some(owner), age: age.map(Result::unwrap_or_default) })
     }
 
     /// Leases the head; where there is none, reserves its place first. Whether it is ours now.
@@ -342,15 +364,25 @@ impl Home for AzureHome {
         }
     }
 
-    async fn acquire(&self, _owner: &str, term: Duration) -> Result<Option<Held>> {
-        let term = Duration::from_secs(term.clamp(SHORTEST_LEASE, LONGEST_LEASE).as_secs());
-        let proof = Uuid::new_v4().to_string();
+    async fn acquire(&self, claim: &Claim<'_>) -> Result<Option<Held>> {
+        let term = Duration::from_secs(claim.term.clamp(SHORTEST_LEASE, LONGEST_LEASE).as_secs());
+        let proof = lease_id(claim.proof)?;
         let mut taken = self.write("acquire", self.take(&proof, term)).await;
         if taken.as_ref().is_err_and(|error| error.kind() == ErrorKind::OutcomeUnknown) {
             // Leasing again under the same id succeeds where it is ours already.
             taken = self.write("acquire", self.take(&proof, term)).await;
         }
-        Ok(taken?.then_some(Held { proof, term }))
+        let mut taken = taken?;
+        for former in claim.former {
+            if taken {
+                break;
+            }
+            taken = self.write("acquire", self.take_back(lease_id(former)?, &proof)).await?;
+        }
+        if taken {
+            self.note_owner(claim.owner);
+        }
+        Ok(taken.then_some(Held { proof, term }))
     }
 
     async fn renew(&self, held: &Held) -> Result<Option<Held>> {
@@ -373,6 +405,42 @@ impl Home for AzureHome {
         };
         self.write("release", released).await
     }
+
+    async fn holder(&self) -> Result<Option<Holder>> {
+        let asked = async {
+            let properties = match self.head().get_properties(None).await {
+                Ok(properties) => properties,
+                Err(error) if is_absent(&error) => return Ok(None),
+                Err(error) => return Err(classify(&error, Effect::Read)),
+            };
+            match properties.lease_state() {
+                Ok(Some(LeaseState::Leased)) => self.noted_owner().await.map(Some),
+                _ => Ok(None),
+            }
+        };
+        self.read("holder", asked).await
+    }
+
+    async fn unlock(&self) -> Result<()> {
+        let at_once =
+            BlobClientBreakLeaseOptions { break_period: Some(0), ..BlobClientBreakLeaseOptions::default() };
+        let broken = async {
+            match self.head().break_lease(Some(at_once)).await {
+                Err(error) if !is_not_ours(&error) && !is_absent(&error) => {
+                    Err(classify(&error, Effect::Write))
+                }
+                _ => Ok(()),
+            }
+        };
+        self.write("unlock", broken).await
+    }
+}
+
+/// As Azure writes ids.
+fn lease_id(proof: &str) -> Result<String> {
+    let id = Uuid::parse_str(proof)
+        .map_err(|_| Error::invalid_input("the proof of a lease has 32 hexadecimal digits"));
+    id.map(|id| id.to_string())
 }
 
 fn no_url() -> Error {

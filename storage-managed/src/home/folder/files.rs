@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use super::lock::Lock;
 use crate::{
-    home::Listed,
+    home::{Holder, Listed},
     system::{self, sync_folder},
 };
 
@@ -152,6 +152,32 @@ impl Files {
             self.remove_abandoned_drafts();
         }
         Ok(taken)
+    }
+
+    /// Who holds the lease's lock: its file says since when.
+    pub(super) fn lease_holder(&self) -> Result<Option<Holder>> {
+        let path = self.root.join(LEASE_LOCK);
+        let found = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => found.map_err(|error| failed(&error))?,
+        };
+        if Lock::try_take(&path).map_err(|error| failed(&error))?.is_some() {
+            return Ok(None);
+        }
+        let owner = fs::read(&path).map_err(|error| failed(&error))?;
+        let owner = String::from_utf8_lossy(&owner).into_owned();
+        Ok(Some(Holder {
+            owner: Some(owner).filter(|owner| !owner.is_empty()),
+            age: age(&found, self.now()),
+        }))
+    }
+
+    /// Makes the lease's lock one on a file that nobody else can find.
+    pub(super) fn remove_lease(&self) -> Result<()> {
+        match fs::remove_file(self.root.join(LEASE_LOCK)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&error)),
+            _ => Ok(()),
+        }
     }
 
     fn remove_abandoned_drafts(&self) {

@@ -19,7 +19,7 @@ use tokio_util::io::ReaderStream;
 
 use self::{files::Files, lock::Lock};
 use super::{
-    Body, Fresh, Held, Home, Listed, Object, Put, Version,
+    Body, Claim, Fresh, Held, Holder, Home, Listed, Object, Put, Version,
     names::{check_name, check_prefix},
 };
 
@@ -223,15 +223,14 @@ impl Home for FolderHome {
         listed.await.map_err(at("list", prefix))
     }
 
-    async fn acquire(&self, owner: &str, term: Duration) -> Result<Option<Held>> {
-        let owner = owner.to_owned();
+    async fn acquire(&self, claim: &Claim<'_>) -> Result<Option<Held>> {
+        let owner = claim.owner.to_owned();
         let taken = self.blocking(ErrorKind::Timeout, move |files| files.take_lease(&owner));
         // Kept only here: where the caller has gone away, the lock goes with the answer.
         let Some(lock) = taken.await.map_err(|error| error.at("folder", "acquire"))? else { return Ok(None) };
-        let proof = format!("{:032x}", fastrand::u128(..));
-        let lease = Lease { proof: proof.clone(), lock };
+        let lease = Lease { proof: claim.proof.to_owned(), lock };
         *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(lease);
-        Ok(Some(Held { proof, term }))
+        Ok(Some(Held { proof: claim.proof.to_owned(), term: claim.term }))
     }
 
     async fn renew(&self, held: &Held) -> Result<Option<Held>> {
@@ -244,6 +243,16 @@ impl Home for FolderHome {
             *lease = None;
         }
         Ok(())
+    }
+
+    async fn holder(&self) -> Result<Option<Holder>> {
+        let held = self.blocking(ErrorKind::Timeout, Files::lease_holder).await;
+        held.map_err(|error| error.at("folder", "holder"))
+    }
+
+    async fn unlock(&self) -> Result<()> {
+        let unlocked = self.blocking(ErrorKind::OutcomeUnknown, Files::remove_lease).await;
+        unlocked.map_err(|error| error.at("folder", "unlock"))
     }
 }
 

@@ -21,11 +21,11 @@ use object_store::{
 use storage_core::{DEFAULT_OPERATION_TIMEOUT, Error, ErrorKind, Result, with_deadline};
 
 use self::{
-    lease::{LEASE, Lease},
-    service::{Connector, ServerTime, classify, failure},
+    lease::{Dated, Lease},
+    service::{AnsweredAt, Connector, ServerTime, classify, failure},
 };
 use super::{
-    Body, Fresh, Held, Home, Listed, Object, Put, Version,
+    Body, Claim, Fresh, Held, Holder, Home, LEASE, Listed, Object, Put, Version,
     http::{AT_ONCE, Effect, Failure, PIECE, PIECE_TIMEOUT, check_endpoint, client, place},
     names::{check_name, check_prefix},
     pieces::punctual,
@@ -54,7 +54,7 @@ const TRIES: u32 = 4;
 /// A home in a bucket of S3, or of a store that speaks its protocol with conditional writes, under a prefix of its own.
 ///
 /// Versions are etags. The lease is an object, `lease`, that is changed by compare-and-swap: another takes over
-/// when it has seen it unchanged for the holder's whole term. S3 cannot refuse a late `head` for its lease, so it is the
+/// when it was unchanged for the holder's whole term, by S3's own clock. S3 cannot refuse a late `head` for its lease, so it is the
 /// etag that fences writers there. Requests are not repeated here; what became of each is said by the error.
 pub struct S3Home {
     store: AmazonS3,
@@ -131,21 +131,28 @@ impl S3Home {
 
     /// An object of moderate size, unless it is still `known`.
     async fn fetch(&self, name: &str, known: Option<&Version>) -> Result<Fresh> {
+        Ok(self.fetch_dated(name, known).await?.0)
+    }
+
+    /// As [`fetch`](Self::fetch), with the time since it was written, by the clock of who answered.
+    async fn fetch_dated(&self, name: &str, known: Option<&Version>) -> Result<(Fresh, Option<Duration>)> {
         let if_none_match = known.map(|version| version.0.clone());
         let options = GetOptions { if_none_match, ..GetOptions::default() };
         let result = match self.store.get_opts(&self.path(name), options).await {
             Ok(result) => result,
-            Err(object_store::Error::NotModified { .. }) => return Ok(Fresh::Unchanged),
-            Err(object_store::Error::NotFound { .. }) => return Ok(Fresh::Absent),
+            Err(object_store::Error::NotModified { .. }) => return Ok((Fresh::Unchanged, None)),
+            Err(object_store::Error::NotFound { .. }) => return Ok((Fresh::Absent, None)),
             Err(error) => return Err(classify(&error, Effect::Read)),
         };
+        let now = result.extensions.get().map(|AnsweredAt(now)| *now);
+        let age = now.map(|now| (now - result.meta.last_modified).to_std().unwrap_or_default());
         let version = version(result.meta.e_tag.clone())?;
         let mut bytes = BytesMut::with_capacity(usize::try_from(result.meta.size).unwrap_or_default());
         let mut pieces = result.into_stream();
         while let Some(piece) = pieces.try_next().await.map_err(|error| classify(&error, Effect::Read))? {
             bytes.extend_from_slice(&piece);
         }
-        Ok(Fresh::Changed(Object { bytes: bytes.freeze(), version }))
+        Ok((Fresh::Changed(Object { bytes: bytes.freeze(), version }), age))
     }
 
     /// Writes under a condition. What S3 put off for another write is tried again: nothing was done.
@@ -332,8 +339,8 @@ impl Home for S3Home {
         }
     }
 
-    async fn acquire(&self, owner: &str, term: Duration) -> Result<Option<Held>> {
-        self.lease.take(self, owner, term).await
+    async fn acquire(&self, claim: &Claim<'_>) -> Result<Option<Held>> {
+        self.lease.take(self, claim).await
     }
 
     async fn renew(&self, held: &Held) -> Result<Option<Held>> {
@@ -342,6 +349,26 @@ impl Home for S3Home {
 
     async fn release(&self, held: &Held) -> Result<()> {
         self.lease.give_back(self, held).await
+    }
+
+    async fn holder(&self) -> Result<Option<Holder>> {
+        self.lease.holder(self).await
+    }
+
+    async fn unlock(&self) -> Result<()> {
+        self.lease.end(self).await
+    }
+}
+
+#[async_trait]
+impl Dated for S3Home {
+    async fn get_dated(&self, name: &str) -> Result<Option<(Object, Option<Duration>)>> {
+        let fetched = self.reading("get", self.fetch_dated(name, None)).await;
+        let (fresh, age) = fetched.map_err(|error| error.with_key(name))?;
+        Ok(match fresh {
+            Fresh::Changed(object) => Some((object, age)),
+            Fresh::Unchanged | Fresh::Absent => None,
+        })
     }
 }
 

@@ -20,6 +20,10 @@ use crate::home::http::{Effect, Failure};
 /// The time by the server's clock, as its last answer had it.
 pub(super) type ServerTime = Arc<Mutex<Option<DateTime<Utc>>>>;
 
+/// When an answer was given, by the clock of who gave it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AnsweredAt(pub(super) DateTime<Utc>);
+
 /// Hands out clients with our TLS, which tell failures apart.
 #[derive(Debug)]
 pub(super) struct Connector {
@@ -50,7 +54,7 @@ impl HttpService for Service {
         }
         // Requests for credentials go to other places, unsigned.
         let is_signed = request.headers().contains_key("authorization");
-        let response = self.client.call(request).await.map_err(|error| match error.kind() {
+        let mut response = self.client.call(request).await.map_err(|error| match error.kind() {
             _ if !is_signed => failed(Failure::NoToken),
             HttpErrorKind::Connect => failed(Failure::NotSent),
             _ => failed(Failure::NoAnswer),
@@ -58,7 +62,7 @@ impl HttpService for Service {
         if !is_signed {
             return if response.status().is_success() { Ok(response) } else { Err(failed(Failure::NoToken)) };
         }
-        self.note_time(&response);
+        self.note_time(&mut response);
         if completes && response.status().as_u16() == 412 {
             return Err(failed(Failure::Answered(412, String::new())));
         }
@@ -73,10 +77,11 @@ fn completes_upload(request: &HttpRequest) -> bool {
 }
 
 impl Service {
-    fn note_time(&self, response: &HttpResponse) {
+    fn note_time(&self, response: &mut HttpResponse) {
         let date = response.headers().get("date").and_then(|date| date.to_str().ok());
         let time = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
         if let Some(time) = time {
+            response.extensions_mut().insert(AnsweredAt(time.to_utc()));
             *self.time.lock().unwrap_or_else(PoisonError::into_inner) = Some(time.to_utc());
         }
     }
