@@ -1,6 +1,9 @@
 //! What may stand on the command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -263,11 +266,20 @@ pub(crate) enum Managed {
     Fold,
     /// Rebuild the newest generation from the home alone, and check it.
     Verify,
+    /// List the generations that can be restored, the newest first.
+    Log {
+        /// How many; 0 for all.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+    },
     /// Write a generation to a new SQLite file, from the home alone.
     Restore {
-        /// The generation; without it the newest.
-        #[arg(long, value_name = "N")]
+        /// The generation; without it, and without --at, the newest.
+        #[arg(long, value_name = "N", conflicts_with = "at")]
         generation: Option<u64>,
+        /// The generation that was the newest at this time, such as '2026-11-28 12:00' (UTC), or so long ago, such as 2h.
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        at: Option<SystemTime>,
         /// The file; it must not exist.
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
@@ -293,6 +305,25 @@ pub(crate) enum Rescue {
     },
     /// Go on from the home. What had diverged stays kept.
     Resume,
+    /// Remove what was kept, for good: one of them, or all that are old enough.
+    Prune {
+        /// Its name in the list.
+        #[arg(required_unless_present = "older_than", conflicts_with = "older_than")]
+        name: Option<String>,
+        /// All that were kept so long ago, such as 30d.
+        #[arg(long, value_name = "AGE", value_parser = duration)]
+        older_than: Option<Duration>,
+    },
+}
+
+/// A moment in UTC, to the day, the minute or the second, or so long ago.
+fn time(text: &str) -> Result<SystemTime, &'static str> {
+    let expected = "expected a time in UTC, such as 2026-11-28, '2026-11-28 12:00' or 2026-11-28T12:00:00Z, or so long ago, such as 2h";
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return SystemTime::now().checked_sub(ago).ok_or(expected);
+    }
+    let whole = [format!("{text} 00:00:00"), format!("{text}:00"), text.to_owned()];
+    whole.iter().find_map(|text| humantime::parse_rfc3339_weak(text).ok()).ok_or(expected)
 }
 
 fn duration(text: &str) -> Result<Duration, &'static str> {

@@ -40,6 +40,7 @@ pub(crate) struct Options {
     pub(crate) ephemeral_prefixes: Vec<String>,
     pub(crate) cache_dir: Option<PathBuf>,
     pub(crate) freshness: Option<Duration>,
+    pub(crate) managed_retention: Option<Duration>,
     /// Whether connecting makes what is not there; no setting, for who may make a store knows it.
     pub(crate) create: bool,
 }
@@ -73,6 +74,7 @@ impl Options {
             ephemeral_prefixes: list(settings, "STORAGE_EPHEMERAL_PREFIXES"),
             cache_dir: settings.get("STORAGE_CACHE_DIR").map(PathBuf::from),
             freshness: duration_that_may_be_zero(settings, "STORAGE_FRESHNESS")?,
+            managed_retention: retention(settings)?,
             create: true,
         })
     }
@@ -113,6 +115,17 @@ fn duration_that_may_be_zero(settings: &Settings, name: &str) -> Result<Option<D
         duration.map_err(|_| malformed(name, "a duration with its unit, such as 0s, 500ms or 5s"))?;
     check_timeout(name, duration)?;
     Ok(Some(duration))
+}
+
+/// Not a time to wait: days and months are what people want here.
+fn retention(settings: &Settings) -> Result<Option<Duration>> {
+    let name = "STORAGE_MANAGED_RETENTION";
+    let Some(text) = settings.get(name) else { return Ok(None) };
+    let most = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+    match humantime::parse_duration(text) {
+        Ok(retention) if retention <= most => Ok(Some(retention)),
+        _ => Err(malformed(name, "a duration with its unit, such as 10m, 24h or 30d, of ten years at most")),
+    }
 }
 
 fn verify(settings: &Settings, name: &str) -> Result<Option<Verify>> {

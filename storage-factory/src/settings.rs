@@ -18,7 +18,7 @@ pub struct Setting {
 }
 
 /// Every setting of our own.
-pub const SETTINGS: [Setting; 21] = [
+pub const SETTINGS: [Setting; 22] = [
     Setting {
         name: "STORAGE_TYPE",
         default: "redis if REDIS_URL is set, else by the scheme of DATABASE_URL",
@@ -107,6 +107,11 @@ pub const SETTINGS: [Setting; 21] = [
         name: "STORAGE_FRESHNESS",
         default: "5s",
         meaning: "how old what is read from a managed database may be; 0s asks the home each time",
+    },
+    Setting {
+        name: "STORAGE_MANAGED_RETENTION",
+        default: "10m",
+        meaning: "how long earlier generations of a managed database stay in its home, such as 24h or 30d",
     },
 ];
 

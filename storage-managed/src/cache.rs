@@ -56,6 +56,11 @@ impl Paths {
         self.folder.join("leases")
     }
 
+    /// Where what is on its way from the home is kept.
+    pub(crate) fn parts(&self) -> PathBuf {
+        self.folder.join("parts")
+    }
+
     pub(crate) fn rescue(&self) -> PathBuf {
         self.folder.join("rescue")
     }
@@ -91,6 +96,19 @@ impl Paths {
                 return Err(Error::CacheInUse { path: self.folder.clone() });
             }
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Removes what a process that is gone had begun to write. The lock of the folder is taken.
+    pub(crate) fn sweep(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            // The second are folders in which a database was being rebuilt.
+            let is_left = path.extension().is_some_and(|ending| ending == "tmp")
+                || entry.file_name().to_string_lossy().starts_with(".tmp");
+            if is_left {
+                let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use storage_core::engine::spawn_thread;
 
 use crate::{
     error::{Error, Result},
-    format::{Base, Head, MAX_FOLDS, base_name},
+    format::{Base, Head, MAX_FOLDS, base_name, parse_name},
     home::{Body, Listed, Put},
     remote::Known,
     shared::{Content, Shared},
@@ -27,15 +27,19 @@ impl Shared {
         let (segments, bytes) = head.on_top();
         let large = bytes > (head.base_bytes() / SHARE).max(self.options.fold_bytes);
         let fold = segments >= self.options.fold_segments || large;
-        if fold && !self.folding.swap(true, Ordering::AcqRel) {
-            let folding = Folding(Arc::clone(self));
+        if fold && let Some(folding) = self.try_folding() {
             spawn_thread("storage-managed-fold", async move {
                 let shared = &folding.0;
-                let done = match shared.fold().await {
-                    Ok(_) => shared.clean().await,
-                    Err(error) => Err(error),
+                let work = async {
+                    shared.fold().await?;
+                    shared.clean().await
                 };
-                if let Err(error) = done {
+                // A base that is not named by the head yet is nobody's.
+                let done = tokio::select! {
+                    done = work => done,
+                    () = shared.closes.notified() => Ok(()),
+                };
+                if let Err(error) = done.or_else(unless_closed) {
                     tracing::warn!(%error, "folding or cleaning up failed; it will be tried again");
                 }
             });
@@ -58,20 +62,26 @@ impl Shared {
         self.name_base(&mut lock.content, base).await
     }
 
-    /// Copies the newest generation while nobody writes.
+    /// Copies the newest generation, from a snapshot: whoever writes meanwhile does not wait.
     async fn copy_base(self: &Arc<Self>, to: PathBuf) -> Result<Option<(Base, Body)>> {
-        let lock = self.write_lock().await?;
-        let Some((head, _)) = &lock.content.known else { return Ok(None) };
-        if head.base.generation == head.generation {
-            return Ok(None);
-        }
-        let base = Base {
-            generation: head.generation,
-            commit: head.commit,
-            page_count: head.page_count,
-            checksum: head.checksum,
+        let (base, snapshot) = {
+            let lock = self.write_lock().await?;
+            let Some((head, _)) = &lock.content.known else { return Ok(None) };
+            if head.base.generation == head.generation {
+                return Ok(None);
+            }
+            let base = Base {
+                generation: head.generation,
+                commit: head.commit,
+                page_count: head.page_count,
+                checksum: head.checksum,
+            };
+            (base, self.on_local(|local| local.pin(local.sums())).await?)
         };
-        let body = self.on_local(move |local| local.copy_to(&to, local.sums())).await?;
+        let shared = Arc::clone(self);
+        let goes_on = move || !shared.closing.load(Ordering::Relaxed);
+        let copied = tokio::task::spawn_blocking(move || snapshot.copy_to(&to, goes_on));
+        let body = copied.await.map_err(|_| Error::Panicked)??;
         Ok(Some((base, body)))
     }
 
@@ -85,11 +95,9 @@ impl Shared {
             return Ok(false);
         };
         let mut next = known.0.clone();
+        next.folds.retain(|(generation, _)| *generation > content.cleaned);
         next.folds.push((base.generation, storage_core::epoch_millis(self.options.clock.now())));
-        if next.folds.len() > MAX_FOLDS {
-            // What it superseded then goes with the next one.
-            next.folds.remove(0);
-        }
+        thin(&mut next.folds);
         next.base = base;
         match self.remote.move_head(Some(known), &next, &held).await {
             Ok(Put::Done(version)) => {
@@ -108,13 +116,21 @@ impl Shared {
         }
     }
 
-    /// The generation up to which objects have been superseded long enough: at most the base's.
-    fn superseded(&self, head: &Head) -> u64 {
+    /// The generation up to which objects have been superseded long enough, by the home's clock: by a base that is so old. At
+    /// most the head's base's.
+    fn superseded(&self, head: &Head, bases: &[Listed]) -> u64 {
         let now = storage_core::epoch_millis(self.options.clock.now());
-        let grace = u64::try_from(self.options.grace.as_millis()).unwrap_or(u64::MAX);
-        let old = head.folds.iter().filter(|(_, at)| at.saturating_add(grace) <= now);
-        let bases = old.map(|(generation, _)| *generation);
-        bases.filter(|generation| *generation <= head.base.generation).max().unwrap_or(0)
+        let age = |generation: u64, at: u64| {
+            let base = bases
+                .iter()
+                .find(|base| parse_name(&base.name).is_some_and(|(_, at, _)| at == generation))?;
+            Some(base.age.unwrap_or(Duration::from_millis(now.saturating_sub(at))))
+        };
+        let old = head.folds.iter().filter(|(generation, at)| {
+            *generation <= head.base.generation
+                && age(*generation, *at).is_some_and(|age| age >= self.options.grace)
+        });
+        old.map(|(generation, _)| *generation).max().unwrap_or(0)
     }
 
     /// Removes what was superseded long enough ago.
@@ -124,7 +140,8 @@ impl Shared {
             (content.known.clone(), content.cleaned)
         };
         let Some((known, _)) = known else { return Ok(()) };
-        if self.superseded(&known) <= cleaned {
+        let bases = self.remote.list("base/").await?;
+        if self.superseded(&known, &bases) <= cleaned {
             return Ok(());
         }
         // By the head that is there now: the home may have been brought back to an earlier state since.
@@ -132,8 +149,8 @@ impl Shared {
         if head.incarnation != known.incarnation || head.generation < known.generation {
             return Ok(());
         }
-        let until = self.superseded(&head);
         let bases = self.remote.list("base/").await?;
+        let until = self.superseded(&head, &bases);
         let base = base_name(head.base.generation, head.base.commit);
         let Some(base) = bases.iter().find(|object| object.name == base) else {
             return Err(Error::corrupt(&base, "the head names it and it is gone"));
@@ -146,20 +163,49 @@ impl Shared {
         Ok(())
     }
 
-    /// Waits for folding that goes on in the background.
-    pub(crate) async fn folded(&self) {
-        while self.folding.load(Ordering::Acquire) {
+    /// The right to fold, which one at a time has: two would write to one file.
+    fn try_folding(self: &Arc<Self>) -> Option<Folding> {
+        let is_free = !self.folding.swap(true, Ordering::AcqRel);
+        is_free.then(|| Folding(Arc::clone(self)))
+    }
+
+    /// Waits for folding that goes on, and for the right to fold.
+    pub(crate) async fn folding(self: &Arc<Self>) -> Folding {
+        loop {
+            if let Some(folding) = self.try_folding() {
+                return folding;
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 }
 
+/// That the store closes meanwhile is no failure.
+fn unless_closed(error: Error) -> Result<()> {
+    if matches!(error, Error::Closed) { Ok(()) } else { Err(error) }
+}
+
 /// Folding that goes on, until it is dropped.
-struct Folding(Arc<Shared>);
+pub(crate) struct Folding(Arc<Shared>);
 
 impl Drop for Folding {
     fn drop(&mut self) {
         self.0.folding.store(false, Ordering::Release);
+    }
+}
+
+/// Drops the fold between whose neighbours the least time lies, where there are too many: what it superseded goes with the
+/// next. Never the oldest, so that it grows old enough however often it is folded.
+fn thin(folds: &mut Vec<(u64, u64)>) {
+    if folds.len() <= MAX_FOLDS {
+        return;
+    }
+    let gaps = folds.windows(3).map(|around| match around {
+        [(_, before), _, (_, after)] => after.saturating_sub(*before),
+        _ => u64::MAX,
+    });
+    if let Some((index, _)) = gaps.enumerate().min_by_key(|(_, gap)| *gap) {
+        folds.remove(index + 1);
     }
 }
 
@@ -170,11 +216,10 @@ fn is_superseded(object: &Listed, until: u64, base: &Listed) -> bool {
         (Some(age), Some(base)) => age >= base,
         _ => true,
     };
-    let of = |prefix| generation_of(&object.name, prefix);
-    is_older && (of("seg/").is_some_and(|at| at <= until) || of("base/").is_some_and(|at| at < until))
-}
-
-fn generation_of(name: &str, prefix: &str) -> Option<u64> {
-    let (generation, _commit) = name.strip_prefix(prefix)?.split_once('-')?;
-    u64::from_str_radix(generation, 16).ok()
+    let is_behind = match parse_name(&object.name) {
+        Some(("seg", generation, _)) => generation <= until,
+        Some((_, generation, _)) => generation < until,
+        None => false,
+    };
+    is_older && is_behind
 }

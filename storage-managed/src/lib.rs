@@ -3,10 +3,13 @@
 mod backend;
 mod batch;
 mod cache;
+mod content;
+mod download;
 mod error;
 mod fold;
 mod format;
 mod freshen;
+mod history;
 pub mod home;
 mod judge;
 mod lease;
@@ -33,10 +36,12 @@ pub mod protocol {}
 
 pub use backend::Managed;
 pub use cache::is_in_use;
+pub use download::Download;
 pub use error::{Error, Result};
+pub use history::Generation;
 pub use local::prepare;
 pub use options::{Options, RetryPolicy};
-pub use rescue::{Rescued, export, rescued};
+pub use rescue::{Rescued, export, remove_rescued, rescued};
 pub use steady::Steady;
 pub use store::{DatabaseStore, Status, Verified, exists};
 pub use target::check_new_file;

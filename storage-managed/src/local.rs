@@ -76,8 +76,64 @@ pub(crate) struct Change {
 #[derive(Debug)]
 pub(crate) enum Pages {
     Memory(BTreeMap<u32, Vec<u8>>),
+    /// At these places in a file.
+    Scattered(File, BTreeMap<u32, u64>),
     /// A whole database.
     File(File),
+}
+
+/// The pages of one state of the database. SQLite writes over none of them while it is there: an open read transaction keeps
+/// later frames out of the main file, and the log from beginning anew.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    committed: Committed,
+    database: File,
+    log: File,
+    sums: Sums,
+    page_size: u32,
+    _pinned: Connection,
+}
+
+impl Snapshot {
+    /// Copies it to a file of its own, and checks that it is what the sums say. `goes_on` is asked now and then.
+    pub(crate) fn copy_to(&self, path: &Path, goes_on: impl Fn() -> bool) -> Result<Body> {
+        let file = create_private(path)?;
+        let mut page = vec![0; self.page_size as usize];
+        for number in 1..=self.sums.page_count() {
+            if !goes_on() {
+                return Err(Error::Closed);
+            }
+            let read = read_page(&self.database, &self.log, &self.committed, number, &mut page);
+            read.map_err(Error::io("read the pages that go to", path))?;
+            if self.sums.get(number) != Some(page_sum(number, &page)) {
+                return Err(Error::corrupt("database.db", format!("page {number} is not what was written")));
+            }
+            file.write_all_at(&page, page_offset(number, self.page_size))
+                .map_err(Error::io("write", path))?;
+        }
+        file.sync_all().map_err(Error::io("sync", path))?;
+        let length = page_offset(self.sums.page_count() + 1, self.page_size);
+        Ok(Body::File { path: path.to_owned(), length })
+    }
+}
+
+/// One page, from the log where that has it.
+pub(crate) fn read_page(
+    database: &File,
+    log: &File,
+    committed: &Committed,
+    number: u32,
+    page: &mut [u8],
+) -> io::Result<()> {
+    if let Some(frame) = committed.frames.get(&number) {
+        return wal::read_page(log, *frame, page);
+    }
+    match database.read_exact_at(page, page_offset(number, u32::try_from(page.len()).unwrap_or(u32::MAX))) {
+        // The page that holds SQLite's locks is never written.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => page.fill(0),
+        read => read?,
+    }
+    Ok(())
 }
 
 /// Settings that every connection to the file needs: the log is this crate's to write back.
@@ -280,18 +336,6 @@ impl Local {
         self.note();
     }
 
-    fn read_page(&self, log: &Committed, number: u32, page: &mut [u8]) -> io::Result<()> {
-        if let Some(frame) = log.frames.get(&number) {
-            return wal::read_page(&self.files.log, *frame, page);
-        }
-        match self.files.database.read_exact_at(page, page_offset(number, self.published().page_size)) {
-            // The page that holds SQLite's locks is never written.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => page.fill(0),
-            read => read?,
-        }
-        Ok(())
-    }
-
     /// Moves what is published from the log to the main file, where the log has grown beyond `bytes`. Readers in the way
     /// put off a part of it.
     pub(crate) fn checkpoint(&mut self, bytes: u64) -> Result<()> {
@@ -312,22 +356,23 @@ impl Local {
         }
     }
 
-    /// Copies the database as it is now to a file of its own, and checks that it is what the sums say.
-    pub(crate) fn copy_to(&self, path: &Path, sums: &Sums) -> Result<Body> {
-        let file = create_private(path)?;
-        let log = wal::committed(&self.files.log, &Mark::default(), None);
-        let log = log.map_err(Error::io("read", self.paths.log()))?.unwrap_or_default();
-        let page_size = self.published().page_size;
-        let mut page = vec![0; page_size as usize];
-        for number in 1..=sums.page_count() {
-            self.read_page(&log, number, &mut page).map_err(Error::io("read", self.paths.database()))?;
-            if sums.get(number) != Some(page_sum(number, &page)) {
-                return Err(Error::corrupt("database.db", format!("page {number} is not what was written")));
-            }
-            file.write_all_at(&page, page_offset(number, page_size)).map_err(Error::io("write", path))?;
-        }
-        file.sync_all().map_err(Error::io("sync", path))?;
-        Ok(Body::File { path: path.to_owned(), length: page_offset(sums.page_count() + 1, page_size) })
+    /// The database as it is now, with these sums, which stays while batches go on.
+    pub(crate) fn pin(&self, sums: &Sums) -> Result<Snapshot> {
+        let pinning = Error::sqlite("take a snapshot of the cache");
+        let pinned = connect(&self.paths.database(), self.busy).and_then(|db| {
+            db.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
+            Ok(db)
+        });
+        let reading = || Error::io("read", self.paths.log());
+        let log = wal::committed(&self.files.log, &Mark::default(), None).map_err(reading())?;
+        Ok(Snapshot {
+            committed: log.unwrap_or_default(),
+            database: self.files.database.try_clone().map_err(reading())?,
+            log: self.files.log.try_clone().map_err(reading())?,
+            sums: sums.clone(),
+            page_size: self.published().page_size,
+            _pinned: pinned.map_err(pinning)?,
+        })
     }
 
     pub(crate) fn sums(&self) -> &Sums {

@@ -33,11 +33,12 @@ pub(crate) async fn open(home: Arc<dyn Home>, options: Options) -> Result<Arc<Sh
     let (folder, discard) = (paths.clone(), options.discard_after_rescue);
     let (lock, proofs, found) = blocking(move || {
         let lock = folder.lock(wait)?;
+        folder.sweep();
         let proofs = Proofs::read(&folder, &lock);
         Ok((lock, proofs, examine(&folder, discard)?))
     })
     .await?;
-    let remote = Remote::new(home, options.retry);
+    let remote = Remote::new(home, options.retry, &paths);
     let mut head = remote.head().await?;
     let (state, sums, unsettled) = match found {
         Found::Nothing => fetch(&remote, &paths, &mut head, None).await?,
@@ -63,6 +64,8 @@ pub(crate) async fn open(home: Arc<dyn Home>, options: Options) -> Result<Arc<Sh
     let content = Content { known: head, unsettled, inherited: unsettled, ..Content::default() };
     let shared = Shared::new(remote, options, local, content, proofs);
     settle(&shared).await?;
+    // What was begun for a state that is the past now.
+    shared.remote.downloads.sweep();
     Ok(shared)
 }
 

@@ -41,7 +41,8 @@ pub struct Options {
     pub fold_segments: usize,
     /// Segments are folded once they pass a quarter of the base, and this: a small database is not worth it.
     pub fold_bytes: u64,
-    /// How long objects that are not needed any more stay in the home, for readers that are about to fetch them.
+    /// How long objects that are not needed any more stay in the home, by its clock: for readers that are about to fetch them,
+    /// and for people who want an earlier generation back. Objects go at most as long again later.
     pub grace: Duration,
     /// How long to wait for somebody else who has the cache folder.
     pub cache_wait: Duration,

@@ -56,7 +56,7 @@ impl Prepared {
             }
             None => {
                 let staged = local.paths.staged("base")?;
-                let body = local.copy_to(&staged, &change.after)?;
+                let body = local.pin(&change.after)?.copy_to(&staged, || true)?;
                 (base_name(generation, commit), body, Some(staged))
             }
         };

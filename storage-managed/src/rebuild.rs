@@ -42,26 +42,20 @@ impl Chain {
         }
     }
 
-    /// What leads to an earlier generation, from the bases that are still in the home.
-    pub(crate) async fn to(remote: &Remote, head: &Head, generation: u64) -> Result<Option<Self>> {
-        let mut chain = Self::of(head);
-        chain.segments.retain(|(at, _)| *at <= generation);
-        if head.base.generation <= generation {
-            return Ok((generation <= head.generation).then_some(chain));
-        }
-        let listed = remote.retry.run(|| remote.home.list("base/")).await?;
-        let is_there = |at: u64, commit| listed.iter().any(|object| object.name == base_name(at, commit));
-        let earliest = head.generation.saturating_sub(head.commits.len() as u64);
-        for at in (earliest + 1..=generation).rev() {
-            let Some((commit, _)) = head.commit_at(at) else { break };
-            if is_there(at, commit) {
-                let base = Base { generation: at, commit, page_count: 0, checksum: Hex(0) };
-                let behind = at + 1..=generation;
-                let segments = behind.filter_map(|at| head.commit_at(at).map(|(commit, _)| (at, commit)));
-                return Ok(Some(Self { base, checked: false, segments: segments.collect(), ..chain }));
-            }
-        }
-        Ok(None)
+    /// A base and segments that a listing has shown; only the head's own base is known by its checksum.
+    pub(crate) fn on(head: &Head, (generation, commit): (u64, Id), segments: Vec<(u64, Id)>) -> Self {
+        let checked = (generation, commit) == (head.base.generation, head.base.commit);
+        let base = match checked {
+            true => head.base.clone(),
+            false => Base { generation, commit, page_count: 0, checksum: Hex(0) },
+        };
+        Self { incarnation: head.incarnation, page_size: head.page_size, base, checked, segments }
+    }
+
+    /// The same without what comes after a generation.
+    pub(crate) fn up_to(mut self, generation: u64) -> Self {
+        self.segments.retain(|(at, _)| *at <= generation);
+        self
     }
 
     pub(crate) fn objects(&self) -> usize {
@@ -71,7 +65,7 @@ impl Chain {
     /// Builds the database in a file, and checks every step.
     pub(crate) async fn build(&self, remote: &Remote, path: &Path) -> Result<Fetched<(File, Sums)>> {
         let name = base_name(self.base.generation, self.base.commit);
-        let Some(file) = remote.download(&name, path).await? else { return Ok(Err(name)) };
+        let Some(file) = remote.downloads.download(&name, path).await? else { return Ok(Err(name)) };
         let page_size = self.page_size;
         let summed = tokio::task::spawn_blocking(move || sums_of(&file, page_size).map(|sums| (file, sums)));
         let summed = summed.await.map_err(|_| Error::Panicked)?;

@@ -2,8 +2,6 @@
 
 use std::{
     fs::File,
-    io::Write,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +12,8 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 
 use crate::{
-    cache::create_private,
+    cache::Paths,
+    download::Downloads,
     error::{Error, Result},
     format::{HEAD, Head, Segment},
     home::{Body, Fresh, Held, Home, Listed, Put, Version},
@@ -38,12 +37,19 @@ pub(crate) struct Remote {
     pub(crate) home: Arc<dyn Home>,
     pub(crate) retry: RetryPolicy,
     pub(crate) sent: AtomicU64,
-    pub(crate) received: AtomicU64,
+    received: AtomicU64,
+    pub(crate) downloads: Downloads,
 }
 
 impl Remote {
-    pub(crate) fn new(home: Arc<dyn Home>, retry: RetryPolicy) -> Self {
-        Self { home, retry, sent: AtomicU64::new(0), received: AtomicU64::new(0) }
+    pub(crate) fn new(home: Arc<dyn Home>, retry: RetryPolicy, paths: &Paths) -> Self {
+        let downloads = Downloads::new(Arc::clone(&home), retry, paths.parts());
+        Self { home, retry, sent: AtomicU64::new(0), received: AtomicU64::new(0), downloads }
+    }
+
+    /// How many bytes have come.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed) + self.downloads.received.load(Ordering::Relaxed)
     }
 
     fn count(&self, bytes: usize) {
@@ -116,7 +122,7 @@ impl Remote {
 
     /// Whether an object has this content.
     async fn holds(&self, name: &str, body: &Body) -> storage_core::Result<bool> {
-        let Some((length, mut pieces)) = self.home.read(name).await? else { return Ok(false) };
+        let Some((length, mut pieces)) = self.home.read(name, 0).await? else { return Ok(false) };
         let mut content = Content::of(body)?;
         let (mut same, mut compared) = (length == content.length, 0);
         while same && let Some(piece) = pieces.try_next().await? {
@@ -129,45 +135,10 @@ impl Remote {
 
     /// A segment, or `None` where there is none.
     pub(crate) async fn segment(&self, name: &str) -> Result<Option<Segment>> {
-        let found = self.retry.run(|| self.home.get(name)).await?;
-        let Some(object) = found else { return Ok(None) };
-        self.count(object.bytes.len());
-        Segment::decode(name, &object.bytes).map(Some)
-    }
-
-    /// Copies an object to a file; `None` where there is none.
-    pub(crate) async fn download(&self, name: &str, path: &Path) -> Result<Option<File>> {
-        let mut file = create_private(path)?;
-        let copied = self.retry.run(|| self.copy(name, &file, path)).await?;
-        let Some((length, copied)) = copied else { return Ok(None) };
-        if copied? != length {
-            return Err(Error::corrupt(name, "it is cut short"));
-        }
-        file.flush().and_then(|()| file.sync_all()).map_err(Error::io("write", path))?;
-        Ok(Some(file))
-    }
-
-    async fn copy(
-        &self,
-        name: &str,
-        mut file: &File,
-        path: &Path,
-    ) -> storage_core::Result<Option<(u64, Result<u64>)>> {
-        use std::io::{Seek, SeekFrom};
-        let Some((length, mut pieces)) = self.home.read(name).await? else { return Ok(None) };
-        let failed = |error| Err(Error::io("write", path)(error));
-        let mut copied = 0;
-        if let Err(error) = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)).map(drop)) {
-            return Ok(Some((length, failed(error))));
-        }
-        while let Some(piece) = pieces.try_next().await? {
-            self.count(piece.len());
-            copied += piece.len() as u64;
-            if let Err(error) = file.write_all(&piece) {
-                return Ok(Some((length, failed(error))));
-            }
-        }
-        Ok(Some((length, Ok(copied))))
+        let Some(content) = self.downloads.fetch(name).await? else { return Ok(None) };
+        let name = name.to_owned();
+        let decoded = tokio::task::spawn_blocking(move || Segment::decode(&name, content));
+        decoded.await.map_err(|_| Error::Panicked)?.map(Some)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use rusqlite::Connection;
 
 use crate::{
-    cache::Paths,
+    cache::{Paths, State},
     error::{Error, Result},
     target::check_new_file,
 };
@@ -50,6 +50,26 @@ pub fn rescued(cache: &Path) -> Result<Vec<Rescued>> {
     }
     found.sort_by_key(|rescued| rescued.kept_at);
     Ok(found)
+}
+
+/// Removes a database that was kept in a cache folder, for good. One that is gone already is no error.
+///
+/// # Errors
+/// [`Error::Unsupported`] for a folder that is none of [`rescued`]; [`Error::Diverged`] for the one that a person still has to
+/// decide about; [`Error::Io`].
+pub fn remove_rescued(cache: &Path, rescued: &Path) -> Result<()> {
+    let paths = Paths::new(cache);
+    if rescued.parent() != Some(paths.rescue().as_path()) {
+        return Err(Error::Unsupported(format!("`{}` was not kept by this cache", rescued.display())));
+    }
+    let undecided = State::read(&paths.state())?.and_then(|state| state.diverged);
+    if undecided.as_deref() == Some(rescued) {
+        return Err(Error::Diverged { path: rescued.to_owned() });
+    }
+    match fs::remove_dir_all(rescued) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", rescued)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Writes a database that was kept to a new file without a log, for any tool to read. What was kept stays as it is.

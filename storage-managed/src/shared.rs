@@ -10,7 +10,7 @@ use std::{
 };
 
 use storage_core::engine::task;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{Notify, OwnedMutexGuard};
 
 use crate::{
     cache::Paths,
@@ -37,6 +37,9 @@ pub(crate) struct Shared {
     local: Arc<Mutex<Option<Local>>>,
     pub(crate) view: Mutex<View>,
     pub(crate) folding: AtomicBool,
+    /// Nobody waits for folding in the background any more.
+    pub(crate) closing: AtomicBool,
+    pub(crate) closes: Notify,
 }
 
 /// What is known of the home.
@@ -92,6 +95,8 @@ impl Shared {
             local: Arc::new(Mutex::new(Some(local))),
             view: Mutex::new(view),
             folding: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            closes: Notify::new(),
         });
         shared.show();
         shared

@@ -4,7 +4,7 @@ use std::{
     fmt,
     fs::File,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -14,13 +14,14 @@ use tokio::sync::Semaphore;
 
 use crate::{
     batch::{Batches, Work, submit},
+    download::Download,
     error::{Error, Result},
     format::HEAD,
+    history::{Generation, History},
     home::{Holder, Home},
     local::connect,
     open::open,
     options::Options,
-    rebuild::Chain,
     rescue::{Rescued, list},
     shared::{Shared, WriteLock},
     spawned::{by_itself, while_awaited, while_awaited_idle},
@@ -70,6 +71,8 @@ pub struct Status {
     pub bytes_sent: u64,
     /// Bytes of objects received from it.
     pub bytes_received: u64,
+    /// What is on its way from the home, where that takes its time.
+    pub download: Option<Download>,
     /// What went wrong last, if anything did.
     pub last_error: Option<String>,
 }
@@ -214,7 +217,8 @@ impl DatabaseStore {
             lag: if shared.lease.is_fresh() { Some(Duration::ZERO) } else { lag },
             publications: view.publications,
             bytes_sent: shared.remote.sent.load(Relaxed),
-            bytes_received: shared.remote.received.load(Relaxed),
+            bytes_received: shared.remote.received(),
+            download: shared.remote.downloads.now(),
             last_error: view.last_error,
         }
     }
@@ -253,7 +257,7 @@ impl DatabaseStore {
     pub async fn fold(&self) -> Result<bool> {
         let shared = Arc::clone(&self.inner.shared);
         by_itself(async move {
-            shared.folded().await;
+            let _folding = shared.folding().await;
             let folded = shared.fold().await?;
             shared.clean().await?;
             Ok(folded)
@@ -271,8 +275,22 @@ impl DatabaseStore {
         self.rebuild(None, folder.path().join("database.db")).await
     }
 
+    /// The generations that can be restored, the oldest first: what was not folded yet, and what was within
+    /// [`Options::grace`]. Reads no content.
+    ///
+    /// # Errors
+    /// [`Error::Home`]; [`Error::Corrupt`].
+    pub async fn history(&self) -> Result<Vec<Generation>> {
+        let shared = Arc::clone(&self.inner.shared);
+        while_awaited(async move {
+            let Some((head, _)) = shared.remote.head().await? else { return Ok(Vec::new()) };
+            Ok(History::read(&shared.remote, &head).await?.generations())
+        })
+        .await
+    }
+
     /// Writes a generation to a new file, from the home alone, and checks it as [`verify`](Self::verify) does. Earlier
-    /// generations are there as long as their objects are: until they were folded, and [`Options::grace`] after.
+    /// generations are there as long as [`history`](Self::history) shows them.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a generation that is not there, and for a file that is, or one beside it as
@@ -315,7 +333,7 @@ impl Inner {
                 return Err(Error::Unsupported("nothing was published yet".to_owned()));
             };
             let generation = generation.unwrap_or(head.generation);
-            let Some(chain) = Chain::to(remote, &head, generation).await? else {
+            let Some(chain) = History::chain_to(remote, &head, generation).await? else {
                 return Err(Error::Unsupported(format!("the home does not have generation {generation}")));
             };
             let Ok((file, sums)) = chain.build(remote, to).await? else { continue };
@@ -344,7 +362,10 @@ impl Inner {
             Some(_) => shared.write_lock().await.map(drop),
             None => Ok(()),
         };
-        shared.folded().await;
+        // The next process folds.
+        shared.closing.store(true, Ordering::Relaxed);
+        shared.closes.notify_one();
+        let _folding = shared.folding().await;
         let _writer = shared.writer.lock().await;
         let permits = &self.readers.permits;
         let all = u32::try_from(shared.options.readers).unwrap_or(u32::MAX);

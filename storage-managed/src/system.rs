@@ -43,9 +43,8 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 #[cfg(unix)]
 pub(crate) fn identity(file: &File) -> String {
     use std::os::unix::fs::MetadataExt;
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     match file.metadata() {
-        Ok(found) => format!("{} {} {}:{}", boot.trim(), host(), found.dev(), found.ino()),
+        Ok(found) => format!("{} {} {}:{}", boot(), host(), found.dev(), found.ino()),
         Err(_) => String::new(),
     }
 }
@@ -53,6 +52,12 @@ pub(crate) fn identity(file: &File) -> String {
 #[cfg(not(unix))]
 pub(crate) fn identity(_: &File) -> String {
     String::new()
+}
+
+/// Which start of the machine this is; empty where the system does not tell.
+pub(crate) fn boot() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    boot.trim().to_owned()
 }
 
 /// The machine's name, as people know it.

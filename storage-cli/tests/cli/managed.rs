@@ -194,6 +194,37 @@ fn nothing_is_restored_to_beside_what_an_earlier_database_left() {
     done(&place, &["managed", "restore", "--to", "agent.db"]);
 }
 
+#[test]
+fn earlier_generations_are_listed_and_restored_by_their_time() {
+    let place = Place::new();
+    (1..=3).for_each(|number| drop(done(&place, &["set", "deal:1", &number.to_string()])));
+    let log = json_of(&place, &["managed", "log"])["generations"].as_array().unwrap().clone();
+    let newest = log[0]["generation"].as_u64().unwrap();
+    assert_eq!(log.len() as u64, newest, "each from the first on: {log:?}");
+    assert!(done(&place, &["managed", "log", "--limit", "1"]).starts_with("GENERATION  PUBLISHED"));
+    // As if the newest but one, and what is older, had been published yesterday.
+    for folder in ["seg", "base"] {
+        for entry in std::fs::read_dir(place.path().join("home").join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if !name.starts_with(&format!("{newest:016x}")) {
+                let file = std::fs::File::options().write(true).open(&path).unwrap();
+                file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(86_400))
+                    .unwrap();
+            }
+        }
+    }
+    let restored = json_of(&place, &["managed", "restore", "--at", "2h", "--to", "earlier.db"]);
+    assert_eq!(restored["generation"], json!(newest - 1));
+    let restored = json_of(&place, &["managed", "restore", "--at", "2100-01-01", "--to", "newest.db"]);
+    assert_eq!(restored["generation"], json!(newest));
+    let none = run(&place, &["managed", "restore", "--at", "2001-02-03 04:05", "--to", "none.db"]);
+    assert_eq!(none.code, 1, "{}", none.err);
+    assert!(none.err.contains("2001-02-03T04:05:00Z") && none.err.contains("the oldest"), "{}", none.err);
+    assert_eq!(run(&place, &["managed", "restore", "--at", "noon", "--to", "none.db"]).code, 2);
+    assert!(!place.path().join("none.db").exists());
+}
+
 /// What another program writes into the cache is in no home.
 fn keep_a_diverged_one(place: &Place) {
     let foreign = rusqlite::Connection::open(cache(place).join("database.db")).unwrap();
@@ -227,10 +258,21 @@ fn what_has_diverged_is_listed_exported_and_left_behind() {
     let kept = rusqlite::Connection::open(place.path().join("kept.db")).unwrap();
     kept.query_row("SELECT count(*) FROM foreign_table", [], |_| Ok(())).unwrap();
     assert_eq!(run(&place, &["managed", "rescue", "export", "--to", "kept.db"]).code, 2);
+    // Not while a person has still to decide about it.
+    let name = listed["name"].as_str().unwrap();
+    let refused = run(&place, &["managed", "rescue", "prune", name]);
+    assert_eq!(refused.code, 3, "{}", refused.err);
 
     assert!(done(&place, &["managed", "rescue", "resume"]).starts_with("on generation "));
     assert_eq!(done(&place, &["get", "deal:1"]), "1\n");
     assert_eq!(json_of(&place, &["managed", "status"])["rescued"], json!(1));
+
+    let kept = json_of(&place, &["managed", "rescue", "prune", "--older-than", "1d"]);
+    assert_eq!(kept, json!({"removed": [], "bytes": 0}));
+    assert_eq!(run(&place, &["managed", "rescue", "prune", "another"]).code, 1);
+    assert_eq!(run(&place, &["managed", "rescue", "prune"]).code, 2, "it does not say which");
+    assert!(done(&place, &["managed", "rescue", "prune", name]).starts_with("removed 1 database, "));
+    assert_eq!(json_of(&place, &["managed", "rescue", "list"]), json!({"rescued": []}));
 }
 
 #[test]

@@ -64,6 +64,14 @@ pub(crate) fn base_prefix(generation: u64) -> String {
     format!("base/{generation:016x}-")
 }
 
+/// The kind of an object, its generation and its commit, by its name.
+pub(crate) fn parse_name(name: &str) -> Option<(&str, u64, Id)> {
+    let (kind, rest) = name.split_once('/').filter(|(kind, _)| matches!(*kind, "base" | "seg"))?;
+    let (generation, commit) = rest.split_once('-')?;
+    let generation = u64::from_str_radix(generation, 16).ok()?;
+    Some((kind, generation, Hex(u128::from_str_radix(commit, 16).ok()?)))
+}
+
 /// Splits a text that ends in a checksum from it, whether or not it is right.
 fn split_sum(text: &[u8]) -> Option<(&[u8], Hex)> {
     let rest = text.strip_suffix(b"\"}")?;

@@ -11,12 +11,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::error::{Error, Result};
 
 pub(crate) use head::{Base, FORMAT, Head, MAX_FOLDS, NAME as HEAD, base_name, base_prefix};
-pub(crate) use head::{segment_name, segment_prefix};
+pub(crate) use head::{parse_name, segment_name, segment_prefix};
 pub(crate) use pages::{Sums, page_sum};
 pub(crate) use segment::{FORMAT as SEGMENT_FORMAT, Segment, SegmentHeader};
 
 /// 128 bits that are written as 32 hexadecimal digits: an id, or a checksum.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Hex(pub(crate) u128);
 
 /// Names an incarnation of a home, or a commit.

@@ -1,11 +1,17 @@
 //! `seg/…`: the pages that one commit changed.
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    ops::Range,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Hex, Id, Sums};
-use crate::error::{Error, Result};
+use crate::{
+    content::Content,
+    error::{Error, Result},
+};
 
 /// The format that this release writes and reads.
 pub(crate) const FORMAT: u32 = 1;
@@ -36,7 +42,9 @@ pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
     numbers: Vec<u32>,
     name: String,
-    compressed: Vec<u8>,
+    content: Content,
+    /// Where its compressed pages begin and end.
+    pages: Range<u64>,
 }
 
 impl SegmentHeader {
@@ -64,24 +72,35 @@ impl SegmentHeader {
 }
 
 impl Segment {
-    /// Reads and checks a segment.
-    pub(crate) fn decode(name: &str, bytes: &[u8]) -> Result<Self> {
-        let corrupt = |problem: &str| Error::Corrupt { object: name.to_owned(), problem: problem.to_owned() };
+    /// Reads and checks a segment, which may be larger than memory.
+    pub(crate) fn decode(name: &str, content: Content) -> Result<Self> {
+        let corrupt = |problem: &str| Error::corrupt(name, problem);
         let cut = || corrupt("it is cut short");
-        let (content, hash) = bytes.split_last_chunk::<HASH_BYTES>().ok_or_else(cut)?;
-        if blake3::hash(content) != *hash {
+        let unread = |error| Error::io("read what was fetched of", name)(error);
+        let end = content.length().map_err(unread)?.checked_sub(HASH_BYTES as u64).ok_or_else(cut)?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(content.range(0..end)).map_err(unread)?;
+        let hash = content.bytes(end..end + HASH_BYTES as u64).map_err(unread)?;
+        if hasher.finalize().as_bytes() != hash.as_slice() {
             return Err(corrupt("its hash is wrong"));
         }
-        let content = content.strip_prefix(MAGIC).ok_or_else(|| corrupt("it is no segment"))?;
-        let (length, content) = content.split_first_chunk().ok_or_else(cut)?;
-        let (header, content) =
-            content.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(cut)?;
-        let header: SegmentHeader =
-            serde_json::from_slice(header).map_err(|_| corrupt("its header cannot be read"))?;
+        // Each is looked at only where it can be whole.
+        let mut at = 0;
+        let mut next = |length: u64| {
+            let range = at..at + length;
+            at = range.end;
+            if range.end <= end { content.bytes(range).map_err(unread) } else { Err(cut()) }
+        };
+        if next(MAGIC.len() as u64)? != MAGIC {
+            return Err(corrupt("it is no segment"));
+        }
+        let length = next(4)?.first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
+        let header: SegmentHeader = serde_json::from_slice(&next(length.into())?)
+            .map_err(|_| corrupt("its header cannot be read"))?;
         if header.format != FORMAT {
             return Err(Error::Unsupported(format!("`{name}` is of format {}", header.format)));
         }
-        let (numbers, compressed) = content.split_at_checked(header.pages as usize * 4).ok_or_else(cut)?;
+        let numbers = next(u64::from(header.pages) * 4)?;
         let numbers: Vec<u32> =
             numbers.chunks_exact(4).filter_map(|n| n.first_chunk().map(|n| u32::from_le_bytes(*n))).collect();
         if !numbers.is_sorted_by(|one, two| one < two)
@@ -90,7 +109,12 @@ impl Segment {
         {
             return Err(corrupt("its page numbers are not in order"));
         }
-        Ok(Self { header, numbers, name: name.to_owned(), compressed: compressed.to_vec() })
+        Ok(Self { header, numbers, name: name.to_owned(), pages: at..end, content })
+    }
+
+    /// How many bytes its pages have.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.numbers.len() as u64 * u64::from(self.header.page_size)
     }
 
     /// Checks that it changes what is there.
@@ -116,7 +140,7 @@ impl Segment {
             object: self.name.clone(),
             problem: "its pages cannot be unpacked".to_owned(),
         };
-        let mut decoder = zstd::Decoder::new(self.compressed.as_slice()).map_err(corrupt)?;
+        let mut decoder = zstd::Decoder::new(self.content.range(self.pages.clone())).map_err(corrupt)?;
         let mut content = vec![0; self.header.page_size as usize];
         for number in &self.numbers {
             decoder.read_exact(&mut content).map_err(corrupt)?;
@@ -149,19 +173,29 @@ mod tests {
             Ok(())
         };
         let bytes = header.encode(&[4, 9], fill).unwrap();
-        let segment = Segment::decode("seg/5", &bytes).unwrap();
-        assert_eq!(segment.header, header);
-        let mut seen = Vec::new();
-        segment
-            .each(|number, page| {
-                seen.push((number, page[0], page.len()));
-                Ok(())
-            })
-            .unwrap();
-        assert_eq!(seen, [(4, 4, 512), (9, 9, 512)]);
+        let in_memory = |bytes: &[u8]| Content::Memory(bytes.to_vec().into());
+        let in_file = |bytes: &[u8]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(bytes).unwrap();
+            Content::File(file)
+        };
+        for content in [in_memory(&bytes), in_file(&bytes)] {
+            let segment = Segment::decode("seg/5", content).unwrap();
+            assert_eq!(segment.header, header);
+            let mut seen = Vec::new();
+            segment
+                .each(|number, page| {
+                    seen.push((number, page[0], page.len()));
+                    Ok(())
+                })
+                .unwrap();
+            assert_eq!(seen, [(4, 4, 512), (9, 9, 512)]);
+        }
         let refused = |bytes: &[u8]| {
-            let error = Segment::decode("seg/5", bytes).unwrap_err();
-            assert!(matches!(error, Error::Corrupt { object, .. } if object == "seg/5"));
+            for content in [in_memory(bytes), in_file(bytes)] {
+                let error = Segment::decode("seg/5", content).unwrap_err();
+                assert!(matches!(error, Error::Corrupt { object, .. } if object == "seg/5"));
+            }
         };
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();

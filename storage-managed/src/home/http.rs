@@ -9,6 +9,9 @@ use storage_core::{Error, ErrorKind, Result};
 pub(super) const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How large the pieces of a transfer are.
 pub(super) const PIECE: usize = 8 * 1024 * 1024;
+/// How large those of a download are: [`AT_ONCE`] of them arrive in time on a line of 140 KB a second.
+#[cfg(feature = "azure")]
+pub(super) const DOWNLOAD_PIECE: usize = 2 * 1024 * 1024;
 /// How many pieces travel at once.
 pub(super) const AT_ONCE: usize = 4;
 

@@ -144,8 +144,10 @@ pub trait Home: Send + Sync + fmt::Debug {
     /// An object unless it is still the `known` version, in one request.
     async fn get_if_changed(&self, name: &str, known: &Version) -> Result<Fresh>;
 
-    /// An object's content piece by piece, with its length in bytes, or `None` where there is none.
-    async fn read(&self, name: &str) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>>;
+    /// An object's content piece by piece, without the first `from` bytes, and the length in bytes of the whole object; `None`
+    /// where there is none. Each piece comes in a time of its own, however long the whole takes. `from` is less than the
+    /// length, or 0.
+    async fn read(&self, name: &str, from: u64) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>>;
 
     /// Writes `name` only where there is no such object. Of many who create at once, exactly one is `Done`.
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put>;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io, path::PathBuf};
 
-use super::{Local, Pages, page_offset};
+use super::{Local, Pages, page_offset, read_page};
 use crate::{
     cache::{Intent, Published, State},
     error::{Error, Result},
@@ -11,21 +11,52 @@ use crate::{
     wal::{self, Index, Mark},
 };
 
+/// What later generations change is merged in memory up to so much.
+const IN_MEMORY: u64 = 4 * 1024 * 1024;
+
 impl Local {
-    /// The pages of a chain of segments that leads from here to `to`, checked.
+    /// The pages of a chain of segments that leads from here to `to`, checked. Many are put into a file without a name.
     pub(crate) fn merge(&self, segments: &[Segment]) -> Result<(Pages, Sums)> {
-        let (mut pages, mut sums) = (BTreeMap::new(), self.sums.clone());
+        let mut sums = self.sums.clone();
+        let bytes: u64 = segments.iter().map(Segment::bytes).sum();
+        let mut pages = match bytes <= IN_MEMORY {
+            true => Pages::Memory(BTreeMap::new()),
+            false => {
+                let file = tempfile::tempfile_in(&self.paths.folder);
+                Pages::Scattered(
+                    file.map_err(Error::io("create a file in", &self.paths.folder))?,
+                    BTreeMap::new(),
+                )
+            }
+        };
+        let mut end = 0;
         for segment in segments {
             sums.resize(segment.header.page_count);
             segment.each(|number, page| {
                 sums.set(number, page_sum(number, page));
-                pages.insert(number, page.to_vec());
+                match &mut pages {
+                    Pages::Memory(pages) => {
+                        pages.insert(number, page.to_vec());
+                    }
+                    Pages::Scattered(file, places) => {
+                        let written = file.write_all_at(page, end);
+                        written.map_err(Error::io("write to", &self.paths.folder))?;
+                        places.insert(number, end);
+                        end += page.len() as u64;
+                    }
+                    Pages::File(_) => {}
+                }
                 Ok(())
             })?;
             segment.gives(&sums)?;
         }
-        pages.split_off(&sums.page_count().saturating_add(1));
-        Ok((Pages::Memory(pages), sums))
+        let behind = sums.page_count().saturating_add(1);
+        match &mut pages {
+            Pages::Memory(pages) => drop(pages.split_off(&behind)),
+            Pages::Scattered(_, places) => drop(places.split_off(&behind)),
+            Pages::File(_) => {}
+        }
+        Ok((pages, sums))
     }
 
     /// Changes the database to a later generation in one transaction that open connections see, and open transactions
@@ -105,6 +136,15 @@ impl Local {
                     // The page that holds SQLite's locks travels in no segment.
                     None => vec![0; page_size as usize],
                 },
+                Pages::Scattered(file, places) => match places.get(number) {
+                    Some(place) => {
+                        let mut page = vec![0; page_size as usize];
+                        file.read_exact_at(&mut page, *place)?;
+                        page
+                    }
+                    None if *number == 1 => self.page(1)?,
+                    None => vec![0; page_size as usize],
+                },
                 Pages::File(file) => {
                     let mut page = vec![0; page_size as usize];
                     file.read_exact_at(&mut page, page_offset(*number, page_size))?;
@@ -132,7 +172,7 @@ impl Local {
     fn page(&self, number: u32) -> io::Result<Vec<u8>> {
         let mut page = vec![0; self.published().page_size as usize];
         let found = wal::committed(&self.files.log, &Mark::default(), None)?.unwrap_or_default();
-        self.read_page(&found, number, &mut page)?;
+        read_page(&self.files.database, &self.files.log, &found, number, &mut page)?;
         Ok(page)
     }
 }

@@ -13,6 +13,7 @@ mod model;
 mod place;
 mod readers;
 mod short;
+mod slow;
 mod stopped;
 mod uploads;
 mod writers;
@@ -48,6 +49,9 @@ on_each_cloud! {
     crate::short::on_its_own_cache as after_a_killed_writer_each_short_process_on_its_cache_writes_at_once;
     crate::short::on_other_caches as after_a_killed_writer_each_short_process_elsewhere_writes;
     crate::short::a_copied_cache as the_copy_of_a_living_writers_cache_takes_no_lease_from_it;
+    crate::slow::a_slow_segment as a_segment_that_takes_longer_than_a_request_is_read;
+    crate::slow::a_broken_download as a_download_that_breaks_off_is_gone_on_with;
+    crate::slow::an_impatient_caller as a_download_goes_on_where_its_caller_gave_up;
     crate::uploads::nobody_writes_meanwhile as an_upload_that_outlasts_the_lease_is_published_where_nobody_else_wrote;
     crate::uploads::another_writes_meanwhile as an_upload_that_outlasts_the_lease_is_refused_where_another_wrote;
     crate::writers::a_home_is_recreated as a_home_that_was_deleted_and_recreated_is_refused;

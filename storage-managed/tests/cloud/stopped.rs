@@ -62,8 +62,8 @@ impl Home for Stoppable {
         self.around(self.home.get_if_changed(name, known)).await
     }
 
-    async fn read(&self, name: &str) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
-        self.around(self.home.read(name)).await
+    async fn read(&self, name: &str, from: u64) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
+        self.around(self.home.read(name, from)).await
     }
 
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put> {

@@ -64,7 +64,7 @@ pub(crate) async fn the_probe_accepts_the_home_and_leaves_nothing(store: &Store)
 pub(crate) async fn absent_objects_are_absent(store: &Store) {
     let home = store();
     assert!(home.get(HEAD).await.unwrap().is_none());
-    assert!(home.read("seg/1").await.unwrap().is_none());
+    assert!(home.read("seg/1", 0).await.unwrap().is_none());
     let known = Version("\"0x0\"".into());
     assert!(matches!(home.get_if_changed(HEAD, &known).await.unwrap(), Fresh::Absent));
     assert_eq!(home.replace(HEAD, text("new"), &known, None).await.unwrap(), Put::Refused);
@@ -83,7 +83,7 @@ pub(crate) async fn objects_are_read_as_they_were_written(store: &Store) {
     assert_eq!((object.bytes, object.version), (text("second"), replaced));
     put(&*home, "empty", "").await;
     assert_eq!(content(&*home, "empty").await.unwrap(), "");
-    let (length, pieces) = home.read("empty").await.unwrap().unwrap();
+    let (length, pieces) = home.read("empty", 0).await.unwrap().unwrap();
     assert_eq!((length, pieces.try_collect::<Vec<_>>().await.unwrap().concat()), (0, Vec::new()));
 }
 
@@ -172,7 +172,7 @@ pub(crate) async fn what_was_put_in_pieces_is_not_written_over(store: &Store) {
     let large = |fill: u8| Body::Bytes(vec![fill; 9 << 20].into());
     assert!(store().put("base/1", large(1), &|_| {}).await.unwrap());
     assert!(!store().put("base/1", large(2), &|_| {}).await.unwrap());
-    let (length, pieces) = store().read("base/1").await.unwrap().unwrap();
+    let (length, pieces) = store().read("base/1", 0).await.unwrap().unwrap();
     assert_eq!(length, 9 << 20);
     assert!(pieces.try_collect::<Vec<_>>().await.unwrap().concat().iter().all(|byte| *byte == 1));
 }
@@ -189,9 +189,16 @@ pub(crate) async fn a_large_file_travels_both_ways(store: &Store) {
     home.put("base/1", body, &|sent| told.lock().unwrap().push(sent)).await.unwrap();
     let told = told.into_inner().unwrap();
     assert!(told.is_sorted() && told.last() == Some(&length), "{told:?}");
-    let (found, pieces) = home.read("base/1").await.unwrap().unwrap();
+    let (found, pieces) = home.read("base/1", 0).await.unwrap().unwrap();
     assert_eq!(found, length);
     assert!(pieces.try_collect::<Vec<_>>().await.unwrap().concat() == bytes, "the content is another");
+    // What broke off is gone on with.
+    for from in [1, 9 << 20, bytes.len() - 1] {
+        let (found, pieces) = home.read("base/1", from as u64).await.unwrap().unwrap();
+        assert_eq!(found, length, "the length is that of the whole");
+        let rest = pieces.try_collect::<Vec<_>>().await.unwrap().concat();
+        assert!(rest == bytes[from..], "from {from} on the content is another: {} bytes", rest.len());
+    }
 }
 
 pub(crate) async fn a_file_that_is_too_short_is_not_put(store: &Store) {

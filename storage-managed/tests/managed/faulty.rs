@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
 };
 
@@ -35,11 +35,32 @@ pub(crate) struct Faulty {
     /// The requests that fail, and how.
     plan: Mutex<Option<(BTreeSet<u64>, Fault)>>,
     pub(crate) log: Mutex<Vec<String>>,
+    /// Requests that begin so never come back.
+    stalled: Mutex<Option<&'static str>>,
+    has_stalled: AtomicBool,
 }
 
 impl Faulty {
     pub(crate) fn new(home: Arc<dyn Home>) -> Arc<Self> {
-        Arc::new(Self { home, requests: AtomicU64::new(0), plan: Mutex::default(), log: Mutex::default() })
+        Arc::new(Self {
+            home,
+            requests: AtomicU64::new(0),
+            plan: Mutex::default(),
+            log: Mutex::default(),
+            stalled: Mutex::default(),
+            has_stalled: AtomicBool::new(false),
+        })
+    }
+
+    /// Requests that begin so get no answer from now on.
+    #[allow(dead_code, reason = "not in the program that is killed")]
+    pub(crate) fn stall(&self, requests: &'static str) {
+        *self.stalled.lock().unwrap() = Some(requests);
+    }
+
+    #[allow(dead_code, reason = "not in the program that is killed")]
+    pub(crate) fn has_stalled(&self) -> bool {
+        self.has_stalled.load(SeqCst)
     }
 
     /// Counted from the next request on, these fail.
@@ -58,7 +79,12 @@ impl Faulty {
     }
 
     async fn around<T>(&self, what: String, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let stalls = self.stalled.lock().unwrap().is_some_and(|stalled| what.starts_with(stalled));
         self.log.lock().unwrap().push(what);
+        if stalls {
+            self.has_stalled.store(true, SeqCst);
+            std::future::pending::<()>().await;
+        }
         let index = self.requests.fetch_add(1, SeqCst);
         let plan = self.plan.lock().unwrap().clone();
         let fault = plan.filter(|(requests, _)| requests.contains(&index)).map(|(_, fault)| fault);
@@ -102,8 +128,8 @@ impl Home for Faulty {
         self.around(format!("get_if_changed {name}"), self.home.get_if_changed(name, known)).await
     }
 
-    async fn read(&self, name: &str) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
-        self.around(format!("read {name}"), self.home.read(name)).await
+    async fn read(&self, name: &str, from: u64) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
+        self.around(format!("read {name}"), self.home.read(name, from)).await
     }
 
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put> {

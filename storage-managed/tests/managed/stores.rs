@@ -48,7 +48,7 @@ async fn a_publication_is_two_requests_and_its_freshening_two_more() {
     let before = reader.status().bytes_received;
     assert_eq!(reader.ensure_fresh().await.unwrap(), 2);
     let log = readers_home.take_log();
-    assert!(log.len() == 2 && log[0] == "get_if_changed head" && log[1].starts_with("get seg/"), "{log:?}");
+    assert!(log.len() == 2 && log[0] == "get_if_changed head" && log[1].starts_with("read seg/"), "{log:?}");
     let received = reader.status().bytes_received - before;
     assert!(received < 3_000, "{received}");
     assert_eq!(reader.ensure_fresh().await.unwrap(), 2);

@@ -41,6 +41,8 @@ pub enum Fault {
     DelayRequest(Duration),
     /// The server gets it, and its answer comes after this time.
     DelayAnswer(Duration),
+    /// The server gets it, and the body of its answer travels at so many bytes a second.
+    Throttle(usize),
 }
 
 /// A request that went through, or was to.
@@ -189,6 +191,7 @@ async fn serve(
         Some(Fault::LoseAnswer) => return Err("the answer is lost".into()),
         Some(Fault::AnswerAfter(status)) => return answer(&plan, index, status),
         Some(Fault::TruncateAnswer) => truncated(&body),
+        Some(Fault::Throttle(rate)) => throttled(body, rate),
         Some(Fault::DelayAnswer(delay)) => {
             tokio::time::sleep(delay).await;
             whole(body)
@@ -237,6 +240,19 @@ fn answer(plan: &Mutex<Plan>, index: usize, status: u16) -> Result<Response<Body
 
 fn whole(body: Bytes) -> Body {
     Full::new(body).map_err(|never: Infallible| match never {}).boxed()
+}
+
+/// A twentieth of a second's bytes at a time.
+fn throttled(body: Bytes, rate: usize) -> Body {
+    let pieces = stream::unfold(body, move |mut rest| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let piece = rest.split_to((rate / 20).clamp(1, rest.len()));
+        Some((Ok::<_, Error>(Frame::data(piece)), rest))
+    });
+    BodyExt::boxed(StreamBody::new(pieces))
 }
 
 /// The first half; the length that the head states is that of all.

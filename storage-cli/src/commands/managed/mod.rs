@@ -1,12 +1,13 @@
 //! `storage managed`: what a managed database is asked and told beside its entries.
 
+mod log;
 mod open;
 mod rescue;
 mod target;
 mod unlock;
 mod watched;
 
-use std::path::Path;
+use std::{path::Path, time::SystemTime};
 
 use indicatif::HumanBytes;
 use serde_json::json;
@@ -26,7 +27,8 @@ pub(super) async fn run(command: Managed, settings: &Settings, out: &mut Output)
         Managed::Unlock { yes } => unlock::run(yes, settings, out).await,
         Managed::Fold => fold(settings, out).await,
         Managed::Verify => verify(settings, out).await,
-        Managed::Restore { generation, to } => restore(generation, &to, settings, out).await,
+        Managed::Log { limit } => log::run(limit, settings, out).await,
+        Managed::Restore { generation, at, to } => restore(generation, at, &to, settings, out).await,
         Managed::Rescue { command } => rescue::run(command, settings, out).await,
     }
 }
@@ -106,7 +108,7 @@ async fn fold(settings: &Settings, out: &mut Output) -> Result<u8> {
 fn absent(error: Error) -> Failure {
     match error {
         Error::Unsupported(message) => Failure::new(NO, "not_found", message).hint(
-            "`storage managed status` shows the newest generation; earlier ones go some time after folding",
+            "`storage managed log` shows which can be restored; STORAGE_MANAGED_RETENTION says how long they can",
         ),
         error => error.into(),
     }
@@ -129,13 +131,23 @@ async fn verify(settings: &Settings, out: &mut Output) -> Result<u8> {
 }
 
 /// Writes the file whole or not at all.
-async fn restore(generation: Option<u64>, to: &Path, settings: &Settings, out: &mut Output) -> Result<u8> {
+async fn restore(
+    generation: Option<u64>,
+    at: Option<SystemTime>,
+    to: &Path,
+    settings: &Settings,
+    out: &mut Output,
+) -> Result<u8> {
     check_new(to)?;
     let beside = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = tempfile::tempdir_in(beside)
         .map_err(|error| Failure::input(format!("`{}` cannot be written to: {error}", beside.display())))?;
     let verified = with_database(settings, async |opened| {
-        let generation = generation.unwrap_or(opened.store.status().generation);
+        let generation = match (generation, at) {
+            (Some(generation), _) => generation,
+            (None, Some(at)) => log::newest_at(&opened.store, at).await?,
+            (None, None) => opened.store.status().generation,
+        };
         opened.store.restore(generation, &folder.path().join("restored.db")).await.map_err(absent)
     })
     .await?;

@@ -1,17 +1,17 @@
 //! `storage managed rescue`: databases that were kept because they had diverged.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 use storage_factory::{Settings, managed_database};
-use storage_managed::{Rescued, export, rescued};
+use storage_managed::{Rescued, export, remove_rescued as remove, rescued};
 
 use super::{open::open, target::check_new};
 use crate::{
     args::Rescue,
     failure::{DONE, Failure, Result},
-    output::{Output, moment, table},
+    output::{Output, counted, moment, table},
 };
 
 pub(super) async fn run(command: Rescue, settings: &Settings, out: &mut Output) -> Result<u8> {
@@ -19,6 +19,7 @@ pub(super) async fn run(command: Rescue, settings: &Settings, out: &mut Output) 
         Rescue::List => list(settings, out),
         Rescue::Export { name, to } => write(name.as_deref(), &to, settings, out),
         Rescue::Resume => resume(settings, out).await,
+        Rescue::Prune { name, older_than } => prune(name.as_deref(), older_than, settings, out),
     }
 }
 
@@ -61,6 +62,35 @@ fn write(wanted: Option<&str>, to: &Path, settings: &Settings, out: &mut Output)
     export(&found.path, to)?;
     let document = json!({"name": name(found), "file": to});
     out.answer(&document, format_args!("exported {} to {}", name(found), to.display()))?;
+    Ok(DONE)
+}
+
+fn prune(
+    wanted: Option<&str>,
+    older_than: Option<Duration>,
+    settings: &Settings,
+    out: &mut Output,
+) -> Result<u8> {
+    let is_old = |kept: &Rescued| {
+        let age = kept.kept_at.and_then(|at| at.elapsed().ok());
+        older_than.is_some_and(|least| age.is_some_and(|age| age >= least))
+    };
+    let found: Vec<Rescued> = kept(settings)?
+        .into_iter()
+        .filter(|kept| wanted.map_or_else(|| is_old(kept), |wanted| name(kept) == wanted))
+        .collect();
+    if let (Some(wanted), true) = (wanted, found.is_empty()) {
+        return Err(Failure::not_found(&format!("rescued:{wanted}"))
+            .hint("`storage managed rescue list` shows what was kept"));
+    }
+    for kept in &found {
+        remove(&managed_database(settings)?.1.cache, &kept.path)?;
+    }
+    let bytes: u64 = found.iter().map(|kept| kept.bytes).sum();
+    let names: Vec<String> = found.iter().map(name).collect();
+    let document = json!({"removed": names, "bytes": bytes});
+    let counted = counted(found.len() as u64, "database", "databases");
+    out.answer(&document, format_args!("removed {counted}, {}", HumanBytes(bytes)))?;
     Ok(DONE)
 }
 

@@ -51,10 +51,10 @@ impl Home for Watched {
         self.home.get_if_changed(name, known).await
     }
 
-    async fn read(&self, name: &str) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
-        let Some((length, pieces)) = self.home.read(name).await? else { return Ok(None) };
+    async fn read(&self, name: &str, from: u64) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
+        let Some((length, pieces)) = self.home.read(name, from).await? else { return Ok(None) };
         let bar = self.bar.clone();
-        bar.inc_length(length);
+        bar.inc_length(length.saturating_sub(from));
         let watched =
             pieces.inspect(move |piece| bar.inc(piece.as_ref().map_or(0, |piece| piece.len() as u64)));
         Ok(Some((length, watched.boxed())))

@@ -33,7 +33,7 @@ use self::{
 };
 use super::{
     Body, Claim, Fresh, HEAD, Held, Holder, Home, LEASE, Listed, Object, Put, Version,
-    http::{AT_ONCE, Effect, check_endpoint, client, place},
+    http::{Effect, check_endpoint, client, place},
     names::{check_name, check_prefix},
 };
 
@@ -291,10 +291,10 @@ impl Home for AzureHome {
         self.read("get", self.fetch_published(name, Some(known))).await.map_err(|error| error.with_key(name))
     }
 
-    async fn read(&self, name: &str) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
+    async fn read(&self, name: &str, from: u64) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
         check_name(name)?;
         let opened = async {
-            match self.blob(name).download(Some(transfer::download(None, AT_ONCE))).await {
+            match self.blob(name).download(Some(transfer::download_from(from))).await {
                 Ok(result) => Ok(Some((transfer::length(&result), transfer::content(result)))),
                 Err(error) if is_absent(&error) => Ok(None),
                 Err(error) => Err(classify(&error, Effect::Read)),

@@ -17,7 +17,7 @@ use storage_core::{Error, ErrorKind, Result, with_deadline};
 use super::error::{classify, is_refused};
 use crate::home::{
     Body, Version,
-    http::{AT_ONCE, Effect, PIECE, PIECE_TIMEOUT},
+    http::{AT_ONCE, DOWNLOAD_PIECE, Effect, PIECE, PIECE_TIMEOUT},
     pieces::punctual,
 };
 
@@ -32,6 +32,15 @@ pub(super) fn download(known: Option<&Version>, at_once: usize) -> BlobClientDow
         parallel: NonZero::new(at_once),
         partition_size: NonZero::new(PIECE),
         ..BlobClientDownloadOptions::default()
+    }
+}
+
+/// How to ask for all of a blob but its first bytes.
+pub(super) fn download_from(from: u64) -> BlobClientDownloadOptions<'static> {
+    BlobClientDownloadOptions {
+        range: (from > 0).then(|| (from..).into()),
+        partition_size: NonZero::new(DOWNLOAD_PIECE),
+        ..download(None, AT_ONCE)
     }
 }
 

@@ -4,7 +4,7 @@ mod files;
 mod lock;
 
 use std::{
-    io,
+    io::{self, Seek, SeekFrom},
     path::PathBuf,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -150,11 +150,12 @@ impl Home for FolderHome {
         })
     }
 
-    async fn read(&self, name: &str) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
+    async fn read(&self, name: &str, from: u64) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
         check_name(name)?;
         let owned = name.to_owned();
         let opened = self.blocking(ErrorKind::Timeout, move |files| files.open(&owned)).await;
-        let Some((file, length)) = opened.map_err(at("read", name))? else { return Ok(None) };
+        let Some((mut file, length)) = opened.map_err(at("read", name))? else { return Ok(None) };
+        file.seek(SeekFrom::Start(from)).map_err(|error| at("read", name)(files::failed(&error)))?;
         let pieces = ReaderStream::with_capacity(tokio::fs::File::from_std(file), PIECE);
         let named = name.to_owned();
         let pieces =

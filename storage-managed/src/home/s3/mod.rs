@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
-    GetOptions, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult,
-    RetryConfig, UpdateVersion,
+    GetOptions, GetRange, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    PutResult, RetryConfig, UpdateVersion,
     aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
     path::Path,
 };
@@ -269,10 +269,12 @@ impl Home for S3Home {
         self.reading("get", self.fetch(name, Some(known))).await.map_err(|error| error.with_key(name))
     }
 
-    async fn read(&self, name: &str) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
+    async fn read(&self, name: &str, from: u64) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
         check_name(name)?;
         let opened = async {
-            match self.store.get(&self.path(name)).await {
+            let range = (from > 0).then_some(GetRange::Offset(from));
+            let options = GetOptions { range, ..GetOptions::default() };
+            match self.store.get_opts(&self.path(name), options).await {
                 Ok(result) => {
                     let length = result.meta.size;
                     let pieces = result.into_stream().map_err(|error| classify(&error, Effect::Read));

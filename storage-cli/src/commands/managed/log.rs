@@ -1,0 +1,54 @@
+//! `storage managed log`: the generations that can be restored.
+
+use std::time::SystemTime;
+
+use indicatif::HumanBytes;
+use serde_json::{Value, json};
+use storage_factory::Settings;
+use storage_managed::{DatabaseStore, Generation};
+
+use super::open::with_database;
+use crate::{
+    failure::{DONE, Failure, NO, Result},
+    output::{Output, moment, table},
+};
+
+pub(super) async fn run(limit: usize, settings: &Settings, out: &mut Output) -> Result<u8> {
+    let mut found = with_database(settings, async |opened| Ok(opened.store.history().await?)).await?;
+    found.reverse();
+    found.truncate(if limit == 0 { usize::MAX } else { limit });
+    let documents: Vec<Value> = found.iter().map(document).collect();
+    let mut rows = vec![["GENERATION", "PUBLISHED", "SIZE", "COMMIT"].map(str::to_owned)];
+    rows.extend(found.iter().map(|found| {
+        let published = found.published.map_or_else(|| "unknown".to_owned(), moment);
+        let size = HumanBytes(found.bytes).to_string();
+        [found.generation.to_string(), published, size, found.commit.clone()]
+    }));
+    out.answer(&json!({"generations": documents}), table(&rows))?;
+    Ok(DONE)
+}
+
+fn document(found: &Generation) -> Value {
+    json!({
+        "generation": found.generation,
+        "published": found.published.map(moment),
+        "bytes": found.bytes,
+        "commit": found.commit,
+    })
+}
+
+/// The generation that was the newest at a time.
+pub(super) async fn newest_at(store: &DatabaseStore, at: SystemTime) -> Result<u64> {
+    let history = store.history().await?;
+    let was_there = |found: &&Generation| found.published.is_some_and(|published| published <= at);
+    if let Some(found) = history.iter().rev().find(was_there) {
+        return Ok(found.generation);
+    }
+    let oldest = history.first().and_then(|found| found.published).map_or_else(
+        || "the home tells no times".to_owned(),
+        |published| format!("the oldest that can be restored was published at {}", moment(published)),
+    );
+    let failure =
+        Failure::new(NO, "not_found", format!("no generation of {} is there: {oldest}", moment(at)));
+    Err(failure.hint("`storage managed log` shows which there are"))
+}
