@@ -7,6 +7,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use storage_core::{Clock, SystemClock};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -320,7 +321,7 @@ pub(crate) enum Rescue {
 fn time(text: &str) -> Result<SystemTime, &'static str> {
     let expected = "expected a time in UTC, such as 2026-11-28, '2026-11-28 12:00' or 2026-11-28T12:00:00Z, or so long ago, such as 2h";
     if let Ok(ago) = humantime::parse_duration(text) {
-        return SystemTime::now().checked_sub(ago).ok_or(expected);
+        return SystemClock.now().checked_sub(ago).ok_or(expected);
     }
     let whole = [format!("{text} 00:00:00"), format!("{text}:00"), text.to_owned()];
     whole.iter().find_map(|text| humantime::parse_rfc3339_weak(text).ok()).ok_or(expected)

@@ -96,9 +96,8 @@ impl History {
     }
 
     /// The generations that can be restored, the oldest first.
-    pub(crate) fn generations(&self) -> Vec<Generation> {
+    pub(crate) fn generations(&self, now: SystemTime) -> Vec<Generation> {
         let (mut generations, mut whole_up_to) = (Vec::new(), None);
-        let now = SystemTime::now();
         for (generation, (commit, objects)) in &self.0 {
             let follows = objects.segment.is_some() && whole_up_to == generation.checked_sub(1);
             if objects.base.is_none() && !follows {

@@ -48,7 +48,7 @@ pub struct Options {
     pub cache_wait: Duration,
     /// Go on from the home where the local database has diverged. It was kept under `rescue/`.
     pub discard_after_rescue: bool,
-    /// The clock by which superseded objects age.
+    /// The clock that dates what is folded and what is in the history; objects age by the home's.
     pub clock: Arc<dyn Clock>,
     /// The clock by which leases end and what was read grows old.
     pub steady: Steady,

@@ -284,7 +284,8 @@ impl DatabaseStore {
         let shared = Arc::clone(&self.inner.shared);
         while_awaited(async move {
             let Some((head, _)) = shared.remote.head().await? else { return Ok(Vec::new()) };
-            Ok(History::read(&shared.remote, &head).await?.generations())
+            let now = shared.options.clock.now();
+            Ok(History::read(&shared.remote, &head).await?.generations(now))
         })
         .await
     }

@@ -3,6 +3,7 @@
 use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use crate::program::{Done, Place};
 
 const HOME: &str = "sqlite+file:///./home";
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A program whose user has a folder of their own.
 fn run(place: &Place, args: &[&str]) -> Done {
@@ -209,8 +211,8 @@ fn earlier_generations_are_listed_and_restored_by_their_time() {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if !name.starts_with(&format!("{newest:016x}")) {
                 let file = std::fs::File::options().write(true).open(&path).unwrap();
-                file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(86_400))
-                    .unwrap();
+                let yesterday = path.metadata().unwrap().modified().unwrap() - DAY;
+                file.set_modified(yesterday).unwrap();
             }
         }
     }

@@ -1,11 +1,8 @@
 //! Folding, cleaning up, and what readers see meanwhile.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
-use storage_core::ManualClock;
+use storage_core::{Clock, ManualClock, SystemClock};
 use storage_managed::{DatabaseStore, Error, Options};
 
 use crate::{Place, add, rows, rows_in_home};
@@ -105,7 +102,7 @@ async fn a_reader_follows_while_segments_are_folded_and_removed_under_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_home_that_is_folded_often_keeps_what_its_grace_needs_and_no_more() {
     let place = Place::new();
-    let clock = Arc::new(ManualClock::new(SystemTime::now()));
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let options = Options {
         grace: Duration::from_secs(600),
         fold_segments: 1_000,
@@ -129,7 +126,7 @@ async fn a_home_that_is_folded_often_keeps_what_its_grace_needs_and_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_ahead_removes_nothing_too_early() {
     let place = Place::new();
-    let clock = Arc::new(ManualClock::new(SystemTime::now()));
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let options = Options { clock: clock.clone(), ..folding(&place, "a") };
     let store = DatabaseStore::open(place.home(), options).await.unwrap();
     for number in 0..4 {

@@ -1,6 +1,6 @@
 //! The generations that a home still holds.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use storage_managed::{DatabaseStore, Error, Options};
 
@@ -54,7 +54,7 @@ async fn a_generation_is_as_old_as_the_home_says() {
     }
     let segment = place.object("seg", &place.objects("seg")[0]);
     let file = std::fs::File::options().write(true).open(segment).unwrap();
-    file.set_modified(SystemTime::now() - 5 * HOUR).unwrap();
+    file.set_modified(file.metadata().unwrap().modified().unwrap() - 5 * HOUR).unwrap();
     let history = store.history().await.unwrap();
     let ages: Vec<u64> = history
         .iter()
