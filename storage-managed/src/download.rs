@@ -27,6 +27,7 @@ use crate::{
     home::Home,
     options::{RetryPolicy, is_passing},
     system::{boot, make_folder, open_private},
+    telemetry::Telemetry,
 };
 
 /// What is not larger is kept in memory: most segments.
@@ -53,6 +54,7 @@ pub(crate) struct Downloads {
     retry: RetryPolicy,
     /// How many bytes have come.
     pub(crate) received: AtomicU64,
+    telemetry: Arc<Telemetry>,
     folder: PathBuf,
     boot: String,
     now: Arc<Mutex<Vec<Download>>>,
@@ -64,11 +66,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Downloads {
-    pub(crate) fn new(home: Arc<dyn Home>, retry: RetryPolicy, folder: PathBuf) -> Self {
+    pub(crate) fn new(
+        home: Arc<dyn Home>,
+        retry: RetryPolicy,
+        folder: PathBuf,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
         // A name of a file, not a secret.
         let boot = boot().chars().filter(char::is_ascii_alphanumeric).take(8).collect();
         let received = AtomicU64::new(0);
-        Self { home, retry, received, folder, boot, now: Arc::default(), in_use: Arc::default() }
+        Self { home, retry, received, telemetry, folder, boot, now: Arc::default(), in_use: Arc::default() }
     }
 
     /// The one that has begun first.
@@ -228,6 +235,7 @@ impl Downloads {
 
     fn count(&self, piece: &[u8]) {
         self.received.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        self.telemetry.received.increment(piece.len() as u64);
     }
 
     /// Asks until all of it is here, and again for what is missing where that fails for now: as long as something comes.
@@ -245,6 +253,7 @@ impl Downloads {
                 return Err(Error::Home(failed));
             }
             tracing::debug!(%failed, name, "the home is asked for the rest");
+            self.telemetry.retries.increment(1);
             self.retry.wait(tried).await;
             tried += 1;
         }

@@ -25,6 +25,7 @@ impl Shared {
         self.write_back().await;
         let Some((head, _)) = &content.known else { return };
         let (segments, bytes) = head.on_top();
+        self.remote.telemetry.segments.set(segments as f64);
         let large = bytes > (head.base_bytes() / SHARE).max(self.options.fold_bytes);
         let fold = segments >= self.options.fold_segments || large;
         if fold && let Some(folding) = self.try_folding() {
@@ -101,6 +102,7 @@ impl Shared {
         next.base = base;
         match self.remote.move_head(Some(known), &next, &held).await {
             Ok(Put::Done(version)) => {
+                self.remote.telemetry.folds.increment(1);
                 content.known = Some((next, version));
                 Ok(true)
             }
@@ -157,7 +159,8 @@ impl Shared {
         };
         let segments = self.remote.list("seg/").await?;
         for object in bases.iter().chain(&segments).filter(|object| is_superseded(object, until, base)) {
-            self.remote.retry.run(|| self.remote.home.delete(&object.name)).await?;
+            self.remote.run(|| self.remote.home.delete(&object.name)).await?;
+            self.remote.telemetry.removed.increment(1);
         }
         self.content.lock().await.cleaned = until;
         Ok(())

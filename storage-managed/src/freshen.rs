@@ -55,6 +55,10 @@ impl Shared {
             Moved::Gone => self.check_gone().await?,
         }
         self.view().fresh_at = Some(asked);
+        self.remote
+            .telemetry
+            .fresh
+            .set(storage_core::epoch_millis(self.options.clock.now()) as f64 / 1_000.0);
         Ok(())
     }
 
@@ -207,8 +211,9 @@ impl Shared {
             Err(missing) => return Err(Error::corrupt(&missing, "the head names it and it is gone")),
         }
         (content.known, content.diverged, content.unsettled) = (Some((head, version)), None, None);
+        self.set_dirty(false);
         let mut view = self.view();
-        (view.diverged, view.dirty, view.fresh_at) = (None, false, Some(self.now()));
+        (view.diverged, view.fresh_at) = (None, Some(self.now()));
         Ok(view.generation)
     }
 }

@@ -29,6 +29,7 @@ mod steady;
 mod store;
 mod system;
 mod target;
+mod telemetry;
 mod wal;
 
 #[doc = include_str!("../PROTOCOL.md")]

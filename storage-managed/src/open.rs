@@ -222,7 +222,7 @@ async fn settle(shared: &Arc<Shared>) -> Result<()> {
         return match shared.write_lock_within(Duration::ZERO).await {
             // Whoever only reads does not wait for somebody else's lease, nor fail for it. The next write publishes it first.
             Err(Error::LeaseTaken { .. }) => {
-                shared.view().dirty = true;
+                shared.set_dirty(true);
                 publish_later(shared);
                 Ok(())
             }

@@ -1,6 +1,6 @@
 //! Publishing: the segment, then the head. That the head moves is the commit.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use storage_core::{Error as CoreError, ErrorKind};
@@ -146,6 +146,7 @@ impl Shared {
     /// Publishes what was committed here under `commit`, if anything was.
     pub(crate) async fn publish(self: &Arc<Self>, content: &mut Content, commit: Id) -> Result<()> {
         let now = storage_core::epoch_millis(self.options.clock.now());
+        let began = Instant::now();
         let unpublished =
             |error: Error| Error::Unpublished { commit: commit.to_string(), source: error.into() };
         let prepared = self.on_local(move |local| Prepared::new(local, commit, now)).await;
@@ -153,7 +154,7 @@ impl Shared {
             content.unsettled = None;
             return Ok(());
         };
-        self.view().dirty = true;
+        self.set_dirty(true);
         let (head, version) = match self.send(content, &prepared).await? {
             Sent::Published(known) => known,
             Sent::Overtaken { known, is_lost } => return Err(self.give_way(content, known, is_lost).await?),
@@ -164,12 +165,15 @@ impl Shared {
             Ok(())
         })
         .await?;
+        let telemetry = &self.remote.telemetry;
+        telemetry.publications.increment(1);
+        telemetry.publication_seconds.record(began.elapsed());
         let newest = head.commit == commit && head.generation == prepared.made.generation;
         self.lease.set_fresh(newest && self.lease.is_fresh());
         // A head with more on top is read again, and followed.
         (content.known, content.unsettled) = (newest.then_some((head, version)), None);
+        self.set_dirty(false);
         let mut view = self.view();
-        view.dirty = false;
         view.publications += 1;
         view.fresh_at = newest.then(|| self.now());
         Ok(())
@@ -247,7 +251,7 @@ impl Shared {
                 Ok(Some(path)) => {
                     self.lease.set_fresh(false);
                     (content.known, content.unsettled) = (Some(known), None);
-                    self.view().dirty = false;
+                    self.set_dirty(false);
                     return Ok(Error::Overtaken { path, is_lost });
                 }
                 Ok(None) => return Ok(self.diverge(content).await),

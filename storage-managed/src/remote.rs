@@ -19,6 +19,7 @@ use crate::{
     home::{Body, Fresh, Held, Home, Listed, Put, Version},
     options::RetryPolicy,
     system::Positioned,
+    telemetry::Telemetry,
 };
 
 /// A head, and the version to replace.
@@ -39,12 +40,34 @@ pub(crate) struct Remote {
     pub(crate) sent: AtomicU64,
     received: AtomicU64,
     pub(crate) downloads: Downloads,
+    pub(crate) telemetry: Arc<Telemetry>,
 }
 
 impl Remote {
     pub(crate) fn new(home: Arc<dyn Home>, retry: RetryPolicy, paths: &Paths) -> Self {
-        let downloads = Downloads::new(Arc::clone(&home), retry, paths.parts());
-        Self { home, retry, sent: AtomicU64::new(0), received: AtomicU64::new(0), downloads }
+        let telemetry = Arc::new(Telemetry::of(home.name()));
+        let downloads = Downloads::new(Arc::clone(&home), retry, paths.parts(), Arc::clone(&telemetry));
+        Self { home, retry, sent: AtomicU64::new(0), received: AtomicU64::new(0), downloads, telemetry }
+    }
+
+    /// Does something that may be done twice, as the retry policy says.
+    pub(crate) async fn run<T, F>(&self, mut work: impl FnMut() -> F) -> storage_core::Result<T>
+    where
+        F: Future<Output = storage_core::Result<T>>,
+    {
+        let mut tried = 0_u64;
+        let counted = || {
+            tried += 1;
+            work()
+        };
+        let done = self.retry.run(counted).await;
+        self.telemetry.retries.increment(tried.saturating_sub(1));
+        done
+    }
+
+    fn count_sent(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.telemetry.sent.increment(bytes);
     }
 
     /// How many bytes have come.
@@ -54,15 +77,16 @@ impl Remote {
 
     fn count(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.telemetry.received.increment(bytes as u64);
     }
 
     pub(crate) async fn head(&self) -> Result<Option<Known>> {
-        let found = self.retry.run(|| self.home.get(HEAD)).await?;
+        let found = self.run(|| self.home.get(HEAD)).await?;
         found.map(|object| self.known(object)).transpose()
     }
 
     pub(crate) async fn head_if_changed(&self, known: &Version) -> Result<Moved> {
-        Ok(match self.retry.run(|| self.home.get_if_changed(HEAD, known)).await? {
+        Ok(match self.run(|| self.home.get_if_changed(HEAD, known)).await? {
             Fresh::Unchanged => Moved::No,
             Fresh::Changed(object) => Moved::To(Box::new(self.known(object)?)),
             Fresh::Absent => Moved::Gone,
@@ -91,7 +115,7 @@ impl Remote {
         held: &Held,
     ) -> storage_core::Result<Put> {
         let bytes = Bytes::from(next.encode());
-        self.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.count_sent(bytes.len() as u64);
         match known {
             Some((_, version)) => self.home.replace(HEAD, bytes, version, Some(held)).await,
             None => self.home.create(HEAD, bytes, Some(held)).await,
@@ -104,20 +128,20 @@ impl Remote {
             Body::Bytes(bytes) => bytes.len() as u64,
             Body::File { length, .. } => *length,
         };
-        let put = self.retry.run(|| async {
-            self.sent.fetch_add(length, Ordering::Relaxed);
+        let put = self.run(|| async {
+            self.count_sent(length);
             self.home.put(name, body.clone(), &|_| {}).await
         });
         if put.await? {
             return Ok(true);
         }
         // Its own first try, of which the answer was lost, or something else.
-        self.retry.run(|| self.holds(name, body)).await
+        self.run(|| self.holds(name, body)).await
     }
 
     /// The objects whose names start with `prefix`.
     pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
-        Ok(self.retry.run(|| self.home.list(prefix)).await?)
+        Ok(self.run(|| self.home.list(prefix)).await?)
     }
 
     /// Whether an object has this content.

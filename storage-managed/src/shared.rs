@@ -113,6 +113,7 @@ impl Shared {
             let published = *local.published();
             let mut view = self.view();
             (view.generation, view.commit) = (published.generation, published.commit);
+            self.remote.telemetry.generation.set(published.generation as f64);
         }
     }
 
@@ -205,10 +206,17 @@ impl Shared {
         self.options.steady.now()
     }
 
+    /// Whether a batch is committed here and not known to be published.
+    pub(crate) fn set_dirty(&self, dirty: bool) {
+        self.view().dirty = dirty;
+        self.remote.telemetry.unpublished.set(f64::from(u8::from(dirty)));
+    }
+
     /// Keeps an error for the status.
     pub(crate) fn noted<T>(&self, done: Result<T>) -> Result<T> {
         if let Err(error) = &done {
             self.view().last_error = Some(error.to_string());
+            self.remote.telemetry.failed(error.kind());
         }
         done
     }
