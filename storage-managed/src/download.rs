@@ -245,6 +245,11 @@ impl Downloads {
             let before = part.as_ref().map_or(0, |part| part.received);
             let failed = match self.ask(name, in_memory, &mut part).await {
                 Err(Error::Home(error)) if is_passing(error.kind()) => error,
+                // There is no such range: what is here is longer than the object.
+                Err(Error::Home(error)) if error.kind() == ErrorKind::Unsupported && before > 0 => {
+                    part.as_mut().map_or(Ok(()), Part::forget)?;
+                    continue;
+                }
                 done => return done,
             };
             if part.as_ref().is_some_and(|part| part.received > before) {

@@ -51,6 +51,7 @@ on_each_cloud! {
     crate::short::a_copied_cache as the_copy_of_a_living_writers_cache_takes_no_lease_from_it;
     crate::slow::a_slow_segment as a_segment_that_takes_longer_than_a_request_is_read;
     crate::slow::a_broken_download as a_download_that_breaks_off_is_gone_on_with;
+    crate::slow::a_part_that_is_too_long as a_part_that_is_longer_than_its_object_is_begun_anew;
     crate::slow::an_impatient_caller as a_download_goes_on_where_its_caller_gave_up;
     crate::uploads::nobody_writes_meanwhile as an_upload_that_outlasts_the_lease_is_published_where_nobody_else_wrote;
     crate::uploads::another_writes_meanwhile as an_upload_that_outlasts_the_lease_is_refused_where_another_wrote;

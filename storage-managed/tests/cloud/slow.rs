@@ -63,6 +63,23 @@ pub(crate) async fn a_broken_download(cloud: &Cloud) {
     assert_eq!(std::fs::read_dir(place.cache("reader/parts")).unwrap().count(), 0, "a part is left");
 }
 
+/// What lies where a download would be gone on with is longer than the object.
+pub(crate) async fn a_part_that_is_too_long(cloud: &Cloud) {
+    let place = Place::new(*cloud).await;
+    with_base(&place, 1 << 20).await;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let parts = place.cache("reader/parts");
+    std::fs::create_dir_all(&parts).unwrap();
+    for base in place.direct().list("base/").await.unwrap() {
+        let name = format!("{}-{}", &boot[..8], base.name.replace('/', "-"));
+        std::fs::write(parts.join(name), vec![7; base.length as usize + 100]).unwrap();
+    }
+    let reader = place.open(place.options("reader")).await.unwrap();
+    assert_eq!(batches(&reader).await, ["first"]);
+    reader.close().await.unwrap();
+    assert_eq!(std::fs::read_dir(parts).unwrap().count(), 0, "a part is left");
+}
+
 pub(crate) async fn an_impatient_caller(cloud: &Cloud) {
     let place = Place::new(*cloud).await;
     with_base(&place, 24 << 20).await;
