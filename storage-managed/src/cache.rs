@@ -103,10 +103,7 @@ impl Paths {
     pub(crate) fn sweep(&self) {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            // The second are folders in which a database was being rebuilt.
-            let is_left = path.extension().is_some_and(|ending| ending == "tmp")
-                || entry.file_name().to_string_lossy().starts_with(".tmp");
-            if is_left {
+            if path.extension().is_some_and(|ending| ending == "tmp") {
                 let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             }
         }
@@ -120,8 +117,9 @@ impl Paths {
 
     /// Removes the database; nobody has it open. The record goes last: without it, what is left would be unexplained.
     pub(crate) fn clear(&self) -> Result<()> {
-        if let Some(mut state) = State::read(&self.state())?.filter(|state| state.intent.is_some()) {
-            state.intent = None;
+        if let Some(mut state) = State::read(&self.state())? {
+            // A process that is killed from here on leaves a part, which the next one removes.
+            state.given_up = true;
             state.write(self, Last::Now)?;
         }
         for path in [self.database(), self.log(), self.index(), self.state()] {
@@ -166,6 +164,9 @@ pub(crate) struct State {
     pub(crate) intent: Option<Intent>,
     /// Where a database was put that has diverged.
     pub(crate) diverged: Option<PathBuf>,
+    /// What is here is kept elsewhere or in the home, and is being removed.
+    #[serde(default)]
+    pub(crate) given_up: bool,
 }
 
 /// The newest generation that is both here and in the home.
@@ -241,7 +242,15 @@ struct Slot<S> {
 
 impl State {
     pub(crate) fn new(incarnation: Option<Id>, published: Published) -> Self {
-        Self { format: FORMAT, wrote: false, incarnation, published, intent: None, diverged: None }
+        Self {
+            format: FORMAT,
+            wrote: false,
+            incarnation,
+            published,
+            intent: None,
+            diverged: None,
+            given_up: false,
+        }
     }
 
     /// The same, of a cache in which a batch was begun, or none.

@@ -152,6 +152,14 @@ impl Error {
         Self::Corrupt { object: object.to_owned(), problem: problem.into() }
     }
 
+    /// Whether publishing what is here already may be put off: the home, or whoever has the lease, is in the way.
+    pub(crate) fn can_wait(&self) -> bool {
+        matches!(
+            self,
+            Self::LeaseTaken { .. } | Self::Home(_) | Self::Pending { .. } | Self::Unpublished { .. }
+        )
+    }
+
     /// Whether the disk of the cache is full.
     fn is_full(&self) -> bool {
         match self {

@@ -29,10 +29,11 @@ impl Shared {
         let large = bytes > (head.base_bytes() / SHARE).max(self.options.fold_bytes);
         let fold = segments >= self.options.fold_segments || large;
         if fold && let Some(folding) = self.try_folding() {
+            let folding = Arc::new(folding);
             spawn_thread("storage-managed-fold", async move {
                 let shared = &folding.0;
                 let work = async {
-                    shared.fold().await?;
+                    shared.fold(&folding).await?;
                     shared.clean().await
                 };
                 // A base that is not named by the head yet is nobody's.
@@ -48,9 +49,10 @@ impl Shared {
     }
 
     /// Makes the newest generation a base. True where one was made.
-    pub(crate) async fn fold(self: &Arc<Self>) -> Result<bool> {
+    pub(crate) async fn fold(self: &Arc<Self>, folding: &Arc<Folding>) -> Result<bool> {
         let staged = self.paths.staged("fold")?;
-        let Some((base, body)) = self.copy_base(staged.to_path_buf()).await? else { return Ok(false) };
+        let copied = self.copy_base(staged.to_path_buf(), Arc::clone(folding)).await?;
+        let Some((base, body)) = copied else { return Ok(false) };
         let name = base_name(base.generation, base.commit);
         if !self.remote.put(&name, &body).await? {
             return Err(Error::corrupt(
@@ -64,7 +66,7 @@ impl Shared {
     }
 
     /// Copies the newest generation, from a snapshot: whoever writes meanwhile does not wait.
-    async fn copy_base(self: &Arc<Self>, to: PathBuf) -> Result<Option<(Base, Body)>> {
+    async fn copy_base(self: &Arc<Self>, to: PathBuf, folding: Arc<Folding>) -> Result<Option<(Base, Body)>> {
         let (base, snapshot) = {
             let lock = self.write_lock().await?;
             let Some((head, _)) = &lock.content.known else { return Ok(None) };
@@ -79,9 +81,13 @@ impl Shared {
             };
             (base, self.on_local(|local| local.pin(local.sums())).await?)
         };
-        let shared = Arc::clone(self);
-        let goes_on = move || !shared.closing.load(Ordering::Relaxed);
-        let copied = tokio::task::spawn_blocking(move || snapshot.copy_to(&to, goes_on));
+        // Whoever closes waits until the files of the snapshot are not in use any more.
+        let copied = tokio::task::spawn_blocking(move || {
+            let body = snapshot.copy_to(&to, || !folding.0.closing.load(Ordering::Relaxed));
+            drop(snapshot);
+            drop(folding);
+            body
+        });
         let body = copied.await.map_err(|_| Error::Panicked)??;
         Ok(Some((base, body)))
     }

@@ -44,7 +44,7 @@ pub(crate) struct Local {
     pub(crate) in_batch: Arc<AtomicBool>,
     /// Reads nothing: its snapshot keeps others from writing back a batch that is not published.
     guard: Connection,
-    pub(crate) files: Files,
+    pub(crate) files: Arc<Files>,
     pub(crate) paths: Paths,
     pub(crate) state: State,
     sums: Sums,
@@ -87,8 +87,7 @@ pub(crate) enum Pages {
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     committed: Committed,
-    database: File,
-    log: File,
+    files: Arc<Files>,
     sums: Sums,
     page_size: u32,
     _pinned: Connection,
@@ -103,7 +102,7 @@ impl Snapshot {
             if !goes_on() {
                 return Err(Error::Closed);
             }
-            let read = read_page(&self.database, &self.log, &self.committed, number, &mut page);
+            let read = read_page(&self.files.database, &self.files.log, &self.committed, number, &mut page);
             read.map_err(Error::io("read the pages that go to", path))?;
             if self.sums.get(number) != Some(page_sum(number, &page)) {
                 return Err(Error::corrupt("database.db", format!("page {number} is not what was written")));
@@ -230,11 +229,11 @@ impl Local {
         // Makes the log and its index, so that they can be opened here.
         db.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(Error::sqlite("open the cache"))?;
         let open = |path: &Path| open_private(path).map_err(Error::io("open", path));
-        let files = Files {
+        let files = Arc::new(Files {
             database: open(&paths.database())?,
             log: open(&paths.log())?,
             index: open(&paths.index())?,
-        };
+        });
         let in_batch = Arc::new(AtomicBool::new(false));
         keep_transactions(&db, &in_batch).map_err(Error::sqlite("open the cache"))?;
         let guard = connect(&paths.database(), busy).map_err(Error::sqlite("open the cache"))?;
@@ -363,12 +362,11 @@ impl Local {
             db.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
             Ok(db)
         });
-        let reading = || Error::io("read", self.paths.log());
-        let log = wal::committed(&self.files.log, &Mark::default(), None).map_err(reading())?;
+        let log = wal::committed(&self.files.log, &Mark::default(), None);
+        let log = log.map_err(Error::io("read", self.paths.log()))?;
         Ok(Snapshot {
             committed: log.unwrap_or_default(),
-            database: self.files.database.try_clone().map_err(reading())?,
-            log: self.files.log.try_clone().map_err(reading())?,
+            files: Arc::clone(&self.files),
             sums: sums.clone(),
             page_size: self.published().page_size,
             _pinned: pinned.map_err(pinning)?,

@@ -20,8 +20,10 @@ use crate::{
     wal::Mark,
 };
 
-/// How often the lease is asked for, to publish what an earlier process had left.
+/// How often the lease is asked for, to publish what an earlier process had left; less and less often where it is the home
+/// that fails.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+const ASK_AT_LAST: Duration = Duration::from_secs(30);
 
 /// Runs what blocks.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
@@ -220,8 +222,9 @@ async fn download(
 async fn settle(shared: &Arc<Shared>) -> Result<()> {
     if shared.content.lock().await.unsettled.is_some() {
         return match shared.write_lock_within(Duration::ZERO).await {
-            // Whoever only reads does not wait for somebody else's lease, nor fail for it. The next write publishes it first.
-            Err(Error::LeaseTaken { .. }) => {
+            // Whoever only reads does not wait for somebody else's lease, nor fail where the home takes no writes now. The next
+            // write publishes it first.
+            Err(error) if error.can_wait() => {
                 shared.set_dirty(true);
                 publish_later(shared);
                 Ok(())
@@ -243,11 +246,13 @@ async fn settle(shared: &Arc<Shared>) -> Result<()> {
 fn publish_later(shared: &Arc<Shared>) {
     let shared = Arc::downgrade(shared);
     spawn_thread("storage-managed-publish", async move {
+        let mut pause = ASK_AGAIN;
         loop {
-            tokio::time::sleep(ASK_AGAIN).await;
+            tokio::time::sleep(pause).await;
             let Some(shared) = shared.upgrade() else { return };
             match shared.write_lock_within(Duration::ZERO).await {
                 Err(Error::LeaseTaken { .. }) => {}
+                Err(error) if error.can_wait() => pause = (pause * 2).min(ASK_AT_LAST),
                 Err(Error::Closed) => return,
                 settled => {
                     if let Err(error) = shared.noted(settled.map(drop)) {

@@ -51,6 +51,9 @@ pub(crate) fn examine(paths: &Paths) -> Result<Found> {
             Found::Other(None, unrecorded(paths).map_err(reading())?)
         });
     };
+    if state.given_up {
+        return Ok(Found::Torn(state));
+    }
     if !exists {
         // A batch that may have been committed was in the log, and only there.
         let committed = matches!(state.intent, Some(Intent::Commit(_))) && has_log(paths);
@@ -180,7 +183,7 @@ fn at_mark(mut sums: Sums, log: &File, published: &Published) -> io::Result<Opti
 }
 
 /// Keeps copies of database and log under `rescue/`, named by what they hold, and returns the folder.
-pub(crate) fn keep(paths: &Paths, database: &mut File, log: Option<&mut File>) -> Result<PathBuf> {
+pub(crate) fn keep(paths: &Paths, database: &File, log: Option<&File>) -> Result<PathBuf> {
     let folder = paths.rescue().join(Id::random()?.to_string());
     let kept = (|| {
         make_folder(&folder)?;
@@ -207,16 +210,42 @@ pub(crate) fn keep_closed(paths: &Paths) -> Result<PathBuf> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         opened => opened.map(Some).map_err(Error::io("open", path)),
     };
-    let mut log = open(paths.log())?;
+    let log = open(paths.log())?;
     match open(paths.database())? {
-        Some(mut database) => keep(paths, &mut database, log.as_mut()),
+        Some(database) => keep(paths, &database, log.as_ref()),
         None => Err(Error::corrupt("database.db", "it is gone while its log is there")),
     }
 }
 
-fn copy(from: &mut File, to: &Path) -> Result<()> {
+fn copy(mut from: &File, to: &Path) -> Result<()> {
     use std::io::{Seek, SeekFrom};
     let mut file = crate::cache::create_private(to)?;
-    let copied = from.seek(SeekFrom::Start(0)).and_then(|_| io::copy(from, &mut file));
+    let copied = from.seek(SeekFrom::Start(0)).and_then(|_| io::copy(&mut from, &mut file));
     copied.and_then(|_| file.sync_all()).map_err(Error::io("write", to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Last;
+
+    /// Removing a cache that was kept elsewhere was cut short: what is left of it is nobody's any more.
+    #[test]
+    fn what_was_being_removed_is_not_taken_for_somebody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(folder.path());
+        let (mut state, _) = crate::local::create(&paths).unwrap();
+        state.intent = Some(Intent::Commit(Id::random().unwrap()));
+        state.wrote = true;
+        state.write(&paths, Last::Now).unwrap();
+        // A folder of its name is not removed as a file is.
+        fs::create_dir_all(paths.log().join("x")).unwrap();
+        paths.clear().unwrap_err();
+        fs::remove_dir_all(paths.log()).unwrap();
+        assert!(matches!(examine(&paths).unwrap(), Found::Torn(_)), "{:?}", examine(&paths));
+        fs::write(paths.database(), "foreign").unwrap();
+        assert!(matches!(examine(&paths).unwrap(), Found::Torn(_)));
+        paths.clear().unwrap();
+        assert!(matches!(examine(&paths).unwrap(), Found::Nothing));
+    }
 }

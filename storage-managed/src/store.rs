@@ -257,8 +257,8 @@ impl DatabaseStore {
     pub async fn fold(&self) -> Result<bool> {
         let shared = Arc::clone(&self.inner.shared);
         by_itself(async move {
-            let _folding = shared.folding().await;
-            let folded = shared.fold().await?;
+            let folding = Arc::new(shared.folding().await);
+            let folded = shared.fold(&folding).await?;
             shared.clean().await?;
             Ok(folded)
         })
@@ -270,8 +270,9 @@ impl DatabaseStore {
     /// # Errors
     /// [`Error::Corrupt`] naming the object that is wrong.
     pub async fn verify(&self) -> Result<Verified> {
-        let folder = tempfile::tempdir_in(&self.inner.shared.paths.folder)
-            .map_err(Error::io("create a folder in", &self.inner.shared.paths.folder))?;
+        let cache = &self.inner.shared.paths.folder;
+        let folder = tempfile::Builder::new().prefix("verify-").suffix(".tmp").tempdir_in(cache);
+        let folder = folder.map_err(Error::io("create a folder in", cache))?;
         self.rebuild(None, folder.path().join("database.db")).await
     }
 
@@ -355,9 +356,9 @@ impl Inner {
             (content.unsettled, content.inherited)
         };
         let settled = match unsettled {
-            // A store that may have been opened to read is not kept from closing by somebody else's lease.
+            // A store that may have been opened to read is not kept from closing by what an earlier process had left.
             Some(_) if unsettled == inherited => match shared.write_lock_within(Duration::ZERO).await {
-                Err(Error::LeaseTaken { .. }) => Ok(()),
+                Err(error) if error.can_wait() => Ok(()),
                 settled => settled.map(drop),
             },
             Some(_) => shared.write_lock().await.map(drop),

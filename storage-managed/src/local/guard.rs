@@ -110,7 +110,7 @@ impl Local {
 
     /// Keeps a copy of what is here under `rescue/`, and returns its folder.
     pub(crate) fn keep(&mut self) -> Result<PathBuf> {
-        recover::keep(&self.paths, &mut self.files.database, Some(&mut self.files.log))
+        recover::keep(&self.paths, &self.files.database, Some(&self.files.log))
     }
 
     /// Takes what is here for what is to be changed: it has diverged, was kept, and goes.

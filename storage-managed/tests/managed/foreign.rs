@@ -280,3 +280,51 @@ async fn another_page_size_in_the_home_needs_an_empty_cache() {
     assert_eq!(fresh.status().generation, 5);
     assert_eq!(rows_in_home(&place).await, rows(&fresh).await);
 }
+
+/// Whether this process has SQLite's lock on a file, without which another process that closes it takes its log away. Closing
+/// any other handle of the file drops it.
+#[cfg(target_os = "linux")]
+fn has_sqlites_lock(database: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let (process, inode) = (std::process::id(), fs::metadata(database).unwrap().ino());
+    fs::read_to_string("/proc/locks").unwrap().lines().any(|line| {
+        let is_ours = line.split_whitespace().nth(4) == Some(process.to_string().as_str());
+        line.contains("POSIX") && is_ours && line.contains(&format!(":{inode} "))
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_a_store_does_loses_sqlites_lock_on_its_cache() {
+    let place = Place::new();
+    let home = place.home();
+    let store = DatabaseStore::open(home.clone(), place.holding("a")).await.unwrap();
+    let database = store.path();
+    let locked = |after: &str| assert!(has_sqlites_lock(&database), "it is lost after {after}");
+    locked("opening");
+    add(&store, "first").await.unwrap();
+    locked("the first base");
+    add(&store, "second").await.unwrap();
+    locked("a segment");
+    assert!(store.fold().await.unwrap());
+    locked("folding");
+    store.verify().await.unwrap();
+    store.restore(1, &place.cache("restored.db")).await.unwrap();
+    locked("rebuilding");
+    store.vacuum().await.unwrap();
+    locked("VACUUM");
+    // A batch in whose place others have published is kept, and replaced.
+    home.fail(1..1_000, Fault::Before(ErrorKind::Unavailable));
+    add(&store, "overtaken").await.unwrap_err();
+    fs::remove_file(place.home_path().join(".lease")).unwrap();
+    let other = place.open("b").await.unwrap();
+    add(&other, "elsewhere").await.unwrap();
+    other.close().await.unwrap();
+    home.heal();
+    add(&store, "third").await.unwrap();
+    locked("giving way");
+    assert_eq!(store.rescued().unwrap().len(), 1);
+    store.ensure_fresh().await.unwrap();
+    locked("following");
+    assert_eq!(rows_in_home(&place).await, ["first", "second", "elsewhere", "third"]);
+}

@@ -40,7 +40,11 @@ fn document(found: &Generation) -> Value {
 /// The generation that was the newest at a time.
 pub(super) async fn newest_at(store: &DatabaseStore, at: SystemTime) -> Result<u64> {
     let history = store.history().await?;
-    let was_there = |found: &&Generation| found.published.is_some_and(|published| published <= at);
+    // As the log shows it: in whole seconds.
+    let seconds =
+        |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let was_there =
+        |found: &&Generation| found.published.is_some_and(|published| seconds(published) <= seconds(at));
     if let Some(found) = history.iter().rev().find(was_there) {
         return Ok(found.generation);
     }

@@ -80,6 +80,7 @@ impl AzureHome {
         let mut signing: Vec<Arc<dyn azure_core::http::policies::Policy>> = Vec::new();
         match credentials {
             AzureCredentials::SharedKey { account, key } => {
+                shared_key::check(&key)?;
                 signing.push(Arc::new(SharedKey::new(account, key)));
             }
             AzureCredentials::Sas(signature) => url.set_query(Some(signature.trim_start_matches('?'))),

@@ -31,6 +31,15 @@ const SIGNED_AFTER_LENGTH: [&str; 8] = [
     "range",
 ];
 
+/// Refuses what signs nothing, before it looks like a network that fails.
+pub(super) fn check(key: &str) -> storage_core::Result<()> {
+    match hmac_sha256("", &Secret::new(key.to_owned())) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(storage_core::Error::config("the account's key for Azure is not in base64")
+            .with_hint("copy it whole, with the `=` at its end, from the account's access keys")),
+    }
+}
+
 /// Signs each try of a request.
 #[derive(Debug)]
 pub(super) struct SharedKey {

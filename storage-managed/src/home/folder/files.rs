@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use storage_core::{Error, ErrorKind, Result};
+use storage_core::{Clock, Error, ErrorKind, Result, SystemClock};
 use tempfile::NamedTempFile;
 
 use super::lock::Lock;
@@ -161,7 +161,7 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             found => found.map_err(|error| failed(&error))?,
         };
-        if Lock::try_take(&path).map_err(|error| failed(&error))?.is_some() {
+        if !Lock::is_taken(&path).map_err(|error| failed(&error))? {
             return Ok(None);
         }
         let owner = fs::read(&path).map_err(|error| failed(&error))?;
@@ -216,9 +216,10 @@ impl Files {
         Ok(())
     }
 
-    /// The time now by the folder's own clock, which on a shared folder is not the machine's.
+    /// The time now by the folder's own clock, which on a shared folder is not the machine's. Who may not write there has the
+    /// machine's alone.
     fn now(&self) -> Option<SystemTime> {
-        let (draft, mut file) = self.draft().ok()?;
+        let Ok((draft, mut file)) = self.draft() else { return Some(SystemClock.now()) };
         file.write_all(b"now").ok()?;
         draft.as_file().metadata().ok()?.modified().ok()
     }

@@ -40,6 +40,15 @@ impl Lock {
         }
     }
 
+    /// Whether somebody has the lock of a file that is there. Needs no right to write.
+    pub(super) fn is_taken(path: &Path) -> io::Result<bool> {
+        match FileExt::try_lock(&File::open(path)?) {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     /// The lock, or `None` where it was not to be had until `deadline`.
     pub(super) fn take(path: &Path, deadline: Instant) -> io::Result<Option<Lock>> {
         loop {
