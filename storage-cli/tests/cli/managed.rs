@@ -218,6 +218,11 @@ fn earlier_generations_are_listed_and_restored_by_their_time() {
     }
     let restored = json_of(&place, &["managed", "restore", "--at", "2h", "--to", "earlier.db"]);
     assert_eq!(restored["generation"], json!(newest - 1));
+    // At the second that the log shows it is there.
+    let log = json_of(&place, &["managed", "log"])["generations"].take();
+    let shown = log[1]["published"].as_str().unwrap();
+    let restored = json_of(&place, &["managed", "restore", "--at", shown, "--to", "shown.db"]);
+    assert_eq!(restored["generation"], json!(newest - 1), "of {log}");
     let restored = json_of(&place, &["managed", "restore", "--at", "2100-01-01", "--to", "newest.db"]);
     assert_eq!(restored["generation"], json!(newest));
     let none = run(&place, &["managed", "restore", "--at", "2001-02-03 04:05", "--to", "none.db"]);
@@ -260,6 +265,10 @@ fn what_has_diverged_is_listed_exported_and_left_behind() {
     let kept = rusqlite::Connection::open(place.path().join("kept.db")).unwrap();
     kept.query_row("SELECT count(*) FROM foreign_table", [], |_| Ok(())).unwrap();
     assert_eq!(run(&place, &["managed", "rescue", "export", "--to", "kept.db"]).code, 2);
+    // What asks the home alone is kept from nothing.
+    assert!(done(&place, &["managed", "log"]).starts_with("GENERATION"));
+    assert!(done(&place, &["managed", "verify"]).starts_with("sound: "));
+    assert!(done(&place, &["managed", "restore", "--to", "home.db"]).starts_with("restored "));
     // Not while a person has still to decide about it.
     let name = listed["name"].as_str().unwrap();
     let refused = run(&place, &["managed", "rescue", "prune", name]);

@@ -47,6 +47,16 @@ async fn behind_a_proxy() -> (Proxy, AzureHome) {
     (proxy, home)
 }
 
+#[test]
+fn a_key_that_signs_nothing_is_no_failure_of_the_network() {
+    for key in ["%%%", "not base64"] {
+        let credentials = AzureCredentials::SharedKey { account: ACCOUNT.into(), key: key.into() };
+        let error = AzureHome::new(&format!("{}/{CONTAINER}", url()), "agent", credentials).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.hint().is_some() && !error.to_string().contains(key), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_broken_lease_is_lost_and_fences_the_head() {
     let (url, prefix) = (url(), prefix());

@@ -87,6 +87,32 @@ async fn what_an_earlier_process_had_left_is_published_once_the_lease_is_free() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_takes_no_writes_keeps_nobody_from_reading() {
+    let place = Place::new();
+    unpublished_beside_a_holder(&place).await.close().await.unwrap();
+    // Nothing can be written there, nor read.
+    let (folder, away) = (place.home_path().join("seg"), place.home_path().join("seg-away"));
+    let there = folder.is_dir();
+    if there {
+        std::fs::rename(&folder, &away).unwrap();
+    }
+    std::fs::write(&folder, "a file").unwrap();
+    let store = DatabaseStore::open(place.home(), patient(&place)).await.unwrap();
+    assert!(store.status().dirty, "a batch is not published");
+    assert_eq!(rows(&store).await, ["first", "left behind"]);
+    assert!(add(&store, "refused").await.is_err());
+    timeout(SOON, store.close()).await.unwrap().unwrap();
+    std::fs::remove_file(&folder).unwrap();
+    if there {
+        std::fs::rename(&away, &folder).unwrap();
+    }
+    let store = DatabaseStore::open(place.home(), patient(&place)).await.unwrap();
+    assert!(!store.status().dirty);
+    assert_eq!(rows_in_home(&place).await, ["first", "left behind"]);
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_the_lease_in_vain_is_told_who_has_it() {
     let place = Place::new();
     let owner = "process 7 on elsewhere".to_owned();

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use storage_factory::Settings;
 use storage_managed::{DatabaseStore, Generation};
 
-use super::open::with_database;
+use super::open::with_home;
 use crate::{
     failure::{DONE, Failure, NO, Result},
     output::{Output, moment, table},
 };
 
 pub(super) async fn run(limit: usize, settings: &Settings, out: &mut Output) -> Result<u8> {
-    let mut found = with_database(settings, async |opened| Ok(opened.store.history().await?)).await?;
+    let mut found = with_home(settings, async |opened| Ok(opened.store.history().await?)).await?;
     found.reverse();
     found.truncate(if limit == 0 { usize::MAX } else { limit });
     let documents: Vec<Value> = found.iter().map(document).collect();

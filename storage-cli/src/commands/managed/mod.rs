@@ -14,7 +14,10 @@ use serde_json::json;
 use storage_factory::Settings;
 use storage_managed::{Error, Options, Status, Verified, home::Holder, rescued};
 
-use self::{open::with_database, target::check_new};
+use self::{
+    open::{with_database, with_home},
+    target::check_new,
+};
 use crate::{
     args::Managed,
     failure::{DONE, Failure, NO, Result},
@@ -124,8 +127,7 @@ fn described(verified: &Verified) -> String {
 }
 
 async fn verify(settings: &Settings, out: &mut Output) -> Result<u8> {
-    let verified =
-        with_database(settings, async |opened| opened.store.verify().await.map_err(absent)).await?;
+    let verified = with_home(settings, async |opened| opened.store.verify().await.map_err(absent)).await?;
     out.answer(&document(&verified), format_args!("sound: {}", described(&verified)))?;
     Ok(DONE)
 }
@@ -142,7 +144,7 @@ async fn restore(
     let beside = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = tempfile::tempdir_in(beside)
         .map_err(|error| Failure::input(format!("`{}` cannot be written to: {error}", beside.display())))?;
-    let verified = with_database(settings, async |opened| {
+    let verified = with_home(settings, async |opened| {
         let generation = match (generation, at) {
             (Some(generation), _) => generation,
             (None, Some(at)) => log::newest_at(&opened.store, at).await?,

@@ -6,6 +6,7 @@ use indicatif::ProgressBar;
 use storage_core::ErrorKind;
 use storage_factory::{Settings, managed_database};
 use storage_managed::{DatabaseStore, Error, Options, exists};
+use tempfile::TempDir;
 
 use super::watched::{Watched, progress};
 use crate::{
@@ -22,6 +23,8 @@ pub(super) struct Opened {
     pub(super) options: Options,
     pub(super) bar: ProgressBar,
     pub(super) has_own_cache: bool,
+    /// A cache for this command alone.
+    _empty: Option<TempDir>,
 }
 
 pub(super) async fn open(settings: &Settings, change: impl FnOnce(&mut Options)) -> Result<Opened> {
@@ -37,7 +40,20 @@ pub(super) async fn open(settings: &Settings, change: impl FnOnce(&mut Options))
         }
         opened => (opened, false),
     };
-    Ok(Opened { store: store.inspect_err(|_| bar.finish_and_clear())?, options, bar, has_own_cache })
+    let store = store.inspect_err(|_| bar.finish_and_clear())?;
+    Ok(Opened { store, options, bar, has_own_cache, _empty: None })
+}
+
+/// The same with an empty cache, for what asks the home alone, where a person has to decide about the usual one.
+async fn open_home(settings: &Settings) -> Result<Opened> {
+    let opened = open(settings, |_| {}).await;
+    if opened.as_ref().is_err_and(|failure| failure.kind == ErrorKind::Diverged.code()) {
+        let empty = tempfile::tempdir()
+            .map_err(|error| Failure::input(format!("no folder for a copy of the database: {error}")))?;
+        let opened = open(settings, |options| options.cache = empty.path().to_owned()).await?;
+        return Ok(Opened { _empty: Some(empty), ..opened });
+    }
+    opened
 }
 
 /// Looking after a home that nobody has written to would make one.
@@ -57,10 +73,26 @@ pub(super) async fn with_database<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(&Opened) -> Result<T>,
 ) -> Result<T> {
+    use_opened(settings, open(settings, |_| {}), work).await
+}
+
+/// The same for what asks the home alone, which a cache that is refused does not keep from it.
+pub(super) async fn with_home<T>(
+    settings: &Settings,
+    work: impl AsyncFnOnce(&Opened) -> Result<T>,
+) -> Result<T> {
+    use_opened(settings, open_home(settings), work).await
+}
+
+async fn use_opened<T>(
+    settings: &Settings,
+    opened: impl Future<Output = Result<Opened>>,
+    work: impl AsyncFnOnce(&Opened) -> Result<T>,
+) -> Result<T> {
     let interrupted = || Failure::interrupted("interrupted; the home is as whole as before");
     let work = async {
         check_exists(settings).await?;
-        let opened = open(settings, |_| {}).await?;
+        let opened = opened.await?;
         let answer = tokio::select! {
             answer = work(&opened) => answer,
             _ = tokio::signal::ctrl_c() => Err(interrupted()),
