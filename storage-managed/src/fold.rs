@@ -16,6 +16,8 @@ use crate::{
     shared::{Content, Shared},
 };
 
+/// How many times as much as is worth folding a closing store leaves to the next one.
+const OVERDUE: u64 = 2;
 /// Segments are worth a new base from this share of the base on.
 const SHARE: u64 = 4;
 
@@ -24,11 +26,10 @@ impl Shared {
     pub(crate) async fn tidy(self: &Arc<Self>, content: &Content) {
         self.write_back().await;
         let Some((head, _)) = &content.known else { return };
-        let (segments, bytes) = head.on_top();
-        self.remote.telemetry.segments.set(segments as f64);
-        let large = bytes > (head.base_bytes() / SHARE).max(self.options.fold_bytes);
-        let fold = segments >= self.options.fold_segments || large;
-        if fold && let Some(folding) = self.try_folding() {
+        self.remote.telemetry.segments.set(head.on_top().0 as f64);
+        if self.is_due(head, 1)
+            && let Some(folding) = self.try_folding()
+        {
             let folding = Arc::new(folding);
             spawn_thread("storage-managed-fold", async move {
                 let shared = &folding.0;
@@ -170,6 +171,27 @@ impl Shared {
         }
         self.content.lock().await.cleaned = until;
         Ok(())
+    }
+
+    /// Whether there is so many times as much to fold as it takes.
+    fn is_due(&self, head: &Head, times: u64) -> bool {
+        let (segments, bytes) = head.on_top();
+        let share = (head.base_bytes() / SHARE).max(self.options.fold_bytes);
+        let most = (self.options.fold_segments as u64).saturating_mul(times);
+        segments as u64 >= most || bytes > share.saturating_mul(times)
+    }
+
+    /// Ends folding in the background, which the next process does, unless that was put off for long: of processes that live
+    /// for a second each is the last one.
+    pub(crate) async fn give_up_folding(&self) {
+        let overdue = {
+            let content = self.content.lock().await;
+            content.known.as_ref().is_some_and(|(head, _)| self.is_due(head, OVERDUE))
+        };
+        if !overdue {
+            self.closing.store(true, Ordering::Relaxed);
+            self.closes.notify_one();
+        }
     }
 
     /// The right to fold, which one at a time has: two would write to one file.

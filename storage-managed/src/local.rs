@@ -51,6 +51,8 @@ pub(crate) struct Local {
     /// SQLite's count of transactions at what `sums` are of; `None` where it could not be read.
     changes: Option<u32>,
     busy: Duration,
+    /// Closing these would drop SQLite's locks.
+    _kept: Vec<Arc<File>>,
     _lock: File,
 }
 
@@ -224,7 +226,15 @@ pub(crate) fn overlay(sums: &mut Sums, log: &File, found: &Committed, page_size:
 
 impl Local {
     /// Opens the database, whose pages up to the published mark have these sums.
-    pub(crate) fn open(paths: Paths, state: State, sums: Sums, busy: Duration, lock: File) -> Result<Self> {
+    /// What is `open` of the cache's files stays so.
+    pub(crate) fn open(
+        paths: Paths,
+        state: State,
+        sums: Sums,
+        busy: Duration,
+        open: (File, Vec<Arc<File>>),
+    ) -> Result<Self> {
+        let (lock, kept) = open;
         let db = connect(&paths.database(), busy).map_err(Error::sqlite("open the cache"))?;
         // Makes the log and its index, so that they can be opened here.
         db.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(Error::sqlite("open the cache"))?;
@@ -238,7 +248,19 @@ impl Local {
         keep_transactions(&db, &in_batch).map_err(Error::sqlite("open the cache"))?;
         let guard = connect(&paths.database(), busy).map_err(Error::sqlite("open the cache"))?;
         let changes = Index::read(&files.index).map_err(Error::io("read", paths.index()))?.changes;
-        Ok(Self { db, in_batch, guard, files, paths, state, sums, changes: Some(changes), busy, _lock: lock })
+        Ok(Self {
+            db,
+            in_batch,
+            guard,
+            files,
+            paths,
+            state,
+            sums,
+            changes: Some(changes),
+            busy,
+            _kept: kept,
+            _lock: lock,
+        })
     }
 
     pub(crate) fn published(&self) -> &Published {

@@ -14,7 +14,7 @@ use crate::{
     proofs::Proofs,
     rebuild::Chain,
     reconcile::{self, Verdict},
-    recover::{self, Found},
+    recover::{self, Found, Opened},
     remote::{Known, Remote},
     shared::{Content, Shared},
     wal::Mark,
@@ -33,11 +33,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 pub(crate) async fn open(home: Arc<dyn Home>, options: Options) -> Result<Arc<Shared>> {
     let (paths, wait) = (Paths::new(&options.cache), options.cache_wait);
     let (folder, discard) = (paths.clone(), options.discard_after_rescue);
-    let (lock, proofs, found) = blocking(move || {
+    let busy = options.busy_timeout;
+    let (lock, proofs, opened, attending, found) = blocking(move || {
         let lock = folder.lock(wait)?;
         folder.sweep();
         let proofs = Proofs::read(&folder, &lock);
-        Ok((lock, proofs, examine(&folder, discard)?))
+        let mut opened = Opened::new();
+        let attending = recover::attend(&folder, &mut opened, busy);
+        let found = examine(&folder, discard, &mut opened)?;
+        Ok((lock, proofs, opened, attending, found))
     })
     .await?;
     let remote = Remote::new(home, options.retry, &paths);
@@ -61,8 +65,8 @@ pub(crate) async fn open(home: Arc<dyn Home>, options: Options) -> Result<Arc<Sh
             follow(&remote, &paths, &mut head, verdict, discard).await?
         }
     };
-    let busy = options.busy_timeout;
-    let local = blocking(move || Local::open(paths, state, sums, busy, lock)).await?;
+    let local = blocking(move || Local::open(paths, state, sums, busy, (lock, opened))).await?;
+    drop(attending);
     let content = Content { known: head, unsettled, inherited: unsettled, ..Content::default() };
     let shared = Shared::new(remote, options, local, content, proofs);
     settle(&shared).await?;
@@ -72,11 +76,11 @@ pub(crate) async fn open(home: Arc<dyn Home>, options: Options) -> Result<Arc<Sh
 }
 
 /// What is in the cache, unless it was refused before; with `discard`, what was refused and kept goes.
-fn examine(paths: &Paths, discard: bool) -> Result<Found> {
+fn examine(paths: &Paths, discard: bool, opened: &mut Opened) -> Result<Found> {
     match State::read(&paths.state())?.and_then(|state| state.diverged) {
         Some(_) if discard => paths.clear().map(|()| Found::Nothing),
         Some(path) => Err(Error::Diverged { path }),
-        None => recover::examine(paths),
+        None => recover::examine(paths, opened),
     }
 }
 

@@ -4,16 +4,24 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
+
+use rusqlite::Connection;
 
 use crate::{
     cache::{Intent, Paths, Published, State, make_folder, sync_folder},
     error::{Error, Result},
     format::{Id, Sums},
-    local::{overlay, sums_of},
+    local::{connect, overlay, sums_of},
     system::Positioned,
     wal::{self, Mark},
 };
+
+/// When what cannot be explained is looked at again: a program that wrote back the log may have been in the middle of it.
+const AGAIN: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
 
 /// The state of a cache that nobody has open.
 #[derive(Debug)]
@@ -38,8 +46,43 @@ pub(crate) struct Here {
     pub(crate) end: Mark,
 }
 
-/// Looks at the cache, without changing it.
-pub(crate) fn examine(paths: &Paths) -> Result<Found> {
+/// Files of the cache that were opened, and stay open for as long as SQLite has the database open in this process: closing one
+/// would drop SQLite's locks on it, which are the process's.
+pub(crate) type Opened = Vec<Arc<File>>;
+
+fn open(path: &Path, opened: &mut Opened) -> io::Result<Arc<File>> {
+    let file = Arc::new(File::open(path)?);
+    opened.push(Arc::clone(&file));
+    Ok(file)
+}
+
+/// A connection that keeps other programs from writing back the log when they close, as the last one does; none where there
+/// is no database in WAL mode.
+pub(crate) fn attend(paths: &Paths, opened: &mut Opened, busy: Duration) -> Option<Connection> {
+    let mut versions = [0; 2];
+    open(&paths.database(), opened).ok()?.read_exact_at(&mut versions, 18).ok()?;
+    if versions != [2, 2] {
+        return None;
+    }
+    let db = connect(&paths.database(), busy).ok()?;
+    db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).ok()?;
+    Some(db)
+}
+
+/// Looks at the cache, without changing it. What somebody else changes meanwhile is looked at again.
+pub(crate) fn examine(paths: &Paths, opened: &mut Opened) -> Result<Found> {
+    let mut found = examine_once(paths, opened)?;
+    for pause in AGAIN {
+        if !matches!(found, Found::Other(..)) {
+            break;
+        }
+        std::thread::sleep(pause);
+        found = examine_once(paths, opened)?;
+    }
+    Ok(found)
+}
+
+fn examine_once(paths: &Paths, opened: &mut Opened) -> Result<Found> {
     let state = State::read(&paths.state())?;
     let exists = fs::exists(paths.database()).map_err(Error::io("look for", paths.database()))?;
     let reading = || Error::io("read the files of", &paths.folder);
@@ -48,7 +91,7 @@ pub(crate) fn examine(paths: &Paths) -> Result<Found> {
         return Ok(if empty {
             Found::Nothing
         } else {
-            Found::Other(None, unrecorded(paths).map_err(reading())?)
+            Found::Other(None, unrecorded(paths, opened).map_err(reading())?)
         });
     };
     if state.given_up {
@@ -59,25 +102,25 @@ pub(crate) fn examine(paths: &Paths) -> Result<Found> {
         let committed = matches!(state.intent, Some(Intent::Commit(_))) && has_log(paths);
         return Ok(if committed { Found::Other(Some(state), None) } else { Found::Torn(state) });
     }
-    compare(paths, state).map_err(reading())
+    compare(paths, state, opened).map_err(reading())
 }
 
 fn has_log(paths: &Paths) -> bool {
     fs::metadata(paths.log()).is_ok_and(|file| file.len() > wal::HEADER_BYTES)
 }
 
-fn open_log(paths: &Paths) -> io::Result<Option<File>> {
-    match File::open(paths.log()) {
+fn open_log(paths: &Paths, opened: &mut Opened) -> io::Result<Option<Arc<File>>> {
+    match open(&paths.log(), opened) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         opened => opened.map(Some),
     }
 }
 
 /// Compares what is there with what the record says.
-fn compare(paths: &Paths, state: State) -> io::Result<Found> {
+fn compare(paths: &Paths, state: State, opened: &mut Opened) -> io::Result<Found> {
     let published = state.published;
-    let main = sums_of(&File::open(paths.database())?, published.page_size)?;
-    let Some(log) = open_log(paths)? else { return Ok(without_log(main, state)) };
+    let main = sums_of(&*open(&paths.database(), opened)?, published.page_size)?;
+    let Some(log) = open_log(paths, opened)? else { return Ok(without_log(main, state)) };
     if wal::page_size(&log)?.is_some_and(|size| size != published.page_size) {
         return Ok(Found::Other(Some(state), None));
     }
@@ -148,8 +191,8 @@ fn without_log(main: Sums, mut state: State) -> Found {
 }
 
 /// What is there without a record of it; `None` where it cannot be a database.
-fn unrecorded(paths: &Paths) -> io::Result<Option<Here>> {
-    let database = File::open(paths.database())?;
+fn unrecorded(paths: &Paths, opened: &mut Opened) -> io::Result<Option<Here>> {
+    let database = open(&paths.database(), opened)?;
     let mut header = [0; 18];
     if database.metadata()?.len() < header.len() as u64 {
         return Ok(None);
@@ -161,7 +204,7 @@ fn unrecorded(paths: &Paths) -> io::Result<Option<Here>> {
         _ => return Ok(None),
     };
     let main = sums_of(&database, page_size)?;
-    match open_log(paths)? {
+    match open_log(paths, opened)? {
         None => Ok(Some(Here { sums: main, end: Mark::default() })),
         Some(log) if wal::page_size(&log)?.is_some_and(|size| size != page_size) => Ok(None),
         Some(log) => all(main, &log, page_size).map(Some),
@@ -206,12 +249,12 @@ pub(crate) fn keep(paths: &Paths, database: &File, log: Option<&File>) -> Result
 
 /// Keeps the files of a cache that nobody has open.
 pub(crate) fn keep_closed(paths: &Paths) -> Result<PathBuf> {
-    let open = |path: PathBuf| match File::open(&path) {
+    let found = |path: PathBuf| match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         opened => opened.map(Some).map_err(Error::io("open", path)),
     };
-    let log = open(paths.log())?;
-    match open(paths.database())? {
+    let log = found(paths.log())?;
+    match found(paths.database())? {
         Some(database) => keep(paths, &database, log.as_ref()),
         None => Err(Error::corrupt("database.db", "it is gone while its log is there")),
     }
@@ -242,10 +285,14 @@ mod tests {
         fs::create_dir_all(paths.log().join("x")).unwrap();
         paths.clear().unwrap_err();
         fs::remove_dir_all(paths.log()).unwrap();
-        assert!(matches!(examine(&paths).unwrap(), Found::Torn(_)), "{:?}", examine(&paths));
+        assert!(
+            matches!(examine(&paths, &mut Opened::new()).unwrap(), Found::Torn(_)),
+            "{:?}",
+            examine(&paths, &mut Opened::new())
+        );
         fs::write(paths.database(), "foreign").unwrap();
-        assert!(matches!(examine(&paths).unwrap(), Found::Torn(_)));
+        assert!(matches!(examine(&paths, &mut Opened::new()).unwrap(), Found::Torn(_)));
         paths.clear().unwrap();
-        assert!(matches!(examine(&paths).unwrap(), Found::Nothing));
+        assert!(matches!(examine(&paths, &mut Opened::new()).unwrap(), Found::Nothing));
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     fs::File,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -364,9 +364,7 @@ impl Inner {
             Some(_) => shared.write_lock().await.map(drop),
             None => Ok(()),
         };
-        // The next process folds.
-        shared.closing.store(true, Ordering::Relaxed);
-        shared.closes.notify_one();
+        shared.give_up_folding().await;
         let _folding = shared.folding().await;
         let _writer = shared.writer.lock().await;
         let permits = &self.readers.permits;

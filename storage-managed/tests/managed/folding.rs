@@ -190,6 +190,20 @@ async fn closing_does_not_wait_for_a_base_that_is_being_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn processes_that_write_once_leave_no_more_than_twice_what_is_folded() {
+    let place = Place::new();
+    for number in 0..30 {
+        let store = DatabaseStore::open(place.home(), folding(&place, "a")).await.unwrap();
+        add(&store, &number.to_string()).await.unwrap();
+        store.close().await.unwrap();
+    }
+    let store = DatabaseStore::open(place.home(), folding(&place, "a")).await.unwrap();
+    let objects = store.verify().await.unwrap().objects;
+    assert!(objects <= 2 * 4 + 1, "a base and {} segments", objects - 1);
+    assert_eq!(rows(&store).await.len(), 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_grew_is_written_back_and_everything_goes_on() {
     let place = Place::new();
     let options = Options { checkpoint_bytes: 50_000, ..place.options("a") };

@@ -328,3 +328,38 @@ async fn nothing_that_a_store_does_loses_sqlites_lock_on_its_cache() {
     locked("following");
     assert_eq!(rows_in_home(&place).await, ["first", "second", "elsewhere", "third"]);
 }
+
+/// A program that reads the cache now and then writes back its log when it closes, also while a store is being opened.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_beside_short_processes_costs_none_of_them_its_cache() {
+    let place = Place::new();
+    let (ends, database) = (Arc::new(AtomicBool::new(false)), place.cache("a").join("database.db"));
+    let reader = {
+        let ends = Arc::clone(&ends);
+        let mut reader = std::process::Command::new(crate::kills::example("reads"))
+            .arg(database)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("the example is built");
+        std::thread::spawn(move || {
+            while !ends.load(Relaxed) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            // It ends with its input.
+            drop(reader.stdin.take());
+            assert!(reader.wait().unwrap().success());
+        })
+    };
+    for number in 0..60 {
+        let ended = std::process::Command::new(crate::kills::example("once"))
+            .arg(format!("sqlite+file://{}", place.home_path().display()))
+            .arg(place.cache("a"))
+            .arg(format!("{number:08}").repeat(1_500))
+            .output()
+            .expect("the example is built");
+        assert!(ended.status.success(), "{number}: {}", String::from_utf8_lossy(&ended.stderr));
+    }
+    ends.store(true, Relaxed);
+    reader.join().unwrap();
+    assert_eq!(rows_in_home(&place).await.len(), 2 * 60);
+}
