@@ -46,11 +46,12 @@ pub(super) async fn open(settings: &Settings, change: impl FnOnce(&mut Options))
 
 /// The same with an empty cache, for what asks the home alone, where a person has to decide about the usual one.
 async fn open_home(settings: &Settings) -> Result<Opened> {
-    let opened = open(settings, |_| {}).await;
+    let opened = Box::pin(open(settings, |_| {})).await;
     if opened.as_ref().is_err_and(|failure| failure.kind == ErrorKind::Diverged.code()) {
         let empty = tempfile::tempdir()
             .map_err(|error| Failure::input(format!("no folder for a copy of the database: {error}")))?;
-        let opened = open(settings, |options| options.cache = empty.path().to_owned()).await?;
+        let elsewhere = open(settings, |options| options.cache = empty.path().to_owned());
+        let opened = Box::pin(elsewhere).await?;
         return Ok(Opened { _empty: Some(empty), ..opened });
     }
     opened
@@ -73,7 +74,7 @@ pub(super) async fn with_database<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(&Opened) -> Result<T>,
 ) -> Result<T> {
-    use_opened(settings, open(settings, |_| {}), work).await
+    use_opened(settings, Box::pin(open(settings, |_| {})), work).await
 }
 
 /// The same for what asks the home alone, which a cache that is refused does not keep from it.
@@ -81,7 +82,7 @@ pub(super) async fn with_home<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(&Opened) -> Result<T>,
 ) -> Result<T> {
-    use_opened(settings, open_home(settings), work).await
+    use_opened(settings, Box::pin(open_home(settings)), work).await
 }
 
 async fn use_opened<T>(
