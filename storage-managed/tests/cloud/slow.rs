@@ -28,12 +28,12 @@ pub(crate) async fn a_slow_segment(cloud: &Cloud) {
     let place = Place::new(*cloud).await;
     let writer = place.open(place.options("writer")).await.unwrap();
     add(&writer, "first").await.unwrap();
-    // Its requests may take a second.
-    let short = Duration::from_secs(1);
+    // Its requests may take two seconds, and the segment five.
+    let short = Duration::from_secs(2);
     let reader = DatabaseStore::open(place.watched(short), place.options("reader")).await.unwrap();
     add_noise(&writer, 600 << 10).await.unwrap();
     add(&writer, "second").await.unwrap();
-    place.proxy.always(Fault::Throttle(150_000));
+    place.proxy.always(Fault::Throttle(120_000));
     reader.ensure_fresh().await.unwrap();
     assert_eq!(batches(&reader).await, ["first", "second"]);
     reader.close().await.unwrap();
