@@ -9,10 +9,7 @@ use std::{
     fs::{self, File},
     io::{self, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -52,8 +49,6 @@ pub struct Download {
 pub(crate) struct Downloads {
     home: Arc<dyn Home>,
     retry: RetryPolicy,
-    /// How many bytes have come.
-    pub(crate) received: AtomicU64,
     telemetry: Arc<Telemetry>,
     folder: PathBuf,
     boot: String,
@@ -74,8 +69,7 @@ impl Downloads {
     ) -> Self {
         // A name of a file, not a secret.
         let boot = boot().chars().filter(char::is_ascii_alphanumeric).take(8).collect();
-        let received = AtomicU64::new(0);
-        Self { home, retry, received, telemetry, folder, boot, now: Arc::default(), in_use: Arc::default() }
+        Self { home, retry, telemetry, folder, boot, now: Arc::default(), in_use: Arc::default() }
     }
 
     /// The one that has begun first.
@@ -233,11 +227,6 @@ impl Downloads {
         moved.await.map_err(|_| Error::Panicked)?.map(Some)
     }
 
-    fn count(&self, piece: &[u8]) {
-        self.received.fetch_add(piece.len() as u64, Ordering::Relaxed);
-        self.telemetry.received.increment(piece.len() as u64);
-    }
-
     /// Asks until all of it is here, and again for what is missing where that fails for now: as long as something comes.
     async fn bring(&self, name: &str, in_memory: u64) -> Result<Brought> {
         let (mut part, mut tried) = (self.begun(name)?, 1);
@@ -275,7 +264,7 @@ impl Downloads {
         if part.is_none() && length <= in_memory {
             let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or_default());
             while let Some(piece) = pieces.try_next().await? {
-                self.count(&piece);
+                self.telemetry.count_received(piece.len());
                 bytes.extend_from_slice(&piece);
             }
             return if bytes.len() as u64 == length {
@@ -289,7 +278,7 @@ impl Downloads {
         }
         let (mut here, mut shown) = (received - from, self.show(name));
         while let (Some(part), Some(piece)) = (part.as_mut(), pieces.try_next().await?) {
-            self.count(&piece);
+            self.telemetry.count_received(piece.len());
             let skipped = usize::try_from(here).unwrap_or(usize::MAX).min(piece.len());
             here -= skipped as u64;
             part.add(piece.get(skipped..).unwrap_or_default())?;

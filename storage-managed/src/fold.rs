@@ -149,8 +149,7 @@ impl Shared {
             (content.known.clone(), content.cleaned)
         };
         let Some((known, _)) = known else { return Ok(()) };
-        let bases = self.remote.list("base/").await?;
-        if self.superseded(&known, &bases) <= cleaned {
+        if !known.folds.iter().any(|(generation, _)| *generation > cleaned) {
             return Ok(());
         }
         // By the head that is there now: the home may have been brought back to an earlier state since.
@@ -160,6 +159,9 @@ impl Shared {
         }
         let bases = self.remote.list("base/").await?;
         let until = self.superseded(&head, &bases);
+        if until <= cleaned {
+            return Ok(());
+        }
         let base = base_name(head.base.generation, head.base.commit);
         let Some(base) = bases.iter().find(|object| object.name == base) else {
             return Err(Error::corrupt(&base, "the head names it and it is gone"));

@@ -353,7 +353,7 @@ impl Local {
             mark: change.committed.end,
             ..*self.published()
         };
-        self.let_go();
+        self.allow_checkpoints();
         self.note();
     }
 

@@ -40,7 +40,7 @@ impl Prepared {
     fn new(local: &mut Local, commit: Id, now: u64) -> Result<Option<Self>> {
         local.discard_failed()?;
         let Some(change) = local.change()? else {
-            local.let_go();
+            local.allow_checkpoints();
             return Ok(None);
         };
         let published = *local.published();
@@ -267,7 +267,7 @@ impl Shared {
             let path = local.keep()?;
             local.state.diverged = Some(path.clone());
             local.state.write(&local.paths, Last::Now)?;
-            local.let_go();
+            local.allow_checkpoints();
             Ok(path)
         });
         let path = match path.await {

@@ -1,12 +1,6 @@
 //! The home, asked again where it failed for now, and what travelled.
 
-use std::{
-    fs::File,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{fs::File, sync::Arc};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -37,8 +31,6 @@ pub(crate) enum Moved {
 pub(crate) struct Remote {
     pub(crate) home: Arc<dyn Home>,
     pub(crate) retry: RetryPolicy,
-    pub(crate) sent: AtomicU64,
-    received: AtomicU64,
     pub(crate) downloads: Downloads,
     pub(crate) telemetry: Arc<Telemetry>,
 }
@@ -47,7 +39,7 @@ impl Remote {
     pub(crate) fn new(home: Arc<dyn Home>, retry: RetryPolicy, paths: &Paths) -> Self {
         let telemetry = Arc::new(Telemetry::of(home.name()));
         let downloads = Downloads::new(Arc::clone(&home), retry, paths.parts(), Arc::clone(&telemetry));
-        Self { home, retry, sent: AtomicU64::new(0), received: AtomicU64::new(0), downloads, telemetry }
+        Self { home, retry, downloads, telemetry }
     }
 
     /// Does something that may be done twice, as the retry policy says.
@@ -63,21 +55,6 @@ impl Remote {
         let done = self.retry.run(counted).await;
         self.telemetry.retries.increment(tried.saturating_sub(1));
         done
-    }
-
-    fn count_sent(&self, bytes: u64) {
-        self.sent.fetch_add(bytes, Ordering::Relaxed);
-        self.telemetry.sent.increment(bytes);
-    }
-
-    /// How many bytes have come.
-    pub(crate) fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed) + self.downloads.received.load(Ordering::Relaxed)
-    }
-
-    fn count(&self, bytes: usize) {
-        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.telemetry.received.increment(bytes as u64);
     }
 
     pub(crate) async fn head(&self) -> Result<Option<Known>> {
@@ -103,7 +80,7 @@ impl Remote {
     }
 
     fn known(&self, object: crate::home::Object) -> Result<Known> {
-        self.count(object.bytes.len());
+        self.telemetry.count_received(object.bytes.len());
         Ok((Head::decode(&object.bytes)?, object.version))
     }
 
@@ -115,7 +92,7 @@ impl Remote {
         held: &Held,
     ) -> storage_core::Result<Put> {
         let bytes = Bytes::from(next.encode());
-        self.count_sent(bytes.len() as u64);
+        self.telemetry.count_sent(bytes.len() as u64);
         match known {
             Some((_, version)) => self.home.replace(HEAD, bytes, version, Some(held)).await,
             None => self.home.create(HEAD, bytes, Some(held)).await,
@@ -129,7 +106,7 @@ impl Remote {
             Body::File { length, .. } => *length,
         };
         let put = self.run(|| async {
-            self.count_sent(length);
+            self.telemetry.count_sent(length);
             self.home.put(name, body.clone(), &|_| {}).await
         });
         if put.await? {
@@ -150,7 +127,7 @@ impl Remote {
         let mut content = Content::of(body)?;
         let (mut same, mut compared) = (length == content.length, 0);
         while same && let Some(piece) = pieces.try_next().await? {
-            self.count(piece.len());
+            self.telemetry.count_received(piece.len());
             same = content.begins_with(compared, &piece)?;
             compared += piece.len() as u64;
         }

@@ -204,8 +204,8 @@ impl DatabaseStore {
     /// What is known without asking the home.
     #[must_use]
     pub fn status(&self) -> Status {
-        use std::sync::atomic::Ordering::Relaxed;
         let shared = &self.inner.shared;
+        let (bytes_sent, bytes_received) = shared.remote.telemetry.travelled();
         let view = shared.view().clone();
         let lag = view.fresh_at.map(|at| shared.options.steady.since(at));
         Status {
@@ -216,8 +216,8 @@ impl DatabaseStore {
             diverged: view.diverged,
             lag: if shared.lease.is_fresh() { Some(Duration::ZERO) } else { lag },
             publications: view.publications,
-            bytes_sent: shared.remote.sent.load(Relaxed),
-            bytes_received: shared.remote.received(),
+            bytes_sent,
+            bytes_received,
             download: shared.remote.downloads.now(),
             last_error: view.last_error,
         }

@@ -32,6 +32,22 @@ struct State {
     changes: watch::Sender<(usize, usize)>,
 }
 
+/// A thread of a proxy's own, and a free port on 127.0.0.1 that it listens on.
+pub(crate) fn listen() -> Result<(Runtime, TcpListener, SocketAddr)> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.context("start a thread")?;
+    let listener = {
+        // Not by blocking: the test may run in a runtime of its own.
+        let _entered = runtime.enter();
+        std::net::TcpListener::bind(("127.0.0.1", 0))
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .and_then(TcpListener::from_std)
+            .context("find a port")?
+    };
+    let address = listener.local_addr().context("learn the port")?;
+    Ok((runtime, listener, address))
+}
+
 impl TcpProxy {
     /// Starts a proxy before the server at `port` of 127.0.0.1.
     ///
@@ -39,17 +55,7 @@ impl TcpProxy {
     ///
     /// When the system gives it no port or no thread.
     pub fn start(port: u16) -> Result<TcpProxy> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.context("start a thread")?;
-        let listener = {
-            // Not by blocking: the test may run in a runtime of its own.
-            let _entered = runtime.enter();
-            std::net::TcpListener::bind(("127.0.0.1", 0))
-                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-                .and_then(TcpListener::from_std)
-                .context("find a port")?
-        };
-        let address = listener.local_addr().context("learn the port")?;
+        let (runtime, listener, address) = listen()?;
         let changes = watch::Sender::new((0, 0));
         let (opened, delay) = (AtomicUsize::new(0), AtomicU64::new(0));
         let state = Arc::new(State { target: port.into(), opened, delay, changes });

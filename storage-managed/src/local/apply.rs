@@ -85,7 +85,7 @@ impl Local {
         if numbers.is_empty() {
             numbers.push(1);
         }
-        let ours = self.hold();
+        let ours = self.block_checkpoints();
         if !matches!(ours, Ok(true)) {
             return ours;
         }
@@ -97,7 +97,7 @@ impl Local {
             self.note();
             self.count()
         });
-        self.let_go();
+        self.allow_checkpoints();
         applied.map(|()| true)
     }
 

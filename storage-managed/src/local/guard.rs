@@ -18,21 +18,21 @@ use crate::{
 
 impl Local {
     /// Begins a batch: writes down, durably, that it comes. False where somebody else has written since what is published;
-    /// until [`let_go`](Self::let_go) nobody can write back the log, in either case.
+    /// until [`allow_checkpoints`](Self::allow_checkpoints) nobody can write back the log, in either case.
     pub(crate) fn begin(&mut self, commit: Id) -> Result<bool> {
-        let begun = self.hold().and_then(|ours| match ours {
+        let begun = self.block_checkpoints().and_then(|ours| match ours {
             true => self.intend(Intent::Commit(commit)).map(|()| true),
             false => Ok(false),
         });
         if begun.is_err() {
-            self.let_go();
+            self.allow_checkpoints();
         }
         begun
     }
 
     /// Keeps the log from being written back by others, and so from being begun anew. Says whether what is here is still
     /// what is published.
-    pub(super) fn hold(&mut self) -> Result<bool> {
+    pub(super) fn block_checkpoints(&mut self) -> Result<bool> {
         if self.guard.is_autocommit() {
             self.snapshot()?;
         }
@@ -75,7 +75,7 @@ impl Local {
     }
 
     /// The log may be written back from now on.
-    pub(crate) fn let_go(&mut self) {
+    pub(crate) fn allow_checkpoints(&mut self) {
         end(&self.guard);
     }
 
@@ -115,7 +115,7 @@ impl Local {
 
     /// Takes what is here for what is to be changed: it has diverged, was kept, and goes.
     pub(crate) fn accept(&mut self) -> Result<()> {
-        self.let_go();
+        self.allow_checkpoints();
         // Read before the pages are: what comes later is noticed.
         self.changes = Some(self.index()?.changes);
         let (sums, end) = self.whole()?;

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
 use crate::Result;
-use crate::error::Context;
+use crate::tcp::listen;
 
 #[cfg(test)]
 mod tests;
@@ -86,17 +86,7 @@ impl Proxy {
     ///
     /// When the system gives it no port or no thread.
     pub fn start(port: u16) -> Result<Proxy> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.context("start a thread")?;
-        let listener = {
-            // Not by blocking: the test may run in a runtime of its own.
-            let _entered = runtime.enter();
-            std::net::TcpListener::bind(("127.0.0.1", 0))
-                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-                .and_then(TcpListener::from_std)
-                .context("find a port")?
-        };
-        let address = listener.local_addr().context("learn the port")?;
+        let (runtime, listener, address) = listen()?;
         let plan = Arc::default();
         runtime.spawn(accept(listener, ([127, 0, 0, 1], port).into(), Arc::clone(&plan)));
         Ok(Proxy { address, plan, runtime: Some(runtime) })

@@ -40,7 +40,7 @@ impl Lock {
         }
     }
 
-    /// Whether somebody has the lock of a file that is there. Needs no right to write.
+    /// Whether somebody has the lock of a file that is there. Opens it for reading alone.
     pub(super) fn is_taken(path: &Path) -> io::Result<bool> {
         match FileExt::try_lock(&File::open(path)?) {
             Ok(()) => Ok(false),
