@@ -85,7 +85,7 @@ impl Bars<'_> {
             lease_idle: long,
             lease_share: long,
             // What is measured is a publication, not the folding that follows some.
-            fold_segments: 1_000,
+            merge_segments: 1_000,
             fold_bytes: u64::MAX,
             ..Options::new(self.folder.join(cache))
         }

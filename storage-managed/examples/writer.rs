@@ -29,7 +29,8 @@ async fn main() {
         None => {}
     }
     let options = Options {
-        fold_segments: 5,
+        merge_segments: 5,
+        merge_fan_out: 3,
         grace: Duration::ZERO,
         checkpoint_bytes: 60_000,
         lease_idle: Duration::from_millis(5),

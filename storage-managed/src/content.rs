@@ -10,6 +10,9 @@ use bytes::Bytes;
 
 use crate::system::Positioned;
 
+/// What was fetched, or the object that is not there.
+pub(crate) type Fetched<T> = Result<T, String>;
+
 #[derive(Debug)]
 pub(crate) enum Content {
     Memory(Bytes),

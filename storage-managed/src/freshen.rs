@@ -6,11 +6,12 @@ use futures::{TryStreamExt, pin_mut};
 
 use crate::{
     cache::Published,
+    content::Fetched,
     error::{Error, Result},
     format::{HEAD, Head, Id, Segment, Sums},
     local::{Local, Pages},
-    rebuild::{Chain, Fetched, fetch},
-    remote::{Known, Moved},
+    rebuild::{Chain, Link, fetch, links},
+    remote::{Known, Moved, Remote},
     shared::{Content, Shared},
     wal::Mark,
 };
@@ -95,26 +96,46 @@ impl Shared {
         head: &Head,
         published: &Published,
     ) -> Result<Fetched<()>> {
+        let behind = match behind(&self.remote, head, published).await? {
+            Ok(behind) => behind,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        if let Some((links, is_certain)) = behind {
+            match self.apply_links(head, published, links).await {
+                Ok(Ok(applied)) => return self.applied(content, head, applied).await,
+                Ok(Err(missing)) => return Ok(Err(missing)),
+                // What is here may be of another line than what was merged.
+                Err(Error::Corrupt { .. }) if !is_certain => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match self.apply_whole(head, Local::apply).await? {
+            Ok(applied) => self.applied(content, head, applied).await,
+            Err(missing) => Ok(Err(missing)),
+        }
+    }
+
+    /// Applies the segments that lead on from what is here. False where somebody else has written to the cache.
+    async fn apply_links(
+        self: &Arc<Self>,
+        head: &Head,
+        published: &Published,
+        links: Vec<Link>,
+    ) -> Result<Fetched<bool>> {
         let to = Published::of(head, Mark::default());
         let (incarnation, from) = (head.incarnation, published.generation);
-        let Some(behind) = behind(head, published) else {
-            return match self.apply_whole(head, Local::apply).await? {
-                Ok(applied) => self.applied(content, head, applied).await,
-                Err(missing) => Ok(Err(missing)),
-            };
-        };
-        let mut segments: Vec<Segment> = Vec::with_capacity(behind.len());
+        let mut segments: Vec<Segment> = Vec::with_capacity(links.len());
         {
-            let fetched = fetch(&self.remote, behind);
+            let fetched = fetch(&self.remote, links);
             pin_mut!(fetched);
-            let (mut parent, mut checksum) = (published.commit.unwrap_or_default(), published.checksum);
+            let mut state = (from, published.commit.unwrap_or_default(), published.checksum);
             while let Some(segment) = fetched.try_next().await? {
                 let segment = match segment {
                     Ok(segment) => segment,
                     Err(missing) => return Ok(Err(missing)),
                 };
-                segment.follows(incarnation, parent, checksum)?;
-                (parent, checksum) = (segment.header.commit, segment.header.checksum);
+                segment.follows(incarnation, state)?;
+                state = segment.state();
                 segments.push(segment);
             }
         }
@@ -129,8 +150,7 @@ impl Shared {
             }
             local.apply(&pages, sums, incarnation, to)
         });
-        let applied = applied.await?;
-        self.applied(content, head, applied).await
+        applied.await.map(Ok)
     }
 
     /// Fetches what a head's base and segments give, and lets `apply` bring the database to it.
@@ -141,7 +161,11 @@ impl Shared {
     ) -> Result<Fetched<T>> {
         let to = Published::of(head, Mark::default());
         let (staged, incarnation) = (self.paths.staged("whole")?, head.incarnation);
-        let (file, sums) = match Chain::of(head).build(&self.remote, &staged).await? {
+        let chain = match Chain::of(&self.remote, head).await? {
+            Ok(chain) => chain,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        let (file, sums) = match chain.build(&self.remote, &staged).await? {
             Ok(built) => built,
             Err(missing) => return Ok(Err(missing)),
         };
@@ -218,20 +242,32 @@ impl Shared {
     }
 }
 
-/// The segments from what is here to the head; `None` where the whole has to be fetched.
-fn behind(head: &Head, published: &Published) -> Option<Vec<(u64, Id)>> {
-    let here = published.commit?;
-    if published.generation < head.base.generation || head.page_size != published.page_size {
-        return None;
-    }
+/// The segments from what is here to the head, and whether it is certain that they lead on from it; `None` where the whole has
+/// to be fetched.
+async fn behind(
+    remote: &Remote,
+    head: &Head,
+    published: &Published,
+) -> Result<Fetched<Option<(Vec<Link>, bool)>>> {
+    let (Some(here), from) = (published.commit, published.generation) else { return Ok(Ok(None)) };
     // The base's own commit may have left the list of the newest.
-    let known = match published.generation == head.base.generation {
-        true => head.base.commit,
-        false => head.commit_at(published.generation)?.0,
+    let known = match from == head.base.generation {
+        true => Some(head.base.commit),
+        false => head.commit_at(from).map(|(commit, _)| commit),
     };
-    let behind = published.generation + 1..=head.generation;
-    let named = behind.map(|at| head.commit_at(at).map(|(commit, _)| (at, commit)));
-    if known == here { named.collect() } else { None }
+    if known.is_some_and(|known| known != here) || head.page_size != published.page_size {
+        return Ok(Ok(None));
+    }
+    let index = match from < head.singles_from() {
+        true => match remote.index(head).await? {
+            Ok(index) => index,
+            Err(missing) => return Ok(Err(missing)),
+        },
+        false => None,
+    };
+    let links = links(head, index.as_deref(), from);
+    let leads_on = links.first().is_some_and(|link| link.first <= from + 1);
+    Ok(Ok(leads_on.then_some((links, known.is_some()))))
 }
 
 /// Refuses a head that is of another database, or of an earlier state of this one.

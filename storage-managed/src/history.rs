@@ -2,15 +2,17 @@
 //! whose the newest are.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     time::SystemTime,
 };
 
 use crate::{
+    content::Fetched,
     error::Result,
-    format::{Head, Id, parse_name, segment_name},
+    format::{Head, Id, Named, parse_name},
     home::Listed,
-    rebuild::Chain,
+    rebuild::{Chain, Link},
     remote::Remote,
 };
 
@@ -28,102 +30,140 @@ pub struct Generation {
     pub bytes: u64,
 }
 
-/// What a home holds of one generation.
+/// The objects of a home as far as they lead to its head.
 #[derive(Debug, Default)]
-struct Objects {
-    segment: Option<Listed>,
-    base: Option<Listed>,
+pub(crate) struct History {
+    /// By generation, of which each has one commit.
+    bases: BTreeMap<u64, (Id, Listed)>,
+    singles: BTreeMap<u64, (Id, Listed)>,
+    /// By the generations that they lead to; the longest last.
+    merged: BTreeMap<u64, Vec<(Link, Listed)>>,
 }
 
-/// The objects of a home by generation and commit, as far as they lead to its head.
-#[derive(Debug)]
-pub(crate) struct History(BTreeMap<u64, (Id, Objects)>);
+/// What a listing has of one generation, by commit.
+type Candidates = BTreeMap<Id, [Option<Listed>; 2]>;
 
 impl History {
     pub(crate) async fn read(remote: &Remote, head: &Head) -> Result<Self> {
-        let (bases, segments) = (remote.list("base/").await?, remote.list("seg/").await?);
-        let mut found: BTreeMap<u64, BTreeMap<Id, Objects>> = BTreeMap::new();
-        for object in bases.into_iter().chain(segments) {
-            let Some((kind, generation, commit)) = parse_name(&object.name) else { continue };
-            let objects = found.entry(generation).or_default().entry(commit).or_default();
-            match kind {
-                "base" => objects.base = Some(object),
-                _ => objects.segment = Some(object),
-            }
-        }
-        let (mut history, mut above) = (BTreeMap::new(), None);
-        for (generation, mut candidates) in found.into_iter().rev() {
-            let ids: BTreeSet<Id> = candidates.keys().copied().collect();
-            let commit = match head.commit_at(generation) {
-                Some((commit, _)) => Some(commit),
-                None if generation > head.generation => None,
-                None if ids.len() == 1 => ids.first().copied(),
-                // Whose batch was overtaken left a segment, too.
-                None => parent(remote, generation, above).await?,
+        let (mut found, mut history): (BTreeMap<u64, Candidates>, _) = (BTreeMap::new(), Self::default());
+        for object in remote.list("").await? {
+            let Some(named) = parse_name(&object.name).filter(|named| named.last() <= head.generation) else {
+                continue;
             };
-            if let Some((commit, objects)) = commit.and_then(|commit| candidates.remove_entry(&commit)) {
-                history.insert(generation, (commit, objects));
-                above = Some((generation, commit));
+            match named {
+                Named::Base { generation, commit } => {
+                    let [base, _] = found.entry(generation).or_default().entry(commit).or_default();
+                    *base = Some(object);
+                }
+                Named::Segment { first, last, commit } if first == last => {
+                    let [_, segment] = found.entry(last).or_default().entry(commit).or_default();
+                    *segment = Some(object);
+                }
+                Named::Segment { first, last, commit } => {
+                    let of_last = history.merged.entry(last).or_default();
+                    of_last.push((Link { first, last, commit }, object));
+                    of_last.sort_by_key(|(link, _)| Reverse(link.first));
+                }
+                Named::Index { .. } => {}
             }
         }
-        Ok(Self(history))
+        for (generation, mut candidates) in found.into_iter().rev() {
+            let Some(commit) = history.commit_of(remote, head, generation, &candidates).await? else {
+                continue;
+            };
+            let Some([base, segment]) = candidates.remove(&commit) else { continue };
+            history.bases.extend(base.map(|base| (generation, (commit, base))));
+            history.singles.extend(segment.map(|segment| (generation, (commit, segment))));
+        }
+        Ok(history)
     }
 
-    fn chain(&self, head: &Head, generation: u64) -> Option<Chain> {
-        let mut segments = Vec::new();
-        let mut at = generation;
-        loop {
-            let (commit, objects) = self.0.get(&at)?;
-            if objects.base.is_some() {
-                segments.reverse();
-                return Some(Chain::on(head, (at, *commit), segments));
-            }
-            objects.segment.as_ref()?;
-            segments.push((at, *commit));
-            at = at.checked_sub(1)?;
+    /// The commit of a generation: whose batch was overtaken left objects, too.
+    async fn commit_of(
+        &self,
+        remote: &Remote,
+        head: &Head,
+        generation: u64,
+        candidates: &Candidates,
+    ) -> Result<Option<Id>> {
+        let merged = self.merged.get(&generation).and_then(|merged| merged.first());
+        let known = head.commit_at(generation).map(|(commit, _)| commit);
+        if let Some(commit) = known.or(merged.map(|(link, _)| link.commit)) {
+            return Ok(Some(commit));
         }
+        if candidates.len() == 1 {
+            return Ok(candidates.keys().next().copied());
+        }
+        // What the next one was made on.
+        let above = match self.singles.get(&(generation + 1)) {
+            Some((_, above)) => Some(above),
+            None => {
+                let merged = self.merged.range(generation + 1..).flat_map(|(_, merged)| merged);
+                let mut above = merged.filter(|(link, _)| link.first == generation + 1);
+                above.next().map(|(_, above)| above)
+            }
+        };
+        let Some(above) = above else { return Ok(None) };
+        Ok(remote.preamble(&above.name).await?.map(|(header, _)| header.parent))
+    }
+
+    /// What leads to a generation, from the newest base that does.
+    fn chain(&self, head: &Head, generation: u64) -> Option<Chain> {
+        self.bases.range(..=generation).rev().find_map(|(from, (commit, _))| {
+            let (mut segments, mut at) = (Vec::new(), *from);
+            while at < generation {
+                let link = self.step(at, generation)?;
+                segments.push(link);
+                at = link.last;
+            }
+            Some(Chain::on(head, (*from, *commit), segments))
+        })
+    }
+
+    /// The segment that leads from a generation the farthest, and not beyond another.
+    fn step(&self, at: u64, to: u64) -> Option<Link> {
+        let merged = self.merged.range(at + 1..=to).rev().flat_map(|(_, merged)| merged);
+        let merged = merged.map(|(link, _)| *link).find(|link| link.first <= at + 1);
+        merged.or_else(|| self.singles.get(&(at + 1)).map(|(commit, _)| Link::single(at + 1, *commit)))
     }
 
     /// What leads to a generation, an earlier one by what is still in the home; `None` where that is not all of it.
-    pub(crate) async fn chain_to(remote: &Remote, head: &Head, generation: u64) -> Result<Option<Chain>> {
-        if generation > head.generation {
-            return Ok(None);
+    pub(crate) async fn chain_to(
+        remote: &Remote,
+        head: &Head,
+        generation: u64,
+    ) -> Result<Fetched<Option<Chain>>> {
+        if generation == head.generation {
+            return Ok(Chain::of(remote, head).await?.map(Some));
         }
-        if generation >= head.base.generation {
-            return Ok(Some(Chain::of(head).up_to(generation)));
-        }
-        Ok(Self::read(remote, head).await?.chain(head, generation))
+        Ok(Ok(Self::read(remote, head).await?.chain(head, generation)))
     }
 
     /// The generations that can be restored, the oldest first.
     pub(crate) fn generations(&self, now: SystemTime) -> Vec<Generation> {
-        let (mut generations, mut whole_up_to) = (Vec::new(), None);
-        for (generation, (commit, objects)) in &self.0 {
-            let follows = objects.segment.is_some() && whole_up_to == generation.checked_sub(1);
-            if objects.base.is_none() && !follows {
-                continue;
-            }
-            whole_up_to = Some(*generation);
+        let ends: BTreeSet<u64> =
+            self.bases.keys().chain(self.singles.keys()).chain(self.merged.keys()).copied().collect();
+        let (mut generations, mut newest) = (Vec::new(), None);
+        for generation in ends {
+            // The newest that can be restored is the one that most segments lead on from.
+            let leads = |first: u64| newest.is_some_and(|newest| first <= newest + 1);
+            let base = self.bases.get(&generation);
+            let single = self.singles.get(&generation).filter(|_| leads(generation));
+            let merged = self.merged.get(&generation).and_then(|merged| merged.last());
+            let merged = merged.filter(|(link, _)| leads(link.first));
             // A base may be put long after its generation; what came with it is the segment.
-            let Some(object) = objects.segment.as_ref().or(objects.base.as_ref()) else { continue };
+            let merged = merged.map(|(link, object)| (link.commit, object));
+            let found = single.or(base).map(|(commit, object)| (*commit, object));
+            let found = if single.is_some() { found } else { merged.or(found) };
+            let Some((commit, object)) = found else { continue };
+            newest = Some(generation);
             generations.push(Generation {
-                generation: *generation,
+                generation,
                 commit: commit.to_string(),
                 published: object.age.and_then(|age| now.checked_sub(age)),
                 bytes: object.length,
             });
         }
         generations
-    }
-}
-
-/// The commit of a generation that the next one was made on.
-async fn parent(remote: &Remote, generation: u64, above: Option<(u64, Id)>) -> Result<Option<Id>> {
-    match above {
-        Some((next, commit)) if next == generation + 1 => {
-            let segment = remote.segment(&segment_name(next, commit)).await?;
-            Ok(segment.map(|segment| segment.header.parent))
-        }
-        _ => Ok(None),
     }
 }

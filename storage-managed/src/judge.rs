@@ -5,7 +5,9 @@
 
 use crate::{
     error::Result,
-    format::{Head, Hex, Id, SegmentHeader, base_name, base_prefix, segment_prefix},
+    format::{
+        Head, Hex, Id, MERGED, Named, SegmentHeader, base_name, base_prefix, parse_name, segment_prefix,
+    },
     remote::Remote,
 };
 
@@ -70,11 +72,12 @@ impl Made {
         named && lineage && (header.page_count, header.checksum) == (self.page_count, self.checksum)
     }
 
-    /// As [`standing`](Self::standing); what the head has forgotten, the objects beside it may still tell.
+    /// As [`standing`](Self::standing); what the head has forgotten, the objects beside it may still tell. What was merged into
+    /// one with others stays [`Forgotten`](Standing::Forgotten).
     pub(crate) async fn standing_in(&self, remote: &Remote, head: Option<&Head>) -> Result<Standing> {
         match self.standing(head) {
             Standing::Forgotten if self.was_built_upon(remote).await? => Ok(Standing::Published),
-            Standing::Forgotten => Ok(Standing::Moved),
+            Standing::Forgotten if !self.was_merged(remote).await? => Ok(Standing::Moved),
             standing => Ok(standing),
         }
     }
@@ -92,17 +95,29 @@ impl Made {
         self.was_followed(remote).await
     }
 
-    /// Whether there is a segment of the next generation that builds on this commit, and on this content.
+    /// Whether there is a segment that builds on this commit, and on this content.
     pub(crate) async fn was_followed(&self, remote: &Remote) -> Result<bool> {
-        for next in remote.list(&segment_prefix(self.generation + 1)).await? {
-            let Some(segment) = remote.segment(&next.name).await? else { continue };
-            let header = &segment.header;
+        let mut following = remote.list(&segment_prefix(self.generation + 1)).await?;
+        following.extend(remote.list(MERGED).await?.into_iter().filter(|object| {
+            matches!(parse_name(&object.name), Some(Named::Segment { first, .. }) if first == self.generation + 1)
+        }));
+        for next in following {
+            let Some((header, _)) = remote.preamble(&next.name).await? else { continue };
             let same_home = self.incarnation.is_none_or(|known| known == header.incarnation);
             if same_home && (header.parent, header.parent_checksum) == (self.commit, self.checksum) {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether its generation is one of several that were merged: whose it is cannot be told any more.
+    async fn was_merged(&self, remote: &Remote) -> Result<bool> {
+        let merged = remote.list(MERGED).await?;
+        Ok(merged.iter().any(|object| {
+            matches!(parse_name(&object.name), Some(Named::Segment { first, last, commit })
+                if first <= self.generation && (self.generation < last || commit == self.commit))
+        }))
     }
 }
 
@@ -124,8 +139,8 @@ mod tests {
             page_count: 3,
             checksum: Hex(9),
             base: Base { generation, commit: id(generation), page_count: 3, checksum: Hex(9) },
+            index: None,
             commits: (generation.saturating_sub(63).max(1)..=generation).map(|at| (id(at), 10)).collect(),
-            folds: Vec::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 mod backend;
 mod batch;
 mod cache;
+mod compact;
 mod content;
 mod download;
 mod error;
@@ -13,7 +14,9 @@ mod history;
 pub mod home;
 mod judge;
 mod lease;
+mod levels;
 mod local;
+mod merge;
 mod open;
 mod options;
 mod proofs;

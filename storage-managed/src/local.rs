@@ -27,13 +27,15 @@ use rusqlite::{
 use crate::{
     cache::{Intent, Last, Paths, Published, State, create_private},
     error::{Error, Result},
-    format::{Id, SegmentHeader, Sums, page_sum},
+    format::{Encoded, Id, SEGMENT_FORMAT, SegmentHeader, Sums, page_sum},
     home::Body,
     system::{Positioned, open_private},
     wal::{self, Committed, Index, Mark},
 };
 
 pub(crate) const DEFAULT_PAGE_SIZE: u32 = 4096;
+/// Pages that travel are put together in memory up to so much.
+const IN_MEMORY: u64 = 4 * 1024 * 1024;
 
 /// The open database of the cache.
 #[derive(Debug)]
@@ -96,6 +98,21 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// Reads one page, and checks that it is what the sums say.
+    pub(crate) fn read(&self, number: u32, page: &mut [u8]) -> Result<()> {
+        let read = read_page(&self.files.database, &self.files.log, &self.committed, number, page);
+        read.map_err(Error::io("read", "database.db"))?;
+        let sum = self.sums.get(number);
+        if sum != Some(page_sum(number, page)) {
+            // SQLite leaves out pages that it has freed again; what stands there from before is nothing to anybody.
+            page.fill(0);
+            if sum != Some(page_sum(number, page)) {
+                return Err(Error::corrupt("database.db", format!("page {number} is not what was written")));
+            }
+        }
+        Ok(())
+    }
+
     /// Copies it to a file of its own, and checks that it is what the sums say. `goes_on` is asked now and then.
     pub(crate) fn copy_to(&self, path: &Path, goes_on: impl Fn() -> bool) -> Result<Body> {
         let file = create_private(path)?;
@@ -104,11 +121,7 @@ impl Snapshot {
             if !goes_on() {
                 return Err(Error::Closed);
             }
-            let read = read_page(&self.files.database, &self.files.log, &self.committed, number, &mut page);
-            read.map_err(Error::io("read the pages that go to", path))?;
-            if self.sums.get(number) != Some(page_sum(number, &page)) {
-                return Err(Error::corrupt("database.db", format!("page {number} is not what was written")));
-            }
+            self.read(number, &mut page)?;
             file.write_all_at(&page, page_offset(number, self.page_size))
                 .map_err(Error::io("write", path))?;
         }
@@ -308,21 +321,21 @@ impl Local {
         Ok(Some(Change { committed, sums, page_count, changes: index.changes, after }))
     }
 
-    /// The segment of a change.
+    /// The pages of a change, and what its segment says of itself.
     pub(crate) fn segment(
         &self,
         change: &Change,
         incarnation: Id,
         commit: Id,
         parent: Id,
-    ) -> Result<Vec<u8>> {
+    ) -> (Vec<u32>, SegmentHeader) {
         let published = self.published();
         // A page may have been written as it was.
         let differs =
             |(number, sum): (&u32, &u128)| (self.sums.get(*number) != Some(*sum)).then_some(*number);
         let numbers: Vec<u32> = change.sums.iter().filter_map(differs).collect();
         let header = SegmentHeader {
-            format: crate::format::SEGMENT_FORMAT,
+            format: SEGMENT_FORMAT,
             incarnation,
             generation: published.generation + 1,
             commit,
@@ -332,13 +345,33 @@ impl Local {
             parent_checksum: published.checksum,
             checksum: change.after.total(),
             pages: u32::try_from(numbers.len()).unwrap_or(u32::MAX),
+            first: None,
+            frame_pages: None,
         };
+        (numbers, header)
+    }
+
+    /// The segment of a change, in a file at `staged` where it is large.
+    pub(crate) fn encode(
+        &self,
+        change: &Change,
+        header: SegmentHeader,
+        numbers: &[u32],
+        staged: &Path,
+    ) -> Result<Body> {
         let frames = &change.committed.frames;
         let read = |number: u32, page: &mut [u8]| {
             let frame = frames.get(&number).ok_or(io::ErrorKind::NotFound)?;
             wal::read_page(&self.files.log, *frame, page)
         };
-        header.encode(&numbers, read).map_err(Error::io("read", self.paths.log()))
+        let reading = |error| Error::io("read", self.paths.log())(error);
+        if numbers.len() as u64 * u64::from(header.page_size) <= IN_MEMORY {
+            return Ok(Body::Bytes(header.encode(numbers, read).map_err(reading)?.into()));
+        }
+        let file = create_private(staged)?;
+        let read = |number: u32, page: &mut [u8]| read(number, page).map_err(reading);
+        let length = Encoded::write(&file, header, numbers, read, staged)?.length;
+        Ok(Body::File { path: staged.to_owned(), length })
     }
 
     /// A change is in the home now.

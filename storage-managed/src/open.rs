@@ -201,7 +201,11 @@ async fn download(
             let found = Some(head.incarnation.to_string());
             return Err(Error::Recreated { known: known.to_string(), found });
         }
-        let Ok((_, sums)) = Chain::of(head).build(remote, &temporary).await? else {
+        let built = match Chain::of(remote, head).await? {
+            Ok(chain) => chain.build(remote, &temporary).await?,
+            Err(missing) => Err(missing),
+        };
+        let Ok((_, sums)) = built else {
             // It was folded and cleaned up since, or it is lost.
             let Some(found) = remote.head().await? else { break };
             *newest = found;

@@ -37,12 +37,16 @@ pub struct Options {
     pub busy_timeout: Duration,
     /// How large the log of the cache grows before its pages move to the main file.
     pub checkpoint_bytes: u64,
-    /// After so many segments they are folded into a new base.
-    pub fold_segments: usize,
-    /// Segments are folded once they pass a quarter of the base, and this: a small database is not worth it.
+    /// So many single segments are merged into one.
+    pub merge_segments: usize,
+    /// So many merged segments of a level are merged into one of the next.
+    pub merge_fan_out: usize,
+    /// A base is made anew once what lies on it has so many times its size: less of it is a smaller home, and more to send.
+    pub fold_share: f64,
+    /// And not before what lies on it has so many bytes: a small database is not worth it.
     pub fold_bytes: u64,
-    /// How long objects that are not needed any more stay in the home, by its clock: for readers that are about to fetch them,
-    /// and for people who want an earlier generation back. Objects go at most as long again later.
+    /// How long what is not needed any more stays in the home, by its clock, for people who want an earlier generation back.
+    /// Within it, what merged segments tell as well makes room for them where the home has hundreds of objects.
     pub grace: Duration,
     /// How long to wait for somebody else who has the cache folder.
     pub cache_wait: Duration,
@@ -69,7 +73,9 @@ impl Options {
             readers: 4,
             busy_timeout: Duration::from_secs(5),
             checkpoint_bytes: 4 * 1024 * 1024,
-            fold_segments: 64,
+            merge_segments: 64,
+            merge_fan_out: 176,
+            fold_share: 1.0,
             fold_bytes: 256 * 1024,
             grace: Duration::from_secs(600),
             cache_wait: Duration::from_secs(5),
@@ -83,11 +89,15 @@ impl Options {
         let zero = [
             ("lease_term", self.lease_term.is_zero()),
             ("readers", self.readers == 0),
-            ("fold_segments", self.fold_segments == 0),
+            ("merge_segments", self.merge_segments == 0),
             ("retry.attempts", self.retry.attempts == 0),
         ];
         if let Some((name, _)) = zero.iter().find(|(_, zero)| *zero) {
             return Err(Error::Settings(CoreError::config(format!("{name} may not be zero"))));
+        }
+        if self.merge_fan_out < 2 || !self.fold_share.is_finite() || self.fold_share < 0.0 {
+            let problem = "merge_fan_out is at least 2, fold_share a number that is not negative";
+            return Err(Error::Settings(CoreError::config(problem)));
         }
         let times = [
             ("freshness", self.freshness),

@@ -2,14 +2,13 @@
 
 use std::{sync::Arc, time::Instant};
 
-use bytes::Bytes;
 use storage_core::{Error as CoreError, ErrorKind};
 use tempfile::TempPath;
 
 use crate::{
     cache::Last,
     error::{Error, Result},
-    format::{Base, FORMAT, HEAD, Head, Id, base_name, segment_name},
+    format::{Base, FORMAT, HEAD, Head, Id, SegmentHeader, base_name, segment_name},
     freshen::REREADS,
     home::{Body, Put},
     judge::{Made, Standing},
@@ -30,14 +29,15 @@ struct Prepared {
     object: String,
     body: Body,
     change: Change,
-    now: u64,
-    /// Where the body is, for as long as it is needed.
-    _staged: Option<TempPath>,
+    /// What its segment says, and the pages that it changes; `None` for the first.
+    segment: Option<(SegmentHeader, Vec<u32>)>,
+    /// Where the body is that is too large for memory, for as long as it is needed.
+    _staged: TempPath,
 }
 
 impl Prepared {
     /// Prepares what was committed behind what is published; `None` where nothing was.
-    fn new(local: &mut Local, commit: Id, now: u64) -> Result<Option<Self>> {
+    fn new(local: &mut Local, commit: Id) -> Result<Option<Self>> {
         local.discard_failed()?;
         let Some(change) = local.change()? else {
             local.allow_checkpoints();
@@ -49,15 +49,17 @@ impl Prepared {
             None => Id::random()?,
         };
         let generation = published.generation + 1;
-        let (object, body, staged) = match published.commit {
+        let (object, body, staged, segment) = match published.commit {
             Some(parent) => {
-                let segment = local.segment(&change, incarnation, commit, parent)?;
-                (segment_name(generation, commit), Body::Bytes(Bytes::from(segment)), None)
+                let staged = local.paths.staged("segment")?;
+                let (numbers, header) = local.segment(&change, incarnation, commit, parent);
+                let body = local.encode(&change, header.clone(), &numbers, &staged)?;
+                (segment_name(generation, commit), body, staged, Some((header, numbers)))
             }
             None => {
                 let staged = local.paths.staged("base")?;
                 let body = local.pin(&change.after)?.copy_to(&staged, || true)?;
-                (base_name(generation, commit), body, Some(staged))
+                (base_name(generation, commit), body, staged, None)
             }
         };
         let made = Made {
@@ -75,7 +77,7 @@ impl Prepared {
             object,
             body,
             change,
-            now,
+            segment,
             _staged: staged,
         }))
     }
@@ -95,15 +97,11 @@ impl Prepared {
             checksum,
             base,
             commits: Vec::new(),
-            folds: vec![(generation, self.now)],
+            index: None,
         });
         (head.generation, head.commit, head.parent) = (generation, commit, parent);
         (head.page_count, head.checksum) = (page_count, checksum);
-        let bytes = match &self.body {
-            Body::Bytes(bytes) => bytes.len() as u64,
-            Body::File { .. } => 0,
-        };
-        head.push(commit, bytes);
+        head.push(commit, if parent.is_some() { self.body.length() } else { 0 });
         head
     }
 
@@ -145,11 +143,10 @@ impl Sent {
 impl Shared {
     /// Publishes what was committed here under `commit`, if anything was.
     pub(crate) async fn publish(self: &Arc<Self>, content: &mut Content, commit: Id) -> Result<()> {
-        let now = storage_core::epoch_millis(self.options.clock.now());
         let began = Instant::now();
         let unpublished =
             |error: Error| Error::Unpublished { commit: commit.to_string(), source: error.into() };
-        let prepared = self.on_local(move |local| Prepared::new(local, commit, now)).await;
+        let prepared = self.on_local(move |local| Prepared::new(local, commit)).await;
         let Some(prepared) = prepared.map_err(unpublished)? else {
             content.unsettled = None;
             return Ok(());
@@ -160,6 +157,9 @@ impl Shared {
             Sent::Overtaken { known, is_lost } => return Err(self.give_way(content, known, is_lost).await?),
         };
         let (incarnation, change) = (head.incarnation, prepared.change);
+        if let Some((header, numbers)) = prepared.segment {
+            content.remember(header, numbers);
+        }
         self.on_local(move |local| {
             local.settle(&change, incarnation, commit);
             Ok(())

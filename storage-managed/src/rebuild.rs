@@ -5,8 +5,11 @@ use std::{fs::File, path::Path};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::{
+    content::Fetched,
     error::{Error, Result},
-    format::{Base, Head, Hex, Id, Segment, Sums, base_name, page_sum, segment_name},
+    format::{
+        Base, Head, Hex, Id, Index, Merged, Segment, Sums, base_name, merged_name, page_sum, segment_name,
+    },
     local::{page_offset, sums_of},
     remote::Remote,
     system::Positioned,
@@ -23,39 +26,68 @@ pub(crate) struct Chain {
     base: Base,
     /// Whether the base's checksum is known.
     checked: bool,
-    segments: Vec<(u64, Id)>,
+    segments: Vec<Link>,
 }
 
-/// What was fetched, or the object that is not there.
-pub(crate) type Fetched<T> = std::result::Result<T, String>;
+/// A segment on the way to a generation: of one, or of several that were merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) commit: Id,
+}
+
+impl Link {
+    pub(crate) fn single(generation: u64, commit: Id) -> Self {
+        Self { first: generation, last: generation, commit }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        match self.first == self.last {
+            true => segment_name(self.last, self.commit),
+            false => merged_name(self.first, self.last, self.commit),
+        }
+    }
+}
+
+impl From<&Merged> for Link {
+    fn from(merged: &Merged) -> Self {
+        Self { first: merged.first, last: merged.last, commit: merged.commit }
+    }
+}
+
+/// The segments that lead on from a generation, as a head and its index name them.
+pub(crate) fn links(head: &Head, index: Option<&Index>, from: u64) -> Vec<Link> {
+    let merged = index.into_iter().flat_map(|index| &index.merged).filter(|merged| merged.last > from);
+    let behind = from.max(head.singles_from()) + 1..=head.generation;
+    let singles = behind.filter_map(|at| head.commit_at(at).map(|(commit, _)| Link::single(at, commit)));
+    merged.map(Link::from).chain(singles).collect()
+}
 
 impl Chain {
     /// What leads to the head's generation.
-    pub(crate) fn of(head: &Head) -> Self {
-        let behind = head.base.generation + 1..=head.generation;
-        Self {
+    pub(crate) async fn of(remote: &Remote, head: &Head) -> Result<Fetched<Self>> {
+        let index = match remote.index(head).await? {
+            Ok(index) => index,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        Ok(Ok(Self {
             incarnation: head.incarnation,
             page_size: head.page_size,
             base: head.base.clone(),
             checked: true,
-            segments: behind.filter_map(|at| head.commit_at(at).map(|(commit, _)| (at, commit))).collect(),
-        }
+            segments: links(head, index.as_deref(), head.base.generation),
+        }))
     }
 
     /// A base and segments that a listing has shown; only the head's own base is known by its checksum.
-    pub(crate) fn on(head: &Head, (generation, commit): (u64, Id), segments: Vec<(u64, Id)>) -> Self {
+    pub(crate) fn on(head: &Head, (generation, commit): (u64, Id), segments: Vec<Link>) -> Self {
         let checked = (generation, commit) == (head.base.generation, head.base.commit);
         let base = match checked {
             true => head.base.clone(),
             false => Base { generation, commit, page_count: 0, checksum: Hex(0) },
         };
         Self { incarnation: head.incarnation, page_size: head.page_size, base, checked, segments }
-    }
-
-    /// The same without what comes after a generation.
-    pub(crate) fn up_to(mut self, generation: u64) -> Self {
-        self.segments.retain(|(at, _)| *at <= generation);
-        self
     }
 
     pub(crate) fn objects(&self) -> usize {
@@ -73,16 +105,16 @@ impl Chain {
         if self.checked && (sums.total(), sums.page_count()) != (self.base.checksum, self.base.page_count) {
             return Err(Error::corrupt(&name, "its pages are not what the head says"));
         }
-        let (mut checksum, mut parent) = (sums.total(), self.base.commit);
+        let mut state = (self.base.generation, self.base.commit, sums.total());
         let mut segments = Box::pin(fetch(remote, self.segments.clone()));
         while let Some(fetched) = segments.try_next().await? {
             let segment = match fetched {
                 Ok(segment) => segment,
                 Err(missing) => return Ok(Err(missing)),
             };
-            segment.follows(self.incarnation, parent, checksum)?;
+            segment.follows(self.incarnation, state)?;
             write(&segment, &file, path, &mut sums)?;
-            (checksum, parent) = (sums.total(), segment.header.commit);
+            state = segment.state();
         }
         file.sync_all().map_err(Error::io("sync", path))?;
         Ok(Ok((file, sums)))
@@ -92,12 +124,14 @@ impl Chain {
 /// Fetches segments, in their order.
 pub(crate) fn fetch(
     remote: &Remote,
-    segments: Vec<(u64, Id)>,
+    segments: Vec<Link>,
 ) -> impl futures::Stream<Item = Result<Fetched<Segment>>> {
-    let fetched = stream::iter(segments).map(move |(generation, commit)| async move {
-        let name = segment_name(generation, commit);
+    let fetched = stream::iter(segments).map(move |link| async move {
+        let name = link.name();
         let Some(segment) = remote.segment(&name).await? else { return Ok(Err(name)) };
-        if (segment.header.generation, segment.header.commit) != (generation, commit) {
+        let header = &segment.header;
+        let found = Link { first: header.first(), last: header.generation, commit: header.commit };
+        if found != link {
             return Err(Error::corrupt(&name, "it is of another commit"));
         }
         Ok(Ok(segment))

@@ -1,20 +1,27 @@
 //! The home, asked again where it failed for now, and what travelled.
 
-use std::{fs::File, sync::Arc};
+use std::{
+    fs::File,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 
 use crate::{
     cache::Paths,
+    content::Fetched,
     download::Downloads,
     error::{Error, Result},
-    format::{HEAD, Head, Segment},
+    format::{HEAD, Head, Index, IndexRef, Preamble, Segment, SegmentHeader, index_name},
     home::{Body, Fresh, Held, Home, Listed, Put, Version},
     options::RetryPolicy,
     system::Positioned,
     telemetry::Telemetry,
 };
+
+/// What stands before the pages is not larger: of a database of 64 GiB it is not, and of what is damaged anything may be said.
+const MAX_PREAMBLE: usize = 80 * 1024 * 1024;
 
 /// A head, and the version to replace.
 pub(crate) type Known = (Head, Version);
@@ -33,13 +40,15 @@ pub(crate) struct Remote {
     pub(crate) retry: RetryPolicy,
     pub(crate) downloads: Downloads,
     pub(crate) telemetry: Arc<Telemetry>,
+    /// The index that was read last.
+    index: Mutex<Option<(IndexRef, Arc<Index>)>>,
 }
 
 impl Remote {
     pub(crate) fn new(home: Arc<dyn Home>, retry: RetryPolicy, paths: &Paths) -> Self {
         let telemetry = Arc::new(Telemetry::of(home.name()));
         let downloads = Downloads::new(Arc::clone(&home), retry, paths.parts(), Arc::clone(&telemetry));
-        Self { home, retry, downloads, telemetry }
+        Self { home, retry, downloads, telemetry, index: Mutex::default() }
     }
 
     /// Does something that may be done twice, as the retry policy says.
@@ -101,10 +110,7 @@ impl Remote {
 
     /// Writes an object unless there is one; may be done again. Says whether what is there now is this content.
     pub(crate) async fn put(&self, name: &str, body: &Body) -> storage_core::Result<bool> {
-        let length = match body {
-            Body::Bytes(bytes) => bytes.len() as u64,
-            Body::File { length, .. } => *length,
-        };
+        let length = body.length();
         let put = self.run(|| async {
             self.telemetry.count_sent(length);
             self.home.put(name, body.clone(), &|_| {}).await
@@ -132,6 +138,68 @@ impl Remote {
             compared += piece.len() as u64;
         }
         Ok(same && compared == content.length)
+    }
+
+    /// The index that a head names, if it names one, or what is not there.
+    pub(crate) async fn index(&self, head: &Head) -> Result<Fetched<Option<Arc<Index>>>> {
+        let Some(named) = head.index else { return Ok(Ok(None)) };
+        if let Some(index) = self.known_index(head) {
+            return Ok(Ok(Some(index)));
+        }
+        let name = index_name(named.generation, named.id);
+        let Some(content) = self.downloads.fetch(&name).await? else { return Ok(Err(name)) };
+        let length = content.length().map_err(Error::io("read what was fetched of", &name))?;
+        let bytes = content.bytes(0..length).map_err(Error::io("read what was fetched of", &name))?;
+        let index = Arc::new(Index::decode(&bytes, &named, head.incarnation)?);
+        self.remember(named, &index);
+        Ok(Ok(Some(index)))
+    }
+
+    /// The index that a head names, where that was read or written last.
+    pub(crate) fn known_index(&self, head: &Head) -> Option<Arc<Index>> {
+        let known = self.index.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known
+            .filter(|(known, _)| head.index.is_some_and(|named| named.id == known.id))
+            .map(|(_, index)| index)
+    }
+
+    /// Keeps an index that was written, too.
+    pub(crate) fn remember(&self, named: IndexRef, index: &Arc<Index>) {
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some((named, Arc::clone(index)));
+    }
+
+    /// What stands before the pages of a segment, or `None` where there is none. Of one that can be checked without its pages
+    /// those do not travel.
+    pub(crate) async fn preamble(&self, name: &str) -> Result<Option<(SegmentHeader, Vec<u32>)>> {
+        let begun = self.run(|| self.begun(name)).await?;
+        match begun {
+            None => Ok(None),
+            Some(bytes) => match Preamble::parse(name, &bytes)? {
+                Some(preamble) if preamble.is_checked() => Ok(Some((preamble.header, preamble.numbers))),
+                _ => Ok(self.segment(name).await?.map(|segment| (segment.header, segment.numbers))),
+            },
+        }
+    }
+
+    /// The beginning of a segment, as far as its pages at least.
+    async fn begun(&self, name: &str) -> storage_core::Result<Option<Vec<u8>>> {
+        let Some((_, mut pieces)) = self.home.read(name, 0).await? else { return Ok(None) };
+        let (mut bytes, mut look) = (Vec::new(), 0);
+        while let Some(piece) = pieces.try_next().await? {
+            self.telemetry.count_received(piece.len());
+            bytes.extend_from_slice(&piece);
+            if bytes.len() > MAX_PREAMBLE {
+                break;
+            }
+            // Each look reads all that has arrived.
+            if bytes.len() >= look {
+                match Preamble::parse(name, &bytes) {
+                    Ok(None) => look = bytes.len() * 2,
+                    _ => break,
+                }
+            }
+        }
+        Ok(Some(bytes))
     }
 
     /// A segment, or `None` where there is none.

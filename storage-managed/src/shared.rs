@@ -4,18 +4,20 @@
 //! the content alone, so that they do not wait for somebody else's lease.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
 use storage_core::engine::task;
-use tokio::sync::{Notify, OwnedMutexGuard};
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     cache::Paths,
     error::{Error, Result},
-    format::Id,
+    format::{Id, SegmentHeader},
     lease::Lease,
     local::Local,
     options::Options,
@@ -37,10 +39,17 @@ pub(crate) struct Shared {
     local: Arc<Mutex<Option<Local>>>,
     pub(crate) view: Mutex<View>,
     pub(crate) folding: AtomicBool,
-    /// Nobody waits for folding in the background any more.
-    pub(crate) closing: AtomicBool,
-    pub(crate) closes: Notify,
+    pub(crate) merging: AtomicBool,
+    /// Somebody removes later what is superseded now.
+    pub(crate) cleans_later: AtomicBool,
+    /// Nobody waits any more for what goes on in the background.
+    pub(crate) closes: CancellationToken,
 }
+
+/// What segments say of themselves, and the pages that they change.
+pub(crate) type Change = (SegmentHeader, Vec<u32>);
+/// The newest of them that were made here, by generation, so that merging them asks the home for nothing.
+pub(crate) type Changes = BTreeMap<u64, Arc<Change>>;
 
 /// What is known of the home.
 #[derive(Debug, Default)]
@@ -51,8 +60,7 @@ pub(crate) struct Content {
     /// The one that an earlier process had left.
     pub(crate) inherited: Option<Id>,
     pub(crate) diverged: Option<PathBuf>,
-    /// Objects of earlier generations were removed up to this one.
-    pub(crate) cleaned: u64,
+    pub(crate) changes: Changes,
 }
 
 /// What can be told without waiting.
@@ -95,8 +103,9 @@ impl Shared {
             local: Arc::new(Mutex::new(Some(local))),
             view: Mutex::new(view),
             folding: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
-            closes: Notify::new(),
+            merging: AtomicBool::new(false),
+            cleans_later: AtomicBool::new(false),
+            closes: CancellationToken::new(),
         });
         shared.show();
         shared

@@ -249,18 +249,34 @@ impl DatabaseStore {
         by_itself(async move { shared.adopt().await }).await
     }
 
-    /// Folds the segments into a new base now, removes what was superseded longer than [`Options::grace`] ago, and waits for
-    /// both; true where there was anything to fold.
+    /// Makes the newest generation a base now, removes what was superseded longer than [`Options::grace`] ago, and waits for
+    /// both; true where there was anything on top of the base.
     ///
     /// # Errors
     /// As [`for_write`](Self::for_write), and nothing was changed then.
     pub async fn fold(&self) -> Result<bool> {
         let shared = Arc::clone(&self.inner.shared);
         by_itself(async move {
-            let folding = Arc::new(shared.folding().await);
+            let folding = Arc::new(shared.going(|shared| &shared.folding).await);
             let folded = shared.fold(&folding).await?;
             shared.clean().await?;
             Ok(folded)
+        })
+        .await
+    }
+
+    /// Merges the single segments into one now, removes what was superseded longer than [`Options::grace`] ago, and waits for
+    /// both; true where there were several.
+    ///
+    /// # Errors
+    /// As [`for_write`](Self::for_write), and nothing was changed then.
+    pub async fn merge(&self) -> Result<bool> {
+        let shared = Arc::clone(&self.inner.shared);
+        by_itself(async move {
+            let merging = Arc::new(shared.going(|shared| &shared.merging).await);
+            let merged = shared.merge(&merging).await?;
+            shared.clean().await?;
+            Ok(merged)
         })
         .await
     }
@@ -276,8 +292,8 @@ impl DatabaseStore {
         self.rebuild(None, folder.path().join("database.db")).await
     }
 
-    /// The generations that can be restored, the oldest first: what was not folded yet, and what was within
-    /// [`Options::grace`]. Reads no content.
+    /// The generations that can be restored, the oldest first: each until it is merged with others, and within
+    /// [`Options::grace`] as long as there is room; then those that merged segments and bases lead to. Reads no content.
     ///
     /// # Errors
     /// [`Error::Home`]; [`Error::Corrupt`].
@@ -335,7 +351,8 @@ impl Inner {
                 return Err(Error::Unsupported("nothing was published yet".to_owned()));
             };
             let generation = generation.unwrap_or(head.generation);
-            let Some(chain) = History::chain_to(remote, &head, generation).await? else {
+            let Ok(chain) = History::chain_to(remote, &head, generation).await? else { continue };
+            let Some(chain) = chain else {
                 return Err(Error::Unsupported(format!("the home does not have generation {generation}")));
             };
             let Ok((file, sums)) = chain.build(remote, to).await? else { continue };
@@ -364,8 +381,9 @@ impl Inner {
             Some(_) => shared.write_lock().await.map(drop),
             None => Ok(()),
         };
-        shared.give_up_folding().await;
-        let _folding = shared.folding().await;
+        shared.give_up_compacting().await;
+        let _folding = shared.going(|shared| &shared.folding).await;
+        let _merging = shared.going(|shared| &shared.merging).await;
         let _writer = shared.writer.lock().await;
         let permits = &self.readers.permits;
         let all = u32::try_from(shared.options.readers).unwrap_or(u32::MAX);

@@ -45,15 +45,16 @@ async fn what_happens_to_a_database_is_counted_for_its_home() {
     for _ in 0..3 {
         store.for_write(batch).await.unwrap();
     }
-    assert!(store.fold().await.unwrap());
+    assert!(store.merge().await.unwrap() && store.fold().await.unwrap());
     let name = store.status().home;
     let first = measured(&snapshotter, &name);
     assert_eq!(
         (first["publications_total"], first["publication_seconds"], first["folds_total"]),
         (3.0, 3.0, 1.0)
     );
-    assert_eq!((first["generation"], first["unpublished"]), (3.0, 0.0));
+    assert_eq!((first["generation"], first["unpublished"], first["merges_total"]), (3.0, 0.0, 1.0));
     assert_eq!(first["removed_objects_total"], 3.0, "the first base and two segments: {first:?}");
+    assert_eq!(first["objects"], 4.0, "the head, a base, an index, and what was merged: {first:?}");
     assert!(first["sent_bytes_total"] as u64 <= store.status().bytes_sent && first["sent_bytes_total"] > 0.0);
     // Another store of the same home: refused while the lease is held, and fresh.
     let other = DatabaseStore::open(home(), options("b")).await.unwrap();

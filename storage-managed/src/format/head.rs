@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{Hex, Id};
 use crate::error::{Error, Result};
 
-/// The format that this release writes; it reads the first, too, which had no checksum of the text.
-pub(crate) const FORMAT: u32 = 2;
+/// The format that this release writes. It reads the first, too, which had no checksum of the text, and the second, which
+/// named no index.
+pub(crate) const FORMAT: u32 = 3;
 /// What stands before the checksum, which ends the text and is over all that stands before this.
 const SUM: &[u8] = b",\"sum\":\"";
 const SUM_DIGITS: usize = 32;
@@ -14,7 +15,6 @@ const SUM_DIGITS: usize = 32;
 pub(crate) const NAME: &str = "head";
 /// So many of the newest commits are named, so that a writer whose answer was lost finds its own.
 const MAX_COMMITS: usize = 64;
-pub(crate) const MAX_FOLDS: usize = 16;
 
 /// The state of the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,10 +29,21 @@ pub(crate) struct Head {
     pub(crate) page_count: u32,
     pub(crate) checksum: Hex,
     pub(crate) base: Base,
-    /// The newest commits and the lengths of their segments, the newest last. Those behind the base's are needed.
+    /// Where the merged segments are named, once there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<IndexRef>,
+    /// The newest commits and the lengths of their segments, the newest last. Those that are not merged are needed.
     pub(crate) commits: Vec<(Id, u64)>,
-    /// The generations that became bases, and when (milliseconds since the epoch): what they superseded goes a while later.
-    pub(crate) folds: Vec<(u64, u64)>,
+}
+
+/// The index that a head names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IndexRef {
+    /// The last generation that its merged segments lead to.
+    pub(crate) generation: u64,
+    pub(crate) id: Id,
+    /// The bytes of those merged segments that lead on from the base.
+    pub(crate) bytes: u64,
 }
 
 /// The whole database at one generation.
@@ -42,34 +53,6 @@ pub(crate) struct Base {
     pub(crate) commit: Id,
     pub(crate) page_count: u32,
     pub(crate) checksum: Hex,
-}
-
-/// The name of the segment that leads to a generation.
-pub(crate) fn segment_name(generation: u64, commit: Id) -> String {
-    format!("{}{commit}", segment_prefix(generation))
-}
-
-/// How the names of all segments begin that lead to a generation.
-pub(crate) fn segment_prefix(generation: u64) -> String {
-    format!("seg/{generation:016x}-")
-}
-
-/// The name of a base.
-pub(crate) fn base_name(generation: u64, commit: Id) -> String {
-    format!("{}{commit}", base_prefix(generation))
-}
-
-/// How the names of all bases of a generation begin.
-pub(crate) fn base_prefix(generation: u64) -> String {
-    format!("base/{generation:016x}-")
-}
-
-/// The kind of an object, its generation and its commit, by its name.
-pub(crate) fn parse_name(name: &str) -> Option<(&str, u64, Id)> {
-    let (kind, rest) = name.split_once('/').filter(|(kind, _)| matches!(*kind, "base" | "seg"))?;
-    let (generation, commit) = rest.split_once('-')?;
-    let generation = u64::from_str_radix(generation, 16).ok()?;
-    Some((kind, generation, Hex(u128::from_str_radix(commit, 16).ok()?)))
 }
 
 /// Splits a text that ends in a checksum from it, whether or not it is right.
@@ -96,12 +79,12 @@ impl Head {
             None => false,
         };
         match (versioned.format, summed) {
-            (FORMAT, true) => {}
+            (2 | FORMAT, true) => {}
             (1, false) if versioned.sum.is_none() => {}
-            (1 | FORMAT, _) => return Err(corrupt("its checksum is not where it has to be")),
+            (1 | 2 | FORMAT, _) => return Err(corrupt("its checksum is not where it has to be")),
             (format, _) => {
                 return Err(Error::Unsupported(format!(
-                    "the home is of format {format}, this release reads formats 1 and {FORMAT}"
+                    "the home is of format {format}, this release reads formats 1 to {FORMAT}"
                 )));
             }
         }
@@ -112,10 +95,12 @@ impl Head {
     }
 
     fn is_consistent(&self) -> bool {
-        let live = self.generation.checked_sub(self.base.generation);
+        let merged = self.index.map_or(0, |index| index.generation);
         let named = self.commits.len() as u64;
         self.commits.last().is_some_and(|(commit, _)| *commit == self.commit)
-            && live.is_some_and(|live| live <= named)
+            && self.base.generation <= self.generation
+            && merged <= self.generation
+            && self.generation - self.singles_from() <= named
             && named <= self.generation
             && self.page_size.is_power_of_two()
             && (512..=65_536).contains(&self.page_size)
@@ -136,11 +121,22 @@ impl Head {
         self.commits.iter().rev().nth(back).copied()
     }
 
-    /// How many segments there are on top of the base, and their bytes.
-    pub(crate) fn on_top(&self) -> (usize, u64) {
-        let live = usize::try_from(self.generation - self.base.generation).unwrap_or(usize::MAX);
-        let bytes = self.commits.iter().rev().take(live).map(|(_, bytes)| bytes).sum();
-        (live, bytes)
+    /// The last generation that a merged segment, or without any the base, leads to: the segments behind it are single ones.
+    pub(crate) fn singles_from(&self) -> u64 {
+        self.index.map_or(self.base.generation, |index| index.generation)
+    }
+
+    /// How many single segments there are.
+    pub(crate) fn singles(&self) -> u64 {
+        self.generation - self.singles_from()
+    }
+
+    /// The bytes of all that leads from the base to the newest generation.
+    pub(crate) fn chain_bytes(&self) -> u64 {
+        let from = self.singles_from().max(self.base.generation);
+        let singles = usize::try_from(self.generation - from).unwrap_or(usize::MAX);
+        let bytes: u64 = self.commits.iter().rev().take(singles).map(|(_, bytes)| bytes).sum();
+        bytes + self.index.map_or(0, |index| index.bytes)
     }
 
     pub(crate) fn base_bytes(&self) -> u64 {
@@ -150,8 +146,13 @@ impl Head {
     /// Names a commit on top, and forgets the oldest that nobody needs.
     pub(crate) fn push(&mut self, commit: Id, bytes: u64) {
         self.commits.push((commit, bytes));
-        let (live, _) = self.on_top();
-        let keep = live.max(MAX_COMMITS);
+        self.forget();
+    }
+
+    /// Forgets the oldest commits that nobody needs any more.
+    pub(crate) fn forget(&mut self) {
+        let singles = usize::try_from(self.singles()).unwrap_or(usize::MAX);
+        let keep = singles.max(MAX_COMMITS);
         self.commits.drain(..self.commits.len().saturating_sub(keep));
     }
 }
@@ -171,8 +172,8 @@ mod tests {
             page_count: 2,
             checksum: Hex(9),
             base: Base { generation: 1, commit: Hex(1), page_count: 2, checksum: Hex(9) },
+            index: None,
             commits: vec![(Hex(1), 0)],
-            folds: vec![(1, 0)],
         };
         for generation in 2..=generations {
             (head.generation, head.parent, head.commit) =
@@ -186,7 +187,7 @@ mod tests {
     fn commits_are_found_by_generation_and_back() {
         let head = head(100);
         assert_eq!(Head::decode(&head.encode()).unwrap(), head);
-        assert_eq!(head.on_top(), (99, 990));
+        assert_eq!((head.singles(), head.chain_bytes()), (99, 990));
         assert_eq!(head.commit_at(100), Some((Hex(100), 10)));
         assert_eq!(head.commit_at(2), Some((Hex(2), 10)));
     }
@@ -194,9 +195,9 @@ mod tests {
     #[test]
     fn a_head_that_is_none_is_refused_by_name() {
         let mut later = head(2);
-        later.format = 3;
+        later.format = 4;
         let error = Head::decode(&later.encode()).unwrap_err().to_string();
-        assert_eq!(error, "the home is of format 3, this release reads formats 1 and 2");
+        assert_eq!(error, "the home is of format 4, this release reads formats 1 to 3");
         let mut wrong = head(2);
         wrong.base.generation = 3;
         for bytes in [b"{}".to_vec(), b"\xff".to_vec(), wrong.encode()] {
@@ -219,12 +220,34 @@ mod tests {
     }
 
     #[test]
-    fn a_head_of_the_first_format_is_read_and_written_in_the_newest() {
+    fn a_head_of_an_earlier_format_is_read_and_written_in_the_newest() {
         let mut first = head(5);
         first.format = 1;
         let bytes = serde_json::to_vec(&first).unwrap();
-        let read = Head::decode(&bytes).unwrap();
+        assert_eq!(Head::decode(&bytes).unwrap(), head(5));
+        // The second told of folds.
+        let mut second: Vec<u8> = serde_json::to_string(&Head { format: 2, ..head(5) }).unwrap().into_bytes();
+        second.pop();
+        second.extend(b",\"folds\":[[1,0]]");
+        let sum = Hex::of(&second).to_string();
+        second.extend([SUM, sum.as_bytes(), b"\"}"].concat());
+        let read = Head::decode(&second).unwrap();
         assert_eq!(read, head(5));
-        assert!(read.encode().starts_with(b"{\"format\":2,"));
+        assert!(read.encode().starts_with(b"{\"format\":3,"));
+    }
+
+    #[test]
+    fn what_is_merged_is_no_single_segment_and_may_be_forgotten() {
+        let mut head = head(200);
+        head.index = Some(IndexRef { generation: 180, id: Hex(3), bytes: 500 });
+        head.forget();
+        assert_eq!((head.singles(), head.chain_bytes(), head.commits.len()), (20, 700, 64));
+        // A base behind the last merge.
+        head.base.generation = 190;
+        head.index = head.index.map(|index| IndexRef { bytes: 0, ..index });
+        assert_eq!((head.singles(), head.chain_bytes()), (20, 100));
+        assert_eq!(Head::decode(&head.encode()).unwrap(), head);
+        head.index = Some(IndexRef { generation: 201, id: Hex(3), bytes: 0 });
+        assert!(Head::decode(&head.encode()).is_err());
     }
 }

@@ -1,6 +1,10 @@
 //! What is kept in the home.
 
 mod head;
+mod header;
+mod index;
+mod merged;
+mod names;
 mod pages;
 mod segment;
 
@@ -10,10 +14,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::{Error, Result};
 
-pub(crate) use head::{Base, FORMAT, Head, MAX_FOLDS, NAME as HEAD, base_name, base_prefix};
-pub(crate) use head::{parse_name, segment_name, segment_prefix};
+pub(crate) use head::{Base, FORMAT, Head, IndexRef, NAME as HEAD};
+pub(crate) use header::{FORMAT as SEGMENT_FORMAT, PAGED as PAGED_FORMAT, SegmentHeader};
+pub(crate) use index::{Index, Merged};
+pub(crate) use merged::{Encoded, Preamble};
+pub(crate) use names::{MERGED, Named, base_name, base_prefix, index_name, merged_name, parse_name};
+pub(crate) use names::{segment_name, segment_prefix};
 pub(crate) use pages::{Sums, page_sum};
-pub(crate) use segment::{FORMAT as SEGMENT_FORMAT, Segment, SegmentHeader};
+pub(crate) use segment::Segment;
 
 /// 128 bits that are written as 32 hexadecimal digits: an id, or a checksum.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

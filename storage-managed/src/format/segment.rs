@@ -1,74 +1,28 @@
-//! `seg/…`: the pages that one commit changed.
+//! `seg/…` and `merged/…`: the pages that one commit changed, or several.
 
-use std::{
-    io::{self, Read, Write},
-    ops::Range,
+use std::{io::Read, ops::Range};
+
+use super::{
+    Hex, Id, Preamble, Sums,
+    header::{HASH_BYTES, SegmentHeader},
 };
-
-use serde::{Deserialize, Serialize};
-
-use super::{Hex, Id, Sums};
 use crate::{
     content::Content,
     error::{Error, Result},
 };
 
-/// The format that this release writes and reads.
-pub(crate) const FORMAT: u32 = 1;
-const MAGIC: &[u8; 8] = b"agentseg";
-const HASH_BYTES: usize = 32;
-/// Quick, and what does not compress stays as long as it is.
-const LEVEL: i32 = 3;
-
-/// What a segment says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SegmentHeader {
-    pub(crate) format: u32,
-    pub(crate) incarnation: Id,
-    pub(crate) generation: u64,
-    pub(crate) commit: Id,
-    pub(crate) parent: Id,
-    pub(crate) page_size: u32,
-    pub(crate) page_count: u32,
-    pub(crate) parent_checksum: Hex,
-    pub(crate) checksum: Hex,
-    /// How many pages it holds.
-    pub(crate) pages: u32,
-}
+/// A generation, its commit and the checksum of the database then.
+pub(crate) type State = (u64, Id, Hex);
 
 /// A segment that is whole: its hash was right.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
-    numbers: Vec<u32>,
+    pub(crate) numbers: Vec<u32>,
     name: String,
     content: Content,
     /// Where its compressed pages begin and end.
     pages: Range<u64>,
-}
-
-impl SegmentHeader {
-    /// A segment of these pages, in ascending order.
-    pub(crate) fn encode(
-        &self,
-        numbers: &[u32],
-        mut read: impl FnMut(u32, &mut [u8]) -> io::Result<()>,
-    ) -> io::Result<Vec<u8>> {
-        let header = serde_json::to_vec(self)?;
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend(u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes());
-        bytes.extend(header);
-        bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-        let mut encoder = zstd::Encoder::new(bytes, LEVEL)?;
-        let mut page = vec![0; self.page_size as usize];
-        for number in numbers {
-            read(*number, &mut page)?;
-            encoder.write_all(&page)?;
-        }
-        let mut bytes = encoder.finish()?;
-        bytes.extend(blake3::hash(&bytes).as_bytes());
-        Ok(bytes)
-    }
 }
 
 impl Segment {
@@ -84,32 +38,14 @@ impl Segment {
         if hasher.finalize().as_bytes() != hash.as_slice() {
             return Err(corrupt("its hash is wrong"));
         }
-        // Each is looked at only where it can be whole.
-        let mut at = 0;
-        let mut next = |length: u64| {
-            let range = at..at + length;
-            at = range.end;
-            if range.end <= end { content.bytes(range).map_err(unread) } else { Err(cut()) }
-        };
-        if next(MAGIC.len() as u64)? != MAGIC {
-            return Err(corrupt("it is no segment"));
-        }
-        let length = next(4)?.first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
-        let header: SegmentHeader = serde_json::from_slice(&next(length.into())?)
-            .map_err(|_| corrupt("its header cannot be read"))?;
-        if header.format != FORMAT {
-            return Err(Error::Unsupported(format!("`{name}` is of format {}", header.format)));
-        }
-        let numbers = next(u64::from(header.pages) * 4)?;
-        let numbers: Vec<u32> =
-            numbers.chunks_exact(4).filter_map(|n| n.first_chunk().map(|n| u32::from_le_bytes(*n))).collect();
-        if !numbers.is_sorted_by(|one, two| one < two)
-            || numbers.first() == Some(&0)
-            || numbers.last().is_some_and(|last| *last > header.page_count)
-        {
-            return Err(corrupt("its page numbers are not in order"));
-        }
-        Ok(Self { header, numbers, name: name.to_owned(), pages: at..end, content })
+        let preamble = Preamble::of(name, &content, end)?.ok_or_else(cut)?;
+        let Preamble { header, numbers, length, .. } = preamble;
+        Ok(Self { header, numbers, name: name.to_owned(), pages: length..end, content })
+    }
+
+    /// What it leads to.
+    pub(crate) fn state(&self) -> State {
+        (self.header.generation, self.header.commit, self.header.checksum)
     }
 
     /// How many bytes its pages have.
@@ -117,10 +53,14 @@ impl Segment {
         self.numbers.len() as u64 * u64::from(self.header.page_size)
     }
 
-    /// Checks that it changes what is there.
-    pub(crate) fn follows(&self, incarnation: Id, parent: Id, checksum: Hex) -> Result<()> {
+    /// Checks that it changes what is there, the state at this generation. A merged segment leads on from each generation
+    /// within it, too: what it changes is then told by what it gives.
+    pub(crate) fn follows(&self, incarnation: Id, (generation, parent, checksum): State) -> Result<()> {
         let header = &self.header;
-        if (header.incarnation, header.parent, header.parent_checksum) == (incarnation, parent, checksum) {
+        let is_within = header.first() <= generation && generation < header.generation;
+        let is_parent =
+            header.first() == generation + 1 && (header.parent, header.parent_checksum) == (parent, checksum);
+        if header.incarnation == incarnation && (is_parent || is_within) {
             return Ok(());
         }
         Err(Error::corrupt(&self.name, "it does not follow on what is before it"))
@@ -152,7 +92,10 @@ impl Segment {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
+    use crate::format::header::FORMAT;
 
     #[test]
     fn every_damaged_byte_is_noticed_and_named() {
@@ -167,6 +110,8 @@ mod tests {
             parent_checksum: Hex(4),
             checksum: Hex(5),
             pages: 2,
+            first: None,
+            frame_pages: None,
         };
         let fill = |number: u32, page: &mut [u8]| {
             page.fill(u8::try_from(number).unwrap());

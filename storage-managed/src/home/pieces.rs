@@ -10,14 +10,6 @@ use tokio::{fs::File, io::AsyncReadExt};
 use super::{Body, cut_short, http::PIECE_TIMEOUT};
 
 impl Body {
-    /// Its length in bytes.
-    pub(super) fn length(&self) -> u64 {
-        match self {
-            Self::Bytes(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-            Self::File { length, .. } => *length,
-        }
-    }
-
     /// Its content in pieces of `size` bytes, the last one shorter.
     pub(super) fn pieces(self, size: usize) -> BoxStream<'static, Result<Bytes>> {
         match self {

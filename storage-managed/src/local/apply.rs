@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io, path::PathBuf};
 
-use super::{Local, Pages, page_offset, read_page};
+use super::{IN_MEMORY, Local, Pages, page_offset, read_page};
 use crate::{
     cache::{Intent, Published, State},
     error::{Error, Result},
@@ -10,9 +10,6 @@ use crate::{
     system::Positioned,
     wal::{self, Index, Mark},
 };
-
-/// What later generations change is merged in memory up to so much.
-const IN_MEMORY: u64 = 4 * 1024 * 1024;
 
 impl Local {
     /// The pages of a chain of segments that leads from here to `to`, checked. Many are put into a file without a name.

@@ -47,7 +47,13 @@ async fn read(place: Arc<Place>, again: bool, ended: Arc<AtomicBool>) -> usize {
 
 pub(crate) async fn while_it_is_folded(cloud: &Cloud) {
     let place = Arc::new(Place::new(*cloud).await);
-    let options = Options { fold_segments: 2, grace: Duration::ZERO, ..place.holding("writer") };
+    let options = Options {
+        merge_segments: 2,
+        fold_share: 0.0,
+        fold_bytes: 5_000,
+        grace: Duration::ZERO,
+        ..place.holding("writer")
+    };
     let writer = place.open(options).await.unwrap();
     add(&writer, "0").await.unwrap();
     let ended = Arc::new(AtomicBool::new(false));

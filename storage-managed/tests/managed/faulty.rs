@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use storage_core::{Error, ErrorKind, Result};
 use storage_managed::home::{Body, Claim, Fresh, Held, Holder, Home, Listed, Object, Put, Version};
+use tokio::sync::Notify;
 
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,7 @@ pub(crate) struct Faulty {
     /// Requests that begin so never come back.
     stalled: Mutex<Option<&'static str>>,
     has_stalled: AtomicBool,
+    goes_on: Notify,
 }
 
 impl Faulty {
@@ -49,6 +51,7 @@ impl Faulty {
             log: Mutex::default(),
             stalled: Mutex::default(),
             has_stalled: AtomicBool::new(false),
+            goes_on: Notify::new(),
         })
     }
 
@@ -61,6 +64,12 @@ impl Faulty {
     #[allow(dead_code, reason = "not in the program that is killed")]
     pub(crate) fn has_stalled(&self) -> bool {
         self.has_stalled.load(SeqCst)
+    }
+
+    /// Lets the request that stands still, and later ones, go on.
+    pub(crate) fn go_on(&self) {
+        *self.stalled.lock().unwrap() = None;
+        self.goes_on.notify_one();
     }
 
     /// Counted from the next request on, these fail.
@@ -83,7 +92,7 @@ impl Faulty {
         self.log.lock().unwrap().push(what);
         if stalls {
             self.has_stalled.store(true, SeqCst);
-            std::future::pending::<()>().await;
+            self.goes_on.notified().await;
         }
         let index = self.requests.fetch_add(1, SeqCst);
         let plan = self.plan.lock().unwrap().clone();

@@ -9,7 +9,7 @@ use crate::{Place, add, rows_of};
 const HOUR: Duration = Duration::from_secs(3_600);
 
 fn kept(place: &Place) -> Options {
-    Options { grace: 48 * HOUR, fold_segments: 1_000, fold_bytes: u64::MAX, ..place.options("a") }
+    Options { grace: 48 * HOUR, merge_segments: 1_000, fold_bytes: u64::MAX, ..place.options("a") }
 }
 
 async fn restored(place: &Place, store: &DatabaseStore, generation: u64) -> Vec<String> {

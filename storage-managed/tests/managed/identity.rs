@@ -94,7 +94,14 @@ fn all_objects(place: &Place) -> BTreeSet<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_with_any_damaged_byte_is_refused_or_harmless_and_nothing_is_deleted() {
     let place = Place::new();
-    let options = |cache: &str| Options { fold_segments: 2, grace: Duration::ZERO, ..place.holding(cache) };
+    let options = |cache: &str| Options {
+        merge_segments: 2,
+        merge_fan_out: 2,
+        fold_share: 0.0,
+        fold_bytes: 5_000,
+        grace: Duration::ZERO,
+        ..place.holding(cache)
+    };
     let store = DatabaseStore::open(place.home(), options("a")).await.unwrap();
     for body in ["1", "2", "3", "4"] {
         add(&store, body).await.unwrap();
@@ -170,7 +177,30 @@ async fn a_head_of_the_first_format_is_read_and_replaced_and_its_folds_delete_no
     store.fold().await.unwrap();
     assert_eq!(rows_in_home(&place).await, ["1", "2", "3", "4", "5"]);
     let head: Value = serde_json::from_slice(&fs::read(place.home_path().join("head")).unwrap()).unwrap();
-    assert_eq!(head["format"], 2);
+    assert_eq!(head["format"], 3);
+}
+
+/// A home as the release before this one has left it: without merged segments, with times of folds in its head.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_of_the_second_format_is_read_and_gone_on_with() {
+    let place = Place::new();
+    let before = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/home-of-format-2");
+    copy_folder(std::path::Path::new(before), &place.home_path());
+    let options = Options { merge_segments: 2, grace: Duration::ZERO, ..place.holding("a") };
+    let store = DatabaseStore::open(place.home(), options).await.unwrap();
+    let keys = |db: &rusqlite::Connection| {
+        db.query_row("SELECT count(*) FROM kv_store", [], |row| row.get::<_, i64>(0))
+    };
+    assert_eq!((store.status().generation, store.read(keys).await.unwrap()), (8, 7));
+    assert_eq!(store.history().await.unwrap().len(), 3, "from the base on");
+    for body in ["1", "2", "3", "4"] {
+        add(&store, body).await.unwrap();
+    }
+    store.merge().await.unwrap();
+    assert_eq!(store.read(keys).await.unwrap(), 7);
+    store.verify().await.unwrap();
+    assert_eq!(rows_in_home(&place).await, ["1", "2", "3", "4"]);
+    store.close().await.unwrap();
 }
 
 /// Runs the program that writes numbered batches on a cache for a while, and kills it; what was acknowledged.

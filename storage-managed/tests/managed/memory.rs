@@ -18,7 +18,7 @@ fn opened(place: &Place, cache: &str) -> (u64, u64) {
 async fn segments_that_unpack_to_much_are_followed_in_little_memory() {
     let place = Place::new();
     let options =
-        storage_managed::Options { fold_segments: 1_000, fold_bytes: u64::MAX, ..place.options("writer") };
+        storage_managed::Options { merge_segments: 1_000, fold_bytes: u64::MAX, ..place.options("writer") };
     let writer = storage_managed::DatabaseStore::open(place.home(), options).await.unwrap();
     add(&writer, "first").await.unwrap();
     let (_, before) = opened(&place, "reader");

@@ -62,7 +62,7 @@ async fn released(place: &Place, cache: &str) {
 
 /// So many commits of somebody else, who folds, and removes what was superseded a while ago.
 async fn others_commit(place: &Place, commits: usize, grace: Duration) {
-    let options = Options { fold_segments: 8, grace, ..place.holding("others") };
+    let options = Options { merge_segments: 8, grace, ..place.holding("others") };
     let others = DatabaseStore::open(place.home(), options).await.unwrap();
     for number in 0..commits {
         add(&others, &format!("other {number}")).await.unwrap();

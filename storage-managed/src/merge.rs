@@ -1,0 +1,195 @@
+//! Merging segments into larger ones, from a snapshot: what goes to the home is what its pages are now.
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::{
+    cache::create_private,
+    compact::Going,
+    error::{Error, Result},
+    format::{Encoded, Head, Index, Merged, PAGED_FORMAT, SegmentHeader, index_name, merged_name},
+    home::Body,
+    levels::{Levels, Plan, still_needed},
+    local::Snapshot,
+    rebuild::{Link, links},
+    shared::{Change, Changes, Content, Shared},
+};
+
+/// How many beginnings of segments are fetched at once.
+const FETCHED_AT_ONCE: usize = 8;
+/// Page numbers of a commit that has more are not kept: they are asked for again.
+const MAX_REMEMBERED: usize = 16 * 1024;
+
+impl Content {
+    /// Keeps what a commit has changed until it is merged.
+    pub(crate) fn remember(&mut self, header: SegmentHeader, numbers: Vec<u32>) {
+        let merged = self.known.as_ref().map_or(0, |(head, _)| head.singles_from());
+        self.changes.retain(|generation, _| *generation > merged);
+        if numbers.len() <= MAX_REMEMBERED {
+            self.changes.insert(header.generation, Arc::new((header, numbers)));
+        }
+    }
+}
+
+impl Shared {
+    /// Merges the single segments into one, with as many merged ones as it is time for. True where that was done.
+    pub(crate) async fn merge(self: &Arc<Self>, merging: &Arc<Going>) -> Result<bool> {
+        let (head, changes, snapshot) = {
+            let lock = self.write_lock().await?;
+            let Some((head, _)) = lock.content.known.clone() else { return Ok(false) };
+            let snapshot = self.on_local(|local| local.pin(local.sums())).await?;
+            (head, lock.content.changes.clone(), snapshot)
+        };
+        let index = match self.remote.index(&head).await? {
+            Ok(index) => index,
+            Err(missing) => return Err(Error::corrupt(&missing, "the head names it and it is gone")),
+        };
+        let plan = Levels::of(&self.options).plan(&head, index.as_deref());
+        if plan.first >= head.generation {
+            return Ok(false);
+        }
+        let taken = links(&head, index.as_deref(), plan.first - 1);
+        let (header, numbers) = together(&head, &self.changes(taken, &changes).await?)?;
+        let staged = self.paths.staged("merged")?;
+        let body =
+            encode(snapshot, header.clone(), numbers, staged.to_path_buf(), Arc::clone(merging)).await?;
+        self.put_merged(&header, &body).await?;
+        drop(staged);
+        let next = self.put_index(&head, index.as_deref(), plan, body.length()).await?;
+        let mut lock = self.write_lock().await?;
+        self.name_index(&mut lock.content, &head, &next).await
+    }
+
+    /// What is to be merged, in its order: as it was made here, or from the home.
+    async fn changes(&self, taken: Vec<Link>, known: &Changes) -> Result<Vec<Arc<Change>>> {
+        let changes = stream::iter(taken).map(|link| async move {
+            let made_here = known.get(&link.last).filter(|change| change.0.commit == link.commit);
+            if let Some(change) = made_here.filter(|_| link.first == link.last) {
+                return Ok(Arc::clone(change));
+            }
+            let name = link.name();
+            let change = self.remote.preamble(&name).await?;
+            change.map(Arc::new).ok_or_else(|| Error::corrupt(&name, "the head names it and it is gone"))
+        });
+        changes.buffered(FETCHED_AT_ONCE).try_collect().await
+    }
+
+    /// Puts a merged segment. An earlier try may have left it, of other bytes where another release made it.
+    async fn put_merged(&self, header: &SegmentHeader, body: &Body) -> Result<()> {
+        let name = merged_name(header.first(), header.generation, header.commit);
+        if self.remote.put(&name, body).await? {
+            return Ok(());
+        }
+        let same = |found: &SegmentHeader| {
+            let says = |header: &SegmentHeader| (header.parent, header.parent_checksum, header.checksum);
+            found.incarnation == header.incarnation && says(found) == says(header)
+        };
+        match self.remote.preamble(&name).await? {
+            Some((found, _)) if same(&found) => Ok(()),
+            _ => Err(Error::corrupt(&name, "something else is there than what it is named by")),
+        }
+    }
+
+    /// Puts the index that names the merged segment.
+    async fn put_index(
+        &self,
+        head: &Head,
+        index: Option<&Index>,
+        plan: Plan,
+        bytes: u64,
+    ) -> Result<Arc<Index>> {
+        let mut merged = index.map_or_else(Vec::new, |index| still_needed(index, head, plan.taken));
+        let (first, last, commit) = (plan.first, head.generation, head.commit);
+        merged.push(Merged { first, last, commit, level: plan.level, bytes });
+        let next = Index::new(head.incarnation, merged);
+        let encoded = next.encode();
+        let named = next.named_by(&encoded, head.base.generation);
+        let name = index_name(named.generation, named.id);
+        if !self.remote.put(&name, &Body::Bytes(encoded.into())).await? {
+            return Err(Error::corrupt(&name, "something else is there than what it is named by"));
+        }
+        let next = Arc::new(next);
+        self.remote.remember(named, &next);
+        Ok(next)
+    }
+
+    /// Lets the head name the index, unless somebody else has merged meanwhile: what was put is named only by a head that
+    /// takes the place of one with the same index, so that nobody has removed it.
+    async fn name_index(&self, content: &mut Content, planned: &Head, next: &Index) -> Result<bool> {
+        let Some((known, _)) = &content.known else { return Ok(false) };
+        if known.incarnation != planned.incarnation || known.index != planned.index {
+            // The base may have changed, and with it what the head says of the same index.
+            let id = |head: &Head| head.index.map(|index| index.id);
+            if known.incarnation != planned.incarnation || id(known) != id(planned) {
+                return Ok(false);
+            }
+        }
+        let at = known.commit_at(planned.generation).map(|(commit, _)| commit);
+        if at.is_some_and(|commit| commit != planned.commit) {
+            return Ok(false);
+        }
+        let mut head = known.clone();
+        head.index = Some(next.named_by(&next.encode(), head.base.generation));
+        head.forget();
+        let merged = self.name(content, head).await?;
+        self.remote.telemetry.merges.increment(u64::from(merged));
+        Ok(merged)
+    }
+}
+
+/// What consecutive segments say together, and the pages that they change, the last of which leads to the head.
+fn together(head: &Head, changes: &[Arc<Change>]) -> Result<Change> {
+    let unsound = || Error::corrupt("head", "the segments that it names do not follow on each other");
+    let mut numbers = BTreeSet::new();
+    let (mut parent, mut least) = (None, u32::MAX);
+    for change in changes {
+        let (header, pages) = &**change;
+        if header.incarnation != head.incarnation || parent.is_some_and(|parent| parent != header.parent) {
+            return Err(unsound());
+        }
+        (parent, least) = (Some(header.commit), least.min(header.page_count));
+        numbers.extend(pages);
+    }
+    let first = changes.first().map(|change| &change.0).filter(|_| parent == Some(head.commit));
+    let Some(first) = first else { return Err(unsound()) };
+    // What was cut off and came back may be pages of zeros, which no segment holds.
+    numbers.extend(least.saturating_add(1)..=head.page_count);
+    numbers.split_off(&head.page_count.saturating_add(1));
+    let header = SegmentHeader {
+        format: PAGED_FORMAT,
+        incarnation: head.incarnation,
+        generation: head.generation,
+        commit: head.commit,
+        parent: first.parent,
+        page_size: head.page_size,
+        page_count: head.page_count,
+        parent_checksum: first.parent_checksum,
+        checksum: head.checksum,
+        pages: u32::try_from(numbers.len()).unwrap_or(u32::MAX),
+        first: Some(first.first()),
+        frame_pages: None,
+    };
+    Ok((header, numbers.into_iter().collect()))
+}
+
+/// Writes a merged segment to a file. Whoever closes waits until the files of the snapshot are not in use any more.
+async fn encode(
+    snapshot: Snapshot,
+    header: SegmentHeader,
+    numbers: Vec<u32>,
+    to: PathBuf,
+    merging: Arc<Going>,
+) -> Result<Body> {
+    let encoded = tokio::task::spawn_blocking(move || {
+        let file = create_private(&to)?;
+        let read = |number: u32, page: &mut [u8]| match merging.goes_on() {
+            true => snapshot.read(number, page),
+            false => Err(Error::Closed),
+        };
+        let encoded = Encoded::write(&file, header, &numbers, read, &to);
+        drop((snapshot, merging));
+        Ok(Body::File { path: to, length: encoded?.length })
+    });
+    encoded.await.map_err(|_| Error::Panicked)?
+}
