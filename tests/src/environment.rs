@@ -57,6 +57,17 @@ pub fn simulated_schedules(usual: usize) -> usize {
     number("STORAGE_TEST_SIMULATED_SCHEDULES", usual)
 }
 
+/// In how many ways the objects of a home are damaged: what `STORAGE_TEST_SIMULATED_DAMAGES` says, or `usual` where it is not
+/// set.
+///
+/// # Panics
+///
+/// When the variable is no number.
+#[must_use]
+pub fn simulated_damages(usual: usize) -> usize {
+    number("STORAGE_TEST_SIMULATED_DAMAGES", usual)
+}
+
 /// The seed of the one schedule that is to be repeated: what `STORAGE_TEST_SIMULATED_SEED` says.
 ///
 /// # Panics

@@ -4,10 +4,7 @@
 use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -103,8 +100,7 @@ pub(crate) struct Cloud {
     pub(crate) flavor: Flavor,
     pub(crate) clock: Clock,
     seed: u64,
-    weather: Weather,
-    fair: AtomicBool,
+    weather: Mutex<Weather>,
     service: Mutex<Service>,
     history: Mutex<Vec<String>>,
 }
@@ -124,8 +120,7 @@ impl Cloud {
             flavor,
             clock,
             seed,
-            weather,
-            fair: AtomicBool::new(false),
+            weather: Mutex::new(weather),
             service: Mutex::new(Service::new(flavor)),
             history: Mutex::default(),
         })
@@ -133,13 +128,18 @@ impl Cloud {
 
     /// From now on all goes well, and what was on its way has arrived.
     pub(crate) fn heal(&self) {
-        self.fair.store(true, SeqCst);
+        self.turn(Weather::default());
         self.clock.jump(Duration::from_secs(30));
         self.with(|_, _| ());
     }
 
+    /// Changes the weather.
+    pub(crate) fn turn(&self, weather: Weather) {
+        *self.weather.lock().unwrap() = weather;
+    }
+
     pub(crate) fn weather(&self) -> Weather {
-        if self.fair.load(SeqCst) { Weather::default() } else { self.weather }
+        *self.weather.lock().unwrap()
     }
 
     /// What decides about a client's request.

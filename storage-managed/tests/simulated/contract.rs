@@ -121,6 +121,25 @@ async fn a_silent_holder_is_followed_after_its_term_by_the_clouds_own_clock() {
     }
 }
 
+/// What did not happen holds nothing: the lease's object is as old as it was, and others go by that.
+#[tokio::test]
+async fn a_renewal_that_never_arrived_does_not_lengthen_a_lease() {
+    for flavor in [Flavor::S3, Flavor::Azure, Flavor::Gcs] {
+        let cloud = calm(flavor);
+        let [ours, theirs] = ["ours", "theirs"].map(|who| SimulatedHome::new(&cloud, who.to_owned()));
+        let held = acquire(&*ours, "ours", TERM).await.unwrap();
+        let first = done(ours.create("head", text("first"), Some(&held)).await.unwrap());
+        cloud.clock.jump(TERM * 4 / 5);
+        cloud.turn(Weather { never: 1_000, ..Weather::default() });
+        let _ = ours.renew(&held).await;
+        cloud.turn(Weather::default());
+        cloud.clock.jump(TERM * 2 / 5);
+        acquire(&*theirs, "theirs", TERM).await.expect("the term has passed");
+        let late = ours.replace("head", text("late"), &first, Some(&held)).await.unwrap();
+        assert_eq!(late, Put::Refused, "{flavor:?}: somebody else holds it");
+    }
+}
+
 #[tokio::test]
 async fn only_azure_refuses_a_head_from_who_does_not_hold_its_lease() {
     for flavor in [Flavor::S3, Flavor::Azure, Flavor::Gcs] {

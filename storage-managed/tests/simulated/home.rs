@@ -206,7 +206,7 @@ impl SimulatedHome {
             match written {
                 Ok(version) => return Ok(version.map_or(Put::Refused, Put::Done)),
                 Err(error) if error.kind() == ErrorKind::Conflict && again < TRIES => {
-                    let pause = Duration::from_millis(fastrand::u64(1..6) * u64::from(again));
+                    let pause = Duration::from_millis(fastrand::u64(2..20) * u64::from(again));
                     tokio::time::sleep(pause).await;
                 }
                 Err(error) => return Err(error.with_key(name)),

@@ -8,6 +8,7 @@ use crate::{
     home::SimulatedHome,
     ledger::{self, Content},
     machine::{End, Machine},
+    service::Flavor,
 };
 
 impl Machine {
@@ -71,10 +72,11 @@ impl Machine {
     /// Who has asked sees all that anybody was told is in the home, unless a batch here waits for its place.
     async fn read(&mut self, store: &DatabaseStore) {
         let (known, highest) = (self.world.ledger.acknowledged(), self.world.ledger.highest());
-        let was_dirty = store.status().dirty;
+        let (asked, was_dirty) = (self.world.cloud.clock.now(), store.status().dirty);
         let fresh = store.ensure_fresh().await;
+        let has_asked = self.has_asked_since(store, asked);
         let content = store.read(Content::read).await;
-        let is_new = fresh.is_ok() && !was_dirty && !store.status().dirty;
+        let is_new = has_asked && fresh.is_ok() && !was_dirty && !store.status().dirty;
         match &fresh {
             Ok(generation) if is_new && *generation < highest => {
                 let what = format!("{} reads generation {generation} after {highest}", self.name);
@@ -98,6 +100,14 @@ impl Machine {
             }
             Err(error) => self.world.wrong(format!("{} cannot read: {error}", self.name)),
         }
+    }
+
+    /// Whether what is here is what the home had at this moment or later. Who holds the lease does not ask: where the service
+    /// enforces it, nobody else can have written; where it does not, one that was late in writing may have.
+    fn has_asked_since(&self, store: &DatabaseStore, moment: Duration) -> bool {
+        let (now, lag) = (self.world.cloud.clock.now(), store.status().lag);
+        let is_of_the_home = |lag: Duration| !lag.is_zero() && now.saturating_sub(lag) >= moment;
+        self.world.cloud.flavor == Flavor::Azure || lag.is_some_and(is_of_the_home)
     }
 
     async fn fold(&mut self, store: &DatabaseStore) {

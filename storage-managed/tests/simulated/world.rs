@@ -46,17 +46,12 @@ impl World {
         let clock = Clock::new(rate);
         let weather = if rng.u8(0..5) == 0 { Weather::default() } else { Weather::drawn(rng) };
         let cloud = Cloud::new(flavor, clock.clone(), seed, weather);
-        let folder = match Path::new("/dev/shm") {
-            memory if memory.is_dir() => tempfile::tempdir_in(memory),
-            _ => tempfile::tempdir(),
-        };
-        let folder = folder.unwrap();
         let options = options(&clock, rate, rng);
         Arc::new(Self {
             cloud,
             ledger: Ledger::default(),
             seed,
-            folder,
+            folder: folder(),
             options,
             copies: Mutex::default(),
             caches: Mutex::default(),
@@ -197,6 +192,15 @@ impl World {
             seed = self.seed,
         ))
     }
+}
+
+/// Where files are quick.
+pub(crate) fn folder() -> TempDir {
+    let made = match Path::new("/dev/shm") {
+        memory if memory.is_dir() => tempfile::tempdir_in(memory),
+        _ => tempfile::tempdir(),
+    };
+    made.unwrap()
 }
 
 /// Settings under which everything happens often.
