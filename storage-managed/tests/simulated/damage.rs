@@ -162,14 +162,14 @@ async fn use_it(
         let to = store.path().with_file_name("restored");
         let generation = rng.u64(1..=9);
         match store.restore(generation, &to).await {
-            Err(Error::Unsupported(_)) => {}
-            restored => {
-                if refused(restored, name, what).is_some() {
-                    let rows = read(&Connection::open(&to).unwrap()).unwrap();
-                    let then = &published.rows[..usize::try_from(generation).unwrap()];
-                    assert_eq!(rows, then, "{what}: generation {generation} is restored");
-                }
+            Ok(_) => {
+                let rows = read(&Connection::open(&to).unwrap()).unwrap();
+                let then = &published.rows[..usize::try_from(generation).unwrap()];
+                assert_eq!(rows, then, "{what}: generation {generation} is restored");
             }
+            // Of an earlier base nobody but what is built on it knows the checksum: that does not fit then.
+            Err(Error::Unsupported(_) | Error::Corrupt { .. }) => {}
+            Err(error) => panic!("{what}: {error:?}"),
         }
     }
     let folded = rng.u8(0..4) == 0 && refused(store.fold().await, name, what).is_some();
