@@ -41,6 +41,34 @@ pub(crate) struct Ledger {
     highest: AtomicU64,
 }
 
+/// What schedules came to, so that it shows where they test less than they should.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) acknowledged: usize,
+    pub(crate) refused: usize,
+    pub(crate) overtaken: usize,
+    pub(crate) unknown: usize,
+    pub(crate) unheard: usize,
+    pub(crate) copied: usize,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.refused += other.refused;
+        self.overtaken += other.overtaken;
+        self.unknown += other.unknown;
+        self.unheard += other.unheard;
+        self.copied += other.copied;
+    }
+
+    pub(crate) fn least(&self) -> usize {
+        let counts =
+            [self.acknowledged, self.refused, self.overtaken, self.unknown, self.unheard, self.copied];
+        counts.into_iter().min().unwrap_or_default()
+    }
+}
+
 /// What a batch does: a row of its own, and a counter that is read and written.
 pub(crate) fn insert(db: &Connection, number: i64, filler: usize) -> rusqlite::Result<()> {
     db.execute_batch(
@@ -167,6 +195,22 @@ impl Ledger {
             }
         }
         wrong
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for batch in self.batches.lock().unwrap().values() {
+            match batch.told {
+                Told::Nothing => tally.unheard += 1,
+                Told::Done(_) => tally.acknowledged += 1,
+                Told::Refused if batch.answer.contains("published first: the batch was") => {
+                    tally.overtaken += 1;
+                }
+                Told::Refused => tally.refused += 1,
+                Told::Unknown => tally.unknown += 1,
+            }
+        }
+        tally
     }
 
     pub(crate) fn shown(&self) -> String {

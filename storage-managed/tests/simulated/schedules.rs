@@ -11,7 +11,7 @@ use std::{
 
 use storage_tests::{simulated_schedules, simulated_seed};
 
-use crate::world::run;
+use crate::{ledger::Tally, world::run};
 
 /// Schedules that run at once: much of their time they wait.
 const AT_ONCE: usize = 12;
@@ -26,8 +26,9 @@ fn schedules_lose_nothing_acknowledged_and_repeat_nothing() {
         return one(seed);
     }
     let (next, failed) = (AtomicU64::new(FIRST), AtomicBool::new(false));
-    let end = FIRST + simulated_schedules(1_500) as u64;
-    let (reports, began) = (Mutex::new(Vec::new()), Instant::now());
+    let count = simulated_schedules(1_500) as u64;
+    let end = FIRST + count;
+    let (reports, total, began) = (Mutex::new(Vec::new()), Mutex::new(Tally::default()), Instant::now());
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
@@ -37,9 +38,12 @@ fn schedules_lose_nothing_acknowledged_and_repeat_nothing() {
                     if seed >= end {
                         break;
                     }
-                    if let Err(report) = runtime.block_on(run(seed)) {
-                        failed.store(true, SeqCst);
-                        reports.lock().unwrap().push(report);
+                    match runtime.block_on(run(seed)) {
+                        Ok(tally) => total.lock().unwrap().add(tally),
+                        Err(report) => {
+                            failed.store(true, SeqCst);
+                            reports.lock().unwrap().push(report);
+                        }
                     }
                 }
             });
@@ -47,7 +51,9 @@ fn schedules_lose_nothing_acknowledged_and_repeat_nothing() {
     });
     let reports = reports.into_inner().unwrap();
     assert!(reports.is_empty(), "{}", reports.join("\n\n"));
-    println!("{} schedules in {:?}", end - FIRST, began.elapsed());
+    let total = total.into_inner().unwrap();
+    println!("{count} schedules in {:?}: {total:?}", began.elapsed());
+    assert!(count < 500 || total.least() > 0, "something that is to be tested has never happened: {total:?}");
 }
 
 fn one(seed: u64) {

@@ -20,7 +20,8 @@ impl Machine {
             50..70 => self.read(&store).await,
             70..73 => self.fold(&store).await,
             73..77 => self.look_back(&store).await,
-            77..80 => self.verify(&store).await,
+            77..79 => self.verify(&store).await,
+            79..80 => self.vacuum(&store).await,
             80..83 => self.sleep(),
             83..87 => self.will_be_copied(&home, false),
             87..91 => self.will_be_copied(&home, true),
@@ -131,8 +132,7 @@ impl Machine {
         match store.restore(chosen.generation, &to).await {
             Ok(_) => {
                 let content = Content::read(&rusqlite::Connection::open(&to).unwrap()).unwrap();
-                let batches = content.numbers.len() as u64;
-                if content.problem().is_some() || batches < chosen.generation {
+                if content.problem().is_some() {
                     let what = format!("{} restores {chosen:?} as {content:?}", self.name);
                     self.world.wrong(what);
                 }
@@ -150,6 +150,16 @@ impl Machine {
             Err(Error::Unsupported(_)) => {}
             Err(error) if self.world.allows(&error) => {}
             Err(error) => self.world.wrong(format!("{} finds the home unsound: {error}", self.name)),
+        }
+    }
+
+    /// A publication of pages alone: no batch is in it.
+    async fn vacuum(&mut self, store: &DatabaseStore) {
+        match store.vacuum().await {
+            Err(error) if !self.world.allows(&error) => {
+                self.world.wrong(format!("{} cannot vacuum: {error}", self.name));
+            }
+            _ => {}
         }
     }
 

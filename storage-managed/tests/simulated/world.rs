@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     cloud::{Cloud, Weather},
     home::SimulatedHome,
-    ledger::{Content, Ledger},
+    ledger::{Content, Ledger, Tally},
     machine::Machine,
     service::Flavor,
 };
@@ -176,10 +176,15 @@ impl World {
         }
     }
 
-    fn report(&self) -> Result<(), String> {
+    fn report(&self) -> Result<Tally, String> {
         let wrong = self.wrong.lock().unwrap();
         if wrong.is_empty() {
-            return Ok(());
+            let copied = |cache: &&PathBuf| {
+                let name = cache.file_name().map(|name| name.to_string_lossy().into_owned());
+                cache.is_dir() && name.is_some_and(|name| name.starts_with("copy"))
+            };
+            let copied = self.caches.lock().unwrap().iter().filter(copied).count();
+            return Ok(Tally { copied, ..self.ledger.tally() });
         }
         Err(format!(
             "history of schedule {seed}:\n{}\nbatches:\n{}\nwith {:?} and {:?}\nwrong in schedule {seed}:\n{}\n\
@@ -232,7 +237,7 @@ fn options(clock: &Clock, rate: u32, rng: &mut Rng) -> Options {
 }
 
 /// Runs the schedule of a seed; what was wrong, with all that happened.
-pub(crate) async fn run(seed: u64) -> Result<(), String> {
+pub(crate) async fn run(seed: u64) -> Result<Tally, String> {
     let mut rng = Rng::with_seed(seed);
     let world = World::new(seed, &mut rng);
     let machines: Vec<_> = (0..rng.usize(2..=4)).map(|number| Machine::new(&world, number)).collect();
