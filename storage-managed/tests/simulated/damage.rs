@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -158,20 +159,6 @@ async fn use_it(
         }
         assert_eq!(store.read(read).await.unwrap(), expected, "{what}: it was written to");
     }
-    if rng.u8(0..4) == 0 {
-        let to = store.path().with_file_name("restored");
-        let generation = rng.u64(1..=9);
-        match store.restore(generation, &to).await {
-            Ok(_) => {
-                let rows = read(&Connection::open(&to).unwrap()).unwrap();
-                let then = &published.rows[..usize::try_from(generation).unwrap()];
-                assert_eq!(rows, then, "{what}: generation {generation} is restored");
-            }
-            // Of an earlier base nobody but what is built on it knows the checksum: that does not fit then.
-            Err(Error::Unsupported(_) | Error::Corrupt { .. }) => {}
-            Err(error) => panic!("{what}: {error:?}"),
-        }
-    }
     let folded = rng.u8(0..4) == 0 && refused(store.fold().await, name, what).is_some();
     if rng.bool() || folded {
         let verified = refused(store.verify().await, name, what);
@@ -180,8 +167,35 @@ async fn use_it(
     folded
 }
 
+/// One object is damaged, and an earlier generation restored. Of a base nobody but what is built on it knows the checksum, so
+/// that it may be what stands on it that is named.
+async fn restored(published: &Published, home: &Path, originals: &Objects, seed: u64) {
+    let mut rng = Rng::with_seed(seed);
+    let names: Vec<&String> = originals.keys().filter(|name| *name != HEAD).collect();
+    let (name, generation) = (rng.choice(names).unwrap(), rng.u64(1..=9));
+    let (damage, content) = damaged(originals, name, &mut rng);
+    let what = format!("case {seed}: of {name} {damage}, generation {generation} is restored");
+    fs::write(home.join(name), &content).unwrap();
+    let cache = home.with_file_name(format!("cache{seed}"));
+    copy_files(&published.folder.path().join("cache"), &cache);
+    let store = open(home, cache.clone(), KEEPS).await.unwrap();
+    let to = cache.join("restored");
+    match store.restore(generation, &to).await {
+        Ok(_) => {
+            let rows = read(&Connection::open(&to).unwrap()).unwrap();
+            let is_right = rows == published.rows[..usize::try_from(generation).unwrap()];
+            assert!(is_right, "{what}: with {} rows, or other ones", rows.len());
+        }
+        Err(Error::Corrupt { object, .. }) => assert!(originals.contains_key(&object), "{what}: {object}"),
+        Err(error) => panic!("{what}: {error:?}"),
+    }
+    store.close().await.unwrap();
+    fs::remove_dir_all(cache).unwrap();
+    bring_back(home, originals);
+}
+
 /// One object is damaged, and the database opened, by who has nothing or by who is behind.
-async fn case(published: &Published, home: &Path, originals: &Objects, seed: u64) {
+async fn opened(published: &Published, home: &Path, originals: &Objects, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     let names: Vec<&String> = originals.keys().collect();
     // The head is one of many objects, and the one that matters most.
@@ -223,20 +237,17 @@ fn copy_files(from: &Path, to: &Path) {
     }
 }
 
-#[test]
-fn damaged_objects_are_refused_by_name_or_harmless_and_nothing_is_deleted() {
+/// Runs so many cases, each from its seed.
+fn on_each(count: usize, test: &str, case: impl AsyncFn(&Published, &Path, &Objects, u64) + Sync) {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let published = runtime().block_on(published());
     let originals = objects(&published.folder.path().join("home"));
     assert!(originals.len() > 4, "{:?}", originals.keys());
-    let (first, count) = match simulated_seed() {
-        Some(seed) => (seed, 1),
-        None => (1, simulated_damages(10_000) as u64),
-    };
+    let (first, count) = simulated_seed().map_or((1, count as u64), |seed| (seed, 1));
     let (next, failed) = (AtomicU64::new(first), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for worker in 0..AT_ONCE {
-            let (published, originals, next, failed) = (&published, &originals, &next, &failed);
+            let (published, originals, next, failed, case) = (&published, &originals, &next, &failed, &case);
             scope.spawn(move || {
                 let home = published.folder.path().join(format!("worker{worker}/home"));
                 fs::create_dir_all(&home).unwrap();
@@ -249,7 +260,7 @@ fn damaged_objects_are_refused_by_name_or_harmless_and_nothing_is_deleted() {
                     }
                     // A case that fails says which it is.
                     let run = || runtime.block_on(case(published, &home, originals, seed));
-                    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
+                    if catch_unwind(AssertUnwindSafe(run)).is_err() {
                         failed.lock().unwrap().push(seed);
                     }
                 }
@@ -257,6 +268,17 @@ fn damaged_objects_are_refused_by_name_or_harmless_and_nothing_is_deleted() {
         }
     });
     let failed = failed.into_inner().unwrap();
-    let again = "STORAGE_TEST_SIMULATED_SEED=… cargo test -p storage-managed --test simulated damaged";
-    assert!(failed.is_empty(), "cases {failed:?} failed; again: {again}");
+    let again = "cargo test -p storage-managed --test simulated";
+    let seeds = failed.iter().map(|seed| format!("STORAGE_TEST_SIMULATED_SEED={seed} {again} {test}"));
+    assert!(failed.is_empty(), "again: {}", seeds.collect::<Vec<_>>().join("; "));
+}
+
+#[test]
+fn damaged_objects_are_refused_by_name_or_harmless_and_nothing_is_deleted() {
+    on_each(simulated_damages(10_000), "damaged", opened);
+}
+
+#[test]
+fn a_restored_generation_is_what_it_was_or_refused() {
+    on_each(simulated_damages(10_000) / 10, "restored", restored);
 }
