@@ -6,8 +6,9 @@ use bytes::Bytes;
 use storage_core::{Error, ErrorKind, Result};
 
 use crate::{
+    client::SimulatedHome,
     cloud::Effect,
-    home::{Claim, Held, Holder, Put, SimulatedHome},
+    home::{Claim, Held, Holder, LEASE, Put},
     service::{Condition, HEAD, Service},
 };
 
@@ -90,8 +91,8 @@ pub(crate) async fn acquire(home: &SimulatedHome, claim: &Claim<'_>) -> Result<O
 fn note_owner(home: &SimulatedHome, owner: &str) {
     let owner = Bytes::copy_from_slice(owner.as_bytes());
     home.cloud.with(|service, now| {
-        service.objects.remove(crate::home::LEASE);
-        service.put(now, crate::home::LEASE, owner, &Condition::Absent, None)
+        service.objects.remove(LEASE);
+        service.put(now, LEASE, owner, &Condition::Absent, None)
     });
 }
 
@@ -111,7 +112,7 @@ pub(crate) async fn release(home: &SimulatedHome, held: &Held) -> Result<()> {
 pub(crate) async fn holder(home: &SimulatedHome) -> Result<Option<Holder>> {
     let holder = |service: &mut Service, now| {
         let age = service.leased_since(now)?;
-        let noted = service.objects.get(crate::home::LEASE);
+        let noted = service.objects.get(LEASE);
         let owner = noted.map(|noted| String::from_utf8_lossy(&noted.bytes).into_owned());
         Some(Holder { owner, age: Some(age) })
     };

@@ -6,9 +6,9 @@ use storage_managed::home::{Home, Put};
 
 use crate::{
     cases::{TERM, acquire, done, text},
+    client::SimulatedHome,
     clock::Clock,
     cloud::{Cloud, Weather},
-    home::SimulatedHome,
     service::Flavor,
     stores::Store,
 };

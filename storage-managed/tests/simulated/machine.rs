@@ -6,7 +6,7 @@ use fastrand::Rng;
 use storage_managed::DatabaseStore;
 
 use crate::{
-    home::{Copy, SimulatedHome},
+    client::{Copy, SimulatedHome},
     world::World,
 };
 

@@ -12,6 +12,7 @@ mod azure;
 #[path = "../homes/cases.rs"]
 #[allow(dead_code, reason = "two of them are about how the names of files are checked")]
 mod cases;
+mod client;
 mod clock;
 mod cloud;
 mod contract;
@@ -19,6 +20,7 @@ mod damage;
 mod home;
 mod ledger;
 mod machine;
+mod requests;
 mod schedules;
 mod service;
 mod steps;

@@ -9,9 +9,11 @@ use std::{
     time::Instant,
 };
 
+use fastrand::Rng;
+use futures::future::join_all;
 use storage_tests::{simulated_schedules, simulated_seed};
 
-use crate::{ledger::Tally, world::run};
+use crate::{ledger::Tally, machine::Machine, world::World};
 
 /// Schedules that run at once: much of their time they wait.
 const AT_ONCE: usize = 12;
@@ -61,4 +63,22 @@ fn one(seed: u64) {
     if let Err(report) = runtime.block_on(run(seed)) {
         panic!("{report}");
     }
+}
+
+/// Runs the schedule of a seed; what was wrong, with all that happened.
+async fn run(seed: u64) -> Result<Tally, String> {
+    let mut rng = Rng::with_seed(seed);
+    let world = World::new(seed, &mut rng);
+    let machines: Vec<_> = (0..rng.usize(2..=4)).map(|number| Machine::new(&world, number)).collect();
+    let steps = rng.usize(4..=12);
+    let machines = join_all(machines.into_iter().map(|machine| machine.work(steps))).await;
+    if !world.is_wrong() {
+        world.cloud.heal();
+        join_all(machines.into_iter().map(Machine::leave)).await;
+        world.settle().await;
+    }
+    if !world.is_wrong() {
+        world.judge().await;
+    }
+    world.report()
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use storage_managed::{DatabaseStore, Error};
 
 use crate::{
-    home::SimulatedHome,
+    client::SimulatedHome,
     ledger::{self, Content},
     machine::{End, Machine},
     service::Flavor,

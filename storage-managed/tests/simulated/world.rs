@@ -7,17 +7,15 @@ use std::{
 };
 
 use fastrand::Rng;
-use futures::future::join_all;
 use storage_core::ErrorKind;
 use storage_managed::{DatabaseStore, Error, Options, RetryPolicy};
 use tempfile::TempDir;
 
 use crate::{
+    client::SimulatedHome,
     clock::Clock,
     cloud::{Cloud, Weather},
-    home::SimulatedHome,
     ledger::{Content, Ledger, Tally},
-    machine::Machine,
     service::Flavor,
 };
 
@@ -39,7 +37,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    fn new(seed: u64, rng: &mut Rng) -> Arc<Self> {
+    pub(crate) fn new(seed: u64, rng: &mut Rng) -> Arc<Self> {
         let flavor = [Flavor::S3, Flavor::Azure, Flavor::Gcs][rng.usize(0..3)];
         // Azure's leases are of a quarter of a minute at least.
         let rate = if flavor == Flavor::Azure { 400 } else { [20, 200, 400][rng.usize(0..3)] };
@@ -120,9 +118,7 @@ impl World {
     }
 
     /// What every machine comes to once all goes well.
-    async fn settle(self: &Arc<Self>, machines: Vec<Machine>) {
-        self.cloud.heal();
-        join_all(machines.into_iter().map(Machine::leave)).await;
+    pub(crate) async fn settle(&self) {
         let caches = self.caches.lock().unwrap().clone();
         for (index, cache) in caches.iter().filter(|cache| cache.is_dir()).enumerate() {
             let home = SimulatedHome::new(&self.cloud, format!("last{index}"));
@@ -158,7 +154,7 @@ impl World {
     }
 
     /// What the home holds, by itself.
-    async fn judge(&self) {
+    pub(crate) async fn judge(&self) {
         let home = SimulatedHome::new(&self.cloud, "judge".to_owned());
         let cache = self.folder.path().join("judge");
         let Some(store) = self.open(&home, &cache).await else { return };
@@ -176,7 +172,7 @@ impl World {
         }
     }
 
-    fn report(&self) -> Result<Tally, String> {
+    pub(crate) fn report(&self) -> Result<Tally, String> {
         let wrong = self.wrong.lock().unwrap();
         if wrong.is_empty() {
             let copied = |cache: &&PathBuf| {
@@ -234,20 +230,4 @@ fn options(clock: &Clock, rate: u32, rng: &mut Rng) -> Options {
         steady: clock.steady(),
         ..Options::new("unused")
     }
-}
-
-/// Runs the schedule of a seed; what was wrong, with all that happened.
-pub(crate) async fn run(seed: u64) -> Result<Tally, String> {
-    let mut rng = Rng::with_seed(seed);
-    let world = World::new(seed, &mut rng);
-    let machines: Vec<_> = (0..rng.usize(2..=4)).map(|number| Machine::new(&world, number)).collect();
-    let steps = rng.usize(4..=12);
-    let machines = join_all(machines.into_iter().map(|machine| machine.work(steps))).await;
-    if !world.is_wrong() {
-        world.settle(machines).await;
-    }
-    if !world.is_wrong() {
-        world.judge().await;
-    }
-    world.report()
 }
