@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     cloud::{Cloud, Weather},
     ledger::{Content, Ledger, Tally},
-    service::Flavor,
+    service::{Flavor, HEAD},
 };
 
 /// How often what the schedule puts in its own way is tried again.
@@ -79,8 +79,9 @@ impl World {
         !self.wrong.lock().unwrap().is_empty()
     }
 
-    /// Errors that bad weather, others and closing explain. Nothing that the machines do deserves another one: a copied
-    /// cache has batches that its original has too, or that give way to somebody else's.
+    /// Errors that bad weather, others and closing explain. Nothing else that the machines do deserves one: a copied cache has
+    /// batches that its original has too, or that give way to somebody else's. Where superseded objects go at once, who is
+    /// slow may find what each head names gone, time and again; that nothing is lost the judge finds out.
     pub(crate) fn allows(&self, error: &Error) -> bool {
         match error {
             Error::Home(error) => matches!(
@@ -93,6 +94,9 @@ impl World {
             | Error::LeaseTaken { .. }
             | Error::CacheInUse { .. }
             | Error::Closed => true,
+            Error::Corrupt { object, problem } => {
+                object == HEAD && problem.contains("is gone") && self.options.grace < Duration::from_secs(60)
+            }
             _ => false,
         }
     }
