@@ -52,6 +52,8 @@ pub(crate) struct Copy {
     pub(crate) after: bool,
     /// The original goes no further.
     pub(crate) kills: bool,
+    /// Where it is told, once it is whole.
+    pub(crate) copies: Arc<Mutex<Vec<PathBuf>>>,
 }
 
 impl fmt::Debug for SimulatedHome {
@@ -95,6 +97,7 @@ impl SimulatedHome {
         // By another process: closing a file here would drop SQLite's locks on it.
         let copied = Command::new("cp").arg("-R").arg(&due.cache).arg(&due.to).status();
         self.cloud.note(format!("{} its cache is copied to {}: {copied:?}", self.who, due.to.display()));
+        due.copies.lock().unwrap().push(due.to.clone());
         self.dead.store(due.kills, SeqCst);
         *copy = None;
     }

@@ -111,13 +111,13 @@ impl Machine {
     /// Lets the cache be copied at one of the next writes of the head.
     pub(crate) fn will_be_copied(&mut self, home: &SimulatedHome, kills: bool) {
         let to = self.world.new_cache("copy");
-        self.world.copies.lock().unwrap().push(to.clone());
         home.copy_at(Copy {
             cache: self.cache.clone(),
             to,
             skip: self.rng.u32(0..2),
             after: self.rng.bool(),
             kills,
+            copies: Arc::clone(&self.world.copies),
         });
     }
 

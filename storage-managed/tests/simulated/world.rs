@@ -30,7 +30,7 @@ pub(crate) struct World {
     /// The settings that all machines share.
     options: Options,
     /// Copies of caches that nobody has opened yet.
-    pub(crate) copies: Mutex<Vec<PathBuf>>,
+    pub(crate) copies: Arc<Mutex<Vec<PathBuf>>>,
     /// Every cache that there ever was.
     caches: Mutex<Vec<PathBuf>>,
     wrong: Mutex<Vec<String>>,
@@ -51,7 +51,7 @@ impl World {
             seed,
             folder: folder(),
             options,
-            copies: Mutex::default(),
+            copies: Arc::default(),
             caches: Mutex::default(),
             wrong: Mutex::default(),
         })
