@@ -46,6 +46,39 @@ pub fn short_processes(usual: usize) -> usize {
     number("STORAGE_TEST_SHORT_PROCESSES", usual)
 }
 
+/// How many random schedules run on simulated homes: what `STORAGE_TEST_SIMULATED_SCHEDULES` says, or `usual` where it is not
+/// set.
+///
+/// # Panics
+///
+/// When the variable is no number.
+#[must_use]
+pub fn simulated_schedules(usual: usize) -> usize {
+    number("STORAGE_TEST_SIMULATED_SCHEDULES", usual)
+}
+
+/// In how many ways the objects of a home are damaged: what `STORAGE_TEST_SIMULATED_DAMAGES` says, or `usual` where it is not
+/// set.
+///
+/// # Panics
+///
+/// When the variable is no number.
+#[must_use]
+pub fn simulated_damages(usual: usize) -> usize {
+    number("STORAGE_TEST_SIMULATED_DAMAGES", usual)
+}
+
+/// The seed of the one schedule that is to be repeated: what `STORAGE_TEST_SIMULATED_SEED` says.
+///
+/// # Panics
+///
+/// When the variable is no number.
+#[must_use]
+pub fn simulated_seed() -> Option<u64> {
+    let seed = number("STORAGE_TEST_SIMULATED_SEED", usize::MAX);
+    (seed != usize::MAX).then_some(seed as u64)
+}
+
 /// How many tests of a binary run at a time: what `RUST_TEST_THREADS` says, or `usual` where it is not set.
 ///
 /// # Panics

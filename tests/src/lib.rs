@@ -46,7 +46,10 @@ pub mod servers;
 mod tcp;
 
 pub use disk::SmallDisk;
-pub use environment::{failovers, kills, short_processes, threads, variable};
+pub use environment::{
+    failovers, kills, short_processes, simulated_damages, simulated_schedules, simulated_seed, threads,
+    variable,
+};
 pub use error::{Error, Result};
 pub use proxy::{Fault, Proxy, Seen};
 pub use servers::azurite::Azurite;

@@ -34,7 +34,7 @@ fn run(place: &Place, first: usize, die: &str, kill_after: Option<Duration>) -> 
 }
 
 /// Each batch writes its number twice: whole or not at all, in order, and none twice.
-fn check(found: &[String], acknowledged: &BTreeSet<usize>, situation: &str) {
+pub(crate) fn check(found: &[String], acknowledged: &BTreeSet<usize>, situation: &str) {
     let mut times = BTreeMap::<usize, usize>::new();
     for body in found {
         *times.entry(body.parse().unwrap()).or_default() += 1;

@@ -10,6 +10,7 @@
 mod backend;
 mod batches;
 mod caches;
+mod clones;
 mod conformance;
 mod faults;
 mod faulty;
