@@ -217,7 +217,11 @@ fn of_batch(error: &rusqlite::Error) -> ErrorKind {
 
 impl From<storage_core::Error> for Error {
     fn from(error: storage_core::Error) -> Self {
-        Self::Home(error)
+        match error.key() {
+            // An encrypted home has found it before whoever decodes it.
+            Some(object) if error.kind() == ErrorKind::Corrupt => Self::corrupt(object, error.message()),
+            _ => Self::Home(error),
+        }
     }
 }
 
