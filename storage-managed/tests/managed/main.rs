@@ -11,6 +11,8 @@ mod backend;
 mod batches;
 mod caches;
 mod conformance;
+#[cfg(feature = "encryption")]
+mod encrypted;
 mod faults;
 mod faulty;
 mod folding;
