@@ -4,12 +4,17 @@ use aead_stream::{NewStream, StreamBE32, StreamPrimitive};
 use bytes::BytesMut;
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, aead::Payload};
 
-use super::header::{HEADER_BYTES, KEY_BYTES, PREFIX_BYTES};
+use super::keys::{CHECK_BYTES, ID_BYTES, KEY_BYTES};
+use crate::home::ENCRYPTED;
 
 /// The plaintext of each chunk but the last, which has between 1 and as many; that of an empty object has none.
 pub(super) const CHUNK: u64 = 64 * 1024;
 /// Poly1305's.
 pub(super) const TAG: u64 = 16;
+/// XChaCha20's nonce has 24; STREAM keeps 5 for the chunk's number and whether it is the last.
+pub(super) const PREFIX_BYTES: usize = 19;
+/// What stands before the chunks: magic, format, key id, key check, nonce prefix.
+pub(super) const HEADER_BYTES: usize = ENCRYPTED.len() + 1 + ID_BYTES + CHECK_BYTES + PREFIX_BYTES;
 const HEADER: u64 = HEADER_BYTES as u64;
 /// A chunk's number has 32 bits.
 const MAX_CHUNKS: u64 = 1 << 32;

@@ -10,8 +10,8 @@ use futures::{
 use storage_core::{Error, ErrorKind, Result};
 
 use super::{
-    chunks::{CHUNK, Chunks, Layout, TAG},
-    header::{self, HEADER_BYTES, Header, Headers, damaged},
+    chunks::{CHUNK, Chunks, HEADER_BYTES, Layout, TAG},
+    header::{self, Header, Headers, damaged},
     keys::Keys,
 };
 

@@ -8,23 +8,16 @@ use std::{
 use storage_core::{Error, ErrorKind, Result};
 
 use super::{
-    chunks::Chunks,
-    keys::{Key, Keys, fill_random, is_id},
+    chunks::{Chunks, HEADER_BYTES, PREFIX_BYTES},
+    keys::{CHECK_BYTES, ID_BYTES, Key, Keys, fill_random, is_id},
 };
 use crate::home::ENCRYPTED;
 
-pub(super) const KEY_BYTES: usize = 32;
-pub(super) const ID_BYTES: usize = 32;
-pub(super) const CHECK_BYTES: usize = 16;
-/// XChaCha20's nonce has 24; STREAM keeps 5 for the chunk's number and whether it is the last.
-pub(super) const PREFIX_BYTES: usize = 19;
 /// The only one there is.
 const FORMAT: u8 = 1;
 
 /// A header as it is stored.
 pub(super) type Header = [u8; HEADER_BYTES];
-/// Magic, format, key id, key check, nonce prefix.
-pub(super) const HEADER_BYTES: usize = ENCRYPTED.len() + 1 + ID_BYTES + CHECK_BYTES + PREFIX_BYTES;
 
 /// A header for one new object, with a nonce prefix that no other has.
 pub(super) fn new(key: &Key) -> Result<Header> {

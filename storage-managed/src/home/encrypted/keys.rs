@@ -16,8 +16,10 @@ use base64::{
 use storage_core::{Error, ErrorKind, Result};
 use zeroize::Zeroizing;
 
-use super::header::{CHECK_BYTES, ID_BYTES, KEY_BYTES};
-
+pub(super) const KEY_BYTES: usize = 32;
+/// The longest id of a key.
+pub(super) const ID_BYTES: usize = 32;
+pub(super) const CHECK_BYTES: usize = 16;
 /// More than any ring has.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 /// Domain of the hash that tells keys of one id apart.
