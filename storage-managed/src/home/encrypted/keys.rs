@@ -106,7 +106,7 @@ impl Keys {
         }
         let mut secret = Zeroizing::new([0; KEY_BYTES]);
         fill_random(&mut *secret)?;
-        Ok(format!("{id}:{}", BASE64.encode(&*secret)))
+        Ok(format!("{id}:{}", BASE64.encode(secret.as_slice())))
     }
 
     pub(super) fn current(&self) -> Result<&Key> {
