@@ -285,6 +285,12 @@ pub(crate) enum Managed {
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
+    /// Make a new key for STORAGE_MANAGED_KEYS or the file of STORAGE_MANAGED_KEY_FILE, and print it as id:key.
+    Genkey {
+        /// The key's id, which stands in each object that it encrypts; without it, a random one.
+        #[arg(long, value_name = "ID")]
+        id: Option<String>,
+    },
     /// Local databases that had diverged from their home, and were kept.
     Rescue {
         #[command(subcommand)]

@@ -4,6 +4,8 @@ mod builtin;
 mod dot_env;
 mod environment;
 mod existing;
+#[cfg(feature = "managed")]
+mod keys;
 mod managed;
 mod options;
 mod process;
@@ -14,7 +16,7 @@ mod url;
 
 pub use existing::connect_existing;
 #[cfg(feature = "managed")]
-pub use managed::managed_database;
+pub use managed::{managed_database, new_managed_key};
 pub use process::{close_storage, get_storage};
 pub use registry::register_backend;
 pub use resolve::{StorageType, get_storage_backend, storage_type};

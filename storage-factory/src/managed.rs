@@ -34,9 +34,9 @@ fn check_feature(url: &str) -> Result<()> {
 }
 
 #[cfg(feature = "managed")]
-pub use built::managed_database;
-#[cfg(feature = "managed")]
 pub(crate) use built::{backend, check_exists};
+#[cfg(feature = "managed")]
+pub use built::{managed_database, new_managed_key};
 
 #[cfg(not(feature = "managed"))]
 pub(crate) fn backend(
@@ -72,7 +72,7 @@ mod built {
     };
     use storage_sqlite::SqliteBackend;
 
-    use crate::{Settings, environment, options::Options, url::is_managed};
+    use crate::{Settings, environment, keys, options::Options, url::is_managed};
 
     /// What a file's name shows as it is.
     const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
@@ -87,6 +87,15 @@ mod built {
     pub fn managed_database(settings: &Settings) -> Result<(Arc<dyn Home>, ManagedOptions)> {
         let url = settings.get("DATABASE_URL").unwrap_or_default();
         open(url, settings, &Options::parse(settings)?)
+    }
+
+    /// A new `id:key` entry for `STORAGE_MANAGED_KEYS`, or a line of the file of `STORAGE_MANAGED_KEY_FILE`.
+    ///
+    /// # Errors
+    /// `Config` where this cannot be the id of a key, or naming the Cargo feature that this build lacks; `Unavailable` where the
+    /// system has no random bytes.
+    pub fn new_managed_key(id: &str) -> Result<String> {
+        keys::generate(id)
     }
 
     pub(crate) fn backend(
@@ -127,6 +136,7 @@ mod built {
         }
         let url = format!("{}:{rest}", scheme.to_ascii_lowercase());
         let home: Arc<dyn Home> = from_url(&url, &|name| settings.get(name).map(str::to_owned))?.into();
+        let home = keys::encrypted(home, settings)?;
         let cache = match &options.cache_dir {
             Some(folder) => folder.clone(),
             None => default_cache(&home.name())?,

@@ -18,7 +18,7 @@ pub struct Setting {
 }
 
 /// Every setting of our own.
-pub const SETTINGS: [Setting; 22] = [
+pub const SETTINGS: [Setting; 24] = [
     Setting {
         name: "STORAGE_TYPE",
         default: "redis if REDIS_URL is set, else by the scheme of DATABASE_URL",
@@ -112,6 +112,16 @@ pub const SETTINGS: [Setting; 22] = [
         name: "STORAGE_MANAGED_RETENTION",
         default: "10m",
         meaning: "how long earlier generations of a managed database stay in its home, such as 24h or 30d",
+    },
+    Setting {
+        name: "STORAGE_MANAGED_KEYS",
+        default: "",
+        meaning: "the keys of an encrypted managed database, as id:key,id:key, each of 32 bytes in hexadecimal or base64; the first encrypts, all decrypt; `storage managed genkey` makes one",
+    },
+    Setting {
+        name: "STORAGE_MANAGED_KEY_FILE",
+        default: "",
+        meaning: "a file with such keys, one a line, which only its owner and group may read; in place of STORAGE_MANAGED_KEYS",
     },
 ];
 

@@ -152,6 +152,15 @@ impl Error {
         Self::Corrupt { object: object.to_owned(), problem: problem.into() }
     }
 
+    /// The head named something else each time that what it named was fetched.
+    pub(crate) fn moving() -> Self {
+        let error = storage_core::Error::new(
+            ErrorKind::Unavailable,
+            "what the head named was superseded and removed each time before it was fetched",
+        );
+        Self::Home(error.with_hint("try again; a longer retention keeps superseded objects for slow readers"))
+    }
+
     /// Whether publishing what is here already may be put off: the home, or whoever has the lease, is in the way.
     pub(crate) fn can_wait(&self) -> bool {
         matches!(
@@ -217,7 +226,11 @@ fn of_batch(error: &rusqlite::Error) -> ErrorKind {
 
 impl From<storage_core::Error> for Error {
     fn from(error: storage_core::Error) -> Self {
-        Self::Home(error)
+        match error.key() {
+            // An encrypted home has found it before whoever decodes it.
+            Some(object) if error.kind() == ErrorKind::Corrupt => Self::corrupt(object, error.message()),
+            _ => Self::Home(error),
+        }
     }
 }
 

@@ -87,7 +87,7 @@ impl Shared {
             };
             known = self.remote.head_instead_of(&known, &missing).await?;
         }
-        Err(Error::corrupt(HEAD, "what it names is gone each time"))
+        Err(Error::moving())
     }
 
     async fn fetch_and_apply(

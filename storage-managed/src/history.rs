@@ -9,8 +9,8 @@ use std::{
 
 use crate::{
     content::Fetched,
-    error::Result,
-    format::{Head, Id, Named, parse_name},
+    error::{Error, Result},
+    format::{Head, Hex, Id, Named, parse_name},
     home::Listed,
     rebuild::{Chain, Link},
     remote::Remote,
@@ -107,8 +107,8 @@ impl History {
         Ok(remote.preamble(&above.name).await?.map(|(header, _)| header.parent))
     }
 
-    /// What leads to a generation, from the newest base that does.
-    fn chain(&self, head: &Head, generation: u64) -> Option<Chain> {
+    /// What leads to a generation: the newest base that does, and segments.
+    fn way(&self, generation: u64) -> Option<((u64, Id), Vec<Link>)> {
         self.bases.range(..=generation).rev().find_map(|(from, (commit, _))| {
             let (mut segments, mut at) = (Vec::new(), *from);
             while at < generation {
@@ -116,8 +116,26 @@ impl History {
                 segments.push(link);
                 at = link.last;
             }
-            Some(Chain::on(head, (*from, *commit), segments))
+            Some(((*from, *commit), segments))
         })
+    }
+
+    /// The checksum of a generation, as segments that lead to it or on from it tell; one that is damaged tells nothing.
+    async fn checksum(&self, remote: &Remote, generation: u64) -> Result<Option<Hex>> {
+        let singles = self.singles.range(generation..=generation + 1).map(|(_, (_, object))| object);
+        let merged = self.merged.range(generation..).flat_map(|(_, merged)| merged);
+        let merged = merged.filter(|(link, _)| link.last == generation || link.first == generation + 1);
+        for object in singles.chain(merged.map(|(_, object)| object)) {
+            match remote.preamble(&object.name).await {
+                Ok(Some((header, _))) if header.generation == generation => return Ok(Some(header.checksum)),
+                Ok(Some((header, _))) if header.first() == generation + 1 => {
+                    return Ok(Some(header.parent_checksum));
+                }
+                Ok(_) | Err(Error::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// The segment that leads from a generation the farthest, and not beyond another.
@@ -136,7 +154,10 @@ impl History {
         if generation == head.generation {
             return Ok(Chain::of(remote, head).await?.map(Some));
         }
-        Ok(Ok(Self::read(remote, head).await?.chain(head, generation)))
+        let history = Self::read(remote, head).await?;
+        let Some((base, segments)) = history.way(generation) else { return Ok(Ok(None)) };
+        let told = history.checksum(remote, base.0).await?;
+        Ok(Ok(Some(Chain::on(head, base, told, segments))))
     }
 
     /// The generations that can be restored, the oldest first.

@@ -43,7 +43,8 @@ impl Shared {
         };
         let index = match self.remote.index(&head).await? {
             Ok(index) => index,
-            Err(missing) => return Err(Error::corrupt(&missing, "the head names it and it is gone")),
+            // Somebody else has merged since.
+            Err(_) => return Err(Error::moving()),
         };
         let plan = Levels::of(&self.options).plan(&head, index.as_deref());
         if plan.first >= head.generation {
@@ -68,9 +69,7 @@ impl Shared {
             if let Some(change) = made_here.filter(|_| link.first == link.last) {
                 return Ok(Arc::clone(change));
             }
-            let name = link.name();
-            let change = self.remote.preamble(&name).await?;
-            change.map(Arc::new).ok_or_else(|| Error::corrupt(&name, "the head names it and it is gone"))
+            self.remote.preamble(&link.name()).await?.map(Arc::new).ok_or_else(Error::moving)
         });
         changes.buffered(FETCHED_AT_ONCE).try_collect().await
     }

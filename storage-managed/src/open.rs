@@ -205,11 +205,12 @@ async fn download(
             Ok(chain) => chain.build(remote, &temporary).await?,
             Err(missing) => Err(missing),
         };
-        let Ok((_, sums)) = built else {
-            // It was folded and cleaned up since, or it is lost.
-            let Some(found) = remote.head().await? else { break };
-            *newest = found;
-            continue;
+        let (_, sums) = match built {
+            Ok(built) => built,
+            Err(missing) => {
+                *newest = remote.head_instead_of(newest, &missing).await?;
+                continue;
+            }
         };
         if (sums.total(), sums.page_count()) != (head.checksum, head.page_count) {
             return Err(Error::corrupt(HEAD, "its base and segments do not give what it says"));
@@ -223,7 +224,7 @@ async fn download(
         })
         .await;
     }
-    Err(Error::corrupt(HEAD, "what it names is gone"))
+    Err(Error::moving())
 }
 
 /// Publishes what a crash had left, and follows the home.

@@ -8,7 +8,7 @@ use tempfile::TempPath;
 use crate::{
     cache::Last,
     error::{Error, Result},
-    format::{Base, FORMAT, HEAD, Head, Id, SegmentHeader, base_name, segment_name},
+    format::{Base, FORMAT, Head, Id, SegmentHeader, base_name, segment_name},
     freshen::REREADS,
     home::{Body, Put},
     judge::{Made, Standing},
@@ -154,7 +154,15 @@ impl Shared {
         self.set_dirty(true);
         let (head, version) = match self.send(content, &prepared).await? {
             Sent::Published(known) => known,
-            Sent::Overtaken { known, is_lost } => return Err(self.give_way(content, known, is_lost).await?),
+            // Until it has given way, the batch is here, and in doubt where the home does not tell.
+            Sent::Overtaken { known, is_lost } => {
+                return match self.give_way(content, known, is_lost).await {
+                    Err(Error::Home(source)) => {
+                        Err(Error::Unpublished { commit: commit.to_string(), source })
+                    }
+                    given_way => Err(given_way?),
+                };
+            }
         };
         let (incarnation, change) = (head.incarnation, prepared.change);
         if let Some((header, numbers)) = prepared.segment {
@@ -258,7 +266,7 @@ impl Shared {
                 Err(missing) => known = self.remote.head_instead_of(&known, &missing).await?,
             }
         }
-        Err(Error::corrupt(HEAD, "what it names is gone each time"))
+        Err(Error::moving())
     }
 
     /// Keeps a database that has diverged, and refuses to go on.

@@ -80,14 +80,23 @@ impl Chain {
         }))
     }
 
-    /// A base and segments that a listing has shown; only the head's own base is known by its checksum.
-    pub(crate) fn on(head: &Head, (generation, commit): (u64, Id), segments: Vec<Link>) -> Self {
-        let checked = (generation, commit) == (head.base.generation, head.base.commit);
-        let base = match checked {
+    /// A base and segments that a listing has shown. What an earlier base has to be, its segment or the next one may tell.
+    pub(crate) fn on(
+        head: &Head,
+        (generation, commit): (u64, Id),
+        told: Option<Hex>,
+        segments: Vec<Link>,
+    ) -> Self {
+        let base = match (generation, commit) == (head.base.generation, head.base.commit) {
             true => head.base.clone(),
-            false => Base { generation, commit, page_count: 0, checksum: Hex(0) },
+            false => Base { generation, commit, page_count: 0, checksum: told.unwrap_or_default() },
         };
+        let checked = told.is_some() || base.page_count > 0;
         Self { incarnation: head.incarnation, page_size: head.page_size, base, checked, segments }
+    }
+
+    pub(crate) fn base_name(&self) -> String {
+        base_name(self.base.generation, self.base.commit)
     }
 
     pub(crate) fn objects(&self) -> usize {
@@ -96,14 +105,15 @@ impl Chain {
 
     /// Builds the database in a file, and checks every step.
     pub(crate) async fn build(&self, remote: &Remote, path: &Path) -> Result<Fetched<(File, Sums)>> {
-        let name = base_name(self.base.generation, self.base.commit);
+        let name = self.base_name();
         let Some(file) = remote.downloads.download(&name, path).await? else { return Ok(Err(name)) };
         let page_size = self.page_size;
         let summed = tokio::task::spawn_blocking(move || sums_of(&file, page_size).map(|sums| (file, sums)));
         let summed = summed.await.map_err(|_| Error::Panicked)?;
         let (file, mut sums) = summed.map_err(Error::io("read", path))?;
-        if self.checked && (sums.total(), sums.page_count()) != (self.base.checksum, self.base.page_count) {
-            return Err(Error::corrupt(&name, "its pages are not what the head says"));
+        let told = self.base.page_count;
+        if self.checked && (sums.total() != self.base.checksum || (told > 0 && sums.page_count() != told)) {
+            return Err(Error::corrupt(&name, "its pages are not what was published"));
         }
         let mut state = (self.base.generation, self.base.commit, sums.total());
         let mut segments = Box::pin(fetch(remote, self.segments.clone()));

@@ -14,7 +14,7 @@ use crate::{
     download::Downloads,
     error::{Error, Result},
     format::{HEAD, Head, Index, IndexRef, Preamble, Segment, SegmentHeader, index_name},
-    home::{Body, Fresh, Held, Home, Listed, Put, Version},
+    home::{Body, ENCRYPTED, Fresh, Held, Home, Listed, Put, Version},
     options::RetryPolicy,
     system::Positioned,
     telemetry::Telemetry,
@@ -90,6 +90,9 @@ impl Remote {
 
     fn known(&self, object: crate::home::Object) -> Result<Known> {
         self.telemetry.count_received(object.bytes.len());
+        if object.bytes.starts_with(ENCRYPTED) {
+            return Err(Error::Settings(without_keys()));
+        }
         Ok((Head::decode(&object.bytes)?, object.version))
     }
 
@@ -247,6 +250,13 @@ impl<'a> Content<'a> {
             }
         }
     }
+}
+
+/// The head of an encrypted home is seen as it is stored.
+fn without_keys() -> storage_core::Error {
+    let hint = "set STORAGE_MANAGED_KEYS or STORAGE_MANAGED_KEY_FILE, in a build with the feature `managed-encryption`; \
+                a program that opens it by itself wraps it in an `EncryptedHome`";
+    storage_core::Error::config("the home is encrypted, and was opened without keys").with_hint(hint)
 }
 
 fn unreadable(error: &std::io::Error) -> storage_core::Error {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use storage_core::engine::Combiner;
 use tokio::sync::Semaphore;
 
@@ -17,6 +17,7 @@ use crate::{
     download::Download,
     error::{Error, Result},
     format::HEAD,
+    freshen::REREADS,
     history::{Generation, History},
     home::{Holder, Home},
     local::connect,
@@ -346,24 +347,40 @@ impl DatabaseStore {
 impl Inner {
     async fn rebuild(&self, generation: Option<u64>, to: &Path) -> Result<Verified> {
         let remote = &self.shared.remote;
-        for _ in 0..3 {
-            let Some((head, _)) = remote.head().await? else {
-                return Err(Error::Unsupported("nothing was published yet".to_owned()));
-            };
+        let Some(mut known) = remote.head().await? else {
+            return Err(Error::Unsupported("nothing was published yet".to_owned()));
+        };
+        for _ in 0..REREADS {
+            let head = &known.0;
             let generation = generation.unwrap_or(head.generation);
-            let Ok(chain) = History::chain_to(remote, &head, generation).await? else { continue };
-            let Some(chain) = chain else {
-                return Err(Error::Unsupported(format!("the home does not have generation {generation}")));
+            let chain = match History::chain_to(remote, head, generation).await? {
+                Ok(Some(chain)) => Ok(chain),
+                Ok(None) => {
+                    return Err(Error::Unsupported(format!(
+                        "the home does not have generation {generation}"
+                    )));
+                }
+                Err(missing) => Err(missing),
             };
-            let Ok((file, sums)) = chain.build(remote, to).await? else { continue };
+            let built = match chain {
+                Ok(chain) => chain.build(remote, to).await?.map(|built| (chain, built)),
+                Err(missing) => Err(missing),
+            };
+            let (chain, (file, sums)) = match built {
+                Ok(built) => built,
+                Err(missing) => {
+                    known = remote.head_instead_of(&known, &missing).await?;
+                    continue;
+                }
+            };
             if generation == head.generation && sums.total() != head.checksum {
-                return Err(Error::corrupt("head", "its base and segments do not give what it says"));
+                return Err(Error::corrupt(HEAD, "its base and segments do not give what it says"));
             }
             let bytes = u64::from(sums.page_count()) * u64::from(chain.page_size);
-            check_integrity(file, to.to_owned()).await?;
+            check_integrity(file, to.to_owned(), chain.base_name()).await?;
             return Ok(Verified { generation, bytes, objects: chain.objects() });
         }
-        Err(Error::corrupt("head", "what it names is gone each time"))
+        Err(Error::moving())
     }
 
     async fn close(&self) -> Result<()> {
@@ -436,16 +453,21 @@ pub async fn exists(home: Arc<dyn Home>) -> Result<bool> {
 }
 
 /// SQLite's own check of a file that nobody else has open.
-async fn check_integrity(file: File, path: PathBuf) -> Result<()> {
-    let check = move || {
+async fn check_integrity(file: File, path: PathBuf, base: String) -> Result<()> {
+    let check = move || -> rusqlite::Result<bool> {
         drop(file);
         let db = Connection::open(&path)?;
         let answer: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
         Ok(answer == "ok")
     };
     let sound = tokio::task::spawn_blocking(check).await.map_err(|_| Error::Panicked)?;
-    match sound.map_err(Error::sqlite("check the rebuilt database"))? {
-        true => Ok(()),
-        false => Err(Error::corrupt("database", "SQLite's integrity check failed on what was rebuilt")),
+    let refused = || Error::corrupt(&base, "SQLite's integrity check failed on what was rebuilt from it");
+    match sound {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(refused()),
+        Err(error) => match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Err(refused()),
+            _ => Err(Error::sqlite("check the rebuilt database")(error)),
+        },
     }
 }

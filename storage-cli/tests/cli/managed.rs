@@ -306,3 +306,38 @@ fn a_wrong_home_is_told_with_what_to_do() {
         }
     }
 }
+
+#[test]
+fn an_encrypted_database_is_read_with_its_keys_alone() {
+    let place = Place::new();
+    let made = run(&place, &["managed", "genkey", "--id", "2026a"]);
+    if made.code != 0 {
+        // A build without encryption makes no key, and takes none.
+        let taken =
+            place.run_in(&[("STORAGE_MANAGED_KEYS", "a:b"), ("DATABASE_URL", HOME)], &["get", "deal:1"]);
+        assert!([made, taken].iter().all(|done| done.err.contains("--features managed-encryption")));
+        return;
+    }
+    let key = made.out;
+    assert!(key.starts_with("2026a:") && key.ends_with("=\n"), "{key}");
+    let other = json_of(&place, &["managed", "genkey"]);
+    assert!(other["key"].as_str().unwrap().starts_with(other["id"].as_str().unwrap()), "{other}");
+    assert_eq!(run(&place, &["managed", "genkey", "--id", "no id"]).code, 2);
+
+    let with = |ring: &str, cache: &str, args: &[&str]| {
+        let variables =
+            [("STORAGE_MANAGED_KEYS", ring), ("STORAGE_CACHE_DIR", cache), ("DATABASE_URL", HOME)];
+        place.run_in(&variables, args)
+    };
+    let set = with(&key, "a", &["set", "deal:1", "\"secret\""]);
+    assert_eq!((set.code, set.err.as_str()), (0, ""));
+    assert_eq!(with(&key, "b", &["get", "deal:1"]).out, "\"secret\"\n");
+    assert!(with(&key, "b", &["managed", "verify"]).out.starts_with("sound: "));
+    for (ring, says) in [("", "STORAGE_MANAGED_KEY_FILE"), (other["key"].as_str().unwrap(), "`2026a`")] {
+        let refused = with(ring, "c", &["get", "deal:1"]);
+        assert!(refused.code > 1 && refused.err.contains(says), "{}: {}", refused.code, refused.err);
+        assert!(!refused.err.contains(&key[6..20]), "{}", refused.err);
+    }
+    let head = std::fs::read(place.path().join("home/head")).unwrap();
+    assert!(head.starts_with(b"agentenc"));
+}

@@ -153,6 +153,42 @@ fn a_managed_database_needs_its_feature_and_that_is_said() {
     }
 }
 
+/// 32 bytes that a message must not show.
+#[cfg(feature = "managed")]
+const KEY: &str = "a:68756e7465723268756e7465723268756e7465723268756e746572326875AAAA";
+
+#[cfg(feature = "managed-encryption")]
+#[test]
+fn keys_encrypt_a_managed_database_and_mistakes_in_them_are_named() {
+    let home = |pairs: &[(&str, &str)]| {
+        let url = [("DATABASE_URL", "sqlite+file:///folder/agent"), ("STORAGE_CACHE_DIR", "x")];
+        crate::managed_database(&settings(&[&url, pairs].concat()))
+    };
+    assert!(!format!("{:?}", home(&[]).unwrap().0).contains("EncryptedHome"));
+    for pair in [("STORAGE_MANAGED_KEYS", KEY), ("STORAGE_MANAGED_KEY_FILE", "/nowhere/keys")] {
+        let shown = format!("{:?}", home(&[pair]).unwrap());
+        assert!(shown.contains("EncryptedHome") && !shown.contains("68756e"), "{shown}");
+    }
+    for (pairs, says) in [
+        (vec![("STORAGE_MANAGED_KEYS", KEY), ("STORAGE_MANAGED_KEY_FILE", "x")], "are both set"),
+        (vec![("STORAGE_MANAGED_KEYS", &KEY[..60])], "STORAGE_MANAGED_KEYS: entry 1"),
+    ] {
+        let error = home(&pairs).unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains(says), "{error}");
+        assert!(!error.to_string().contains("68756e"), "{error}");
+    }
+}
+
+#[cfg(all(feature = "managed", not(feature = "managed-encryption")))]
+#[test]
+fn keys_need_their_feature_and_that_is_said() {
+    for pair in [("STORAGE_MANAGED_KEYS", KEY), ("STORAGE_MANAGED_KEY_FILE", "/nowhere/keys")] {
+        let pairs = [("DATABASE_URL", "sqlite+file:///folder/agent"), ("STORAGE_CACHE_DIR", "x"), pair];
+        let error = get_storage_backend(&settings(&pairs)).unwrap_err();
+        assert!(error.to_string().contains("--features managed-encryption"), "{error}");
+    }
+}
+
 #[cfg(all(feature = "managed-azure", feature = "managed-s3"))]
 #[test]
 fn databases_of_one_name_at_several_endpoints_have_caches_of_their_own() {

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "azure")]
 mod azure;
+#[cfg(feature = "encryption")]
+mod encrypted;
 mod folder;
 #[cfg(any(feature = "azure", feature = "s3"))]
 mod http;
@@ -25,6 +27,8 @@ use storage_core::{Error, Result};
 
 #[cfg(feature = "azure")]
 pub use azure::{AzureCredentials, AzureHome, AzureIdentity};
+#[cfg(feature = "encryption")]
+pub use encrypted::{EncryptedHome, Keys};
 pub use folder::FolderHome;
 pub use probe::probe;
 #[cfg(feature = "s3")]
@@ -37,6 +41,9 @@ const HEAD: &str = "head";
 /// The object that says who holds the lease. No listing shows it.
 #[cfg(any(feature = "azure", feature = "s3"))]
 const LEASE: &str = "lease";
+
+/// How encrypted objects begin: a build without encryption recognizes them, too.
+pub(crate) const ENCRYPTED: &[u8] = b"agentenc";
 
 /// What tells two contents of one name apart: an etag, or a hash of the content. Never a time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -11,7 +11,11 @@
 #[cfg(feature = "azure")]
 mod azure;
 mod cases;
+#[cfg(feature = "encryption")]
+mod encrypted;
 mod folder;
+#[cfg(feature = "encryption")]
+mod keys;
 #[cfg(feature = "s3")]
 mod s3;
 mod stores;
@@ -23,6 +27,30 @@ macro_rules! on_each_home {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $case() {
                 crate::cases::$case(&crate::stores::folder()).await;
+            })*
+        }
+
+        #[cfg(feature = "encryption")]
+        mod on_an_encrypted_folder {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                crate::cases::$case(&crate::stores::encrypted_folder()).await;
+            })*
+        }
+
+        #[cfg(all(feature = "azure", feature = "encryption"))]
+        mod on_encrypted_azure {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                crate::cases::$case(&crate::stores::encrypted(crate::stores::azure().await)).await;
+            })*
+        }
+
+        #[cfg(all(feature = "s3", feature = "encryption"))]
+        mod on_encrypted_s3 {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                crate::cases::$case(&crate::stores::encrypted(crate::stores::s3())).await;
             })*
         }
 

@@ -12,6 +12,19 @@ pub(crate) fn folder() -> Store {
     Box::new(move || Box::new(folder_home(folder.path())))
 }
 
+/// The same home behind encryption, each client with keys of its own reading.
+#[cfg(feature = "encryption")]
+pub(crate) fn encrypted(store: Store) -> Store {
+    use storage_managed::home::{EncryptedHome, Keys};
+    let line = Keys::generate("2026a").unwrap();
+    Box::new(move || Box::new(EncryptedHome::new(store().into(), Keys::parse(&line).unwrap())))
+}
+
+#[cfg(feature = "encryption")]
+pub(crate) fn encrypted_folder() -> Store {
+    encrypted(folder())
+}
+
 fn folder_home(folder: &Path) -> FolderHome {
     FolderHome::new(folder.join("agent"))
 }

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt};
 use storage_core::{Error, ErrorKind, Result};
 use storage_managed::home::{Body, Claim, Fresh, Held, Holder, Home, Listed, Object, Put, Version};
 use tokio::sync::Notify;
@@ -40,6 +40,8 @@ pub(crate) struct Faulty {
     stalled: Mutex<Option<&'static str>>,
     has_stalled: AtomicBool,
     goes_on: Notify,
+    /// After so many bytes a read breaks off.
+    shortened: Mutex<Option<usize>>,
 }
 
 impl Faulty {
@@ -52,6 +54,7 @@ impl Faulty {
             stalled: Mutex::default(),
             has_stalled: AtomicBool::new(false),
             goes_on: Notify::new(),
+            shortened: Mutex::default(),
         })
     }
 
@@ -80,6 +83,12 @@ impl Faulty {
 
     pub(crate) fn heal(&self) {
         *self.plan.lock().unwrap() = None;
+    }
+
+    /// From now on each read breaks off after so many bytes.
+    #[allow(dead_code, reason = "not in the program that is killed")]
+    pub(crate) fn break_reads(&self, after: usize) {
+        *self.shortened.lock().unwrap() = Some(after);
     }
 
     /// The requests since the last call, by method and object.
@@ -112,6 +121,16 @@ impl Faulty {
     }
 }
 
+/// The first bytes of what comes, and no more.
+fn broken(pieces: BoxStream<'static, Result<Bytes>>, after: usize) -> BoxStream<'static, Result<Bytes>> {
+    let shortened = pieces.scan(after, |left, piece| {
+        let piece = piece.map(|piece| piece.slice(..piece.len().min(*left)));
+        *left -= piece.as_ref().map_or(0, Bytes::len);
+        std::future::ready(Some(piece).filter(|piece| !piece.as_ref().is_ok_and(Bytes::is_empty)))
+    });
+    shortened.boxed()
+}
+
 /// As by SIGKILL: nothing is cleaned up.
 fn die() -> ! {
     std::process::abort()
@@ -138,7 +157,12 @@ impl Home for Faulty {
     }
 
     async fn read(&self, name: &str, from: u64) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
-        self.around(format!("read {name}"), self.home.read(name, from)).await
+        let found = self.around(format!("read {name}"), self.home.read(name, from)).await?;
+        let shortened = *self.shortened.lock().unwrap();
+        Ok(match (found, shortened) {
+            (Some((length, pieces)), Some(after)) => Some((length, broken(pieces, after))),
+            (found, _) => found,
+        })
     }
 
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put> {

@@ -12,6 +12,8 @@ mod batches;
 mod caches;
 mod clones;
 mod conformance;
+#[cfg(feature = "encryption")]
+mod encrypted;
 mod faults;
 mod faulty;
 mod folding;

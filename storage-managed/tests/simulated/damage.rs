@@ -38,7 +38,7 @@ fn options(cache: PathBuf, grace: Duration) -> Options {
         freshness: Duration::ZERO,
         lease_idle: Duration::from_millis(5),
         readers: 1,
-        fold_segments: 1_000,
+        merge_segments: 1_000,
         fold_bytes: u64::MAX,
         grace,
         ..Options::new(cache)
@@ -74,6 +74,10 @@ async fn published() -> Published {
         write(&store, number.to_string().repeat(1_500)).await.unwrap();
         if number % 3 == 0 && number < 9 {
             store.fold().await.unwrap();
+        }
+        // One that leads on from the second base, and one that begins before the third.
+        if number == 5 || number == 8 {
+            assert!(store.merge().await.unwrap());
         }
         if number == 7 {
             let behind = open(&home, folder.path().join("behind"), KEEPS).await.unwrap();

@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     cloud::{Cloud, Weather},
     ledger::{Content, Ledger, Tally},
-    service::{Flavor, HEAD},
+    service::Flavor,
 };
 
 /// How often what the schedule puts in its own way is tried again.
@@ -80,8 +80,7 @@ impl World {
     }
 
     /// Errors that bad weather, others and closing explain. Nothing else that the machines do deserves one: a copied cache has
-    /// batches that its original has too, or that give way to somebody else's. Where superseded objects go at once, who is
-    /// slow may find what each head names gone, time and again; that nothing is lost the judge finds out.
+    /// batches that its original has too, or that give way to somebody else's.
     pub(crate) fn allows(&self, error: &Error) -> bool {
         match error {
             Error::Home(error) => matches!(
@@ -94,9 +93,6 @@ impl World {
             | Error::LeaseTaken { .. }
             | Error::CacheInUse { .. }
             | Error::Closed => true,
-            Error::Corrupt { object, problem } => {
-                object == HEAD && problem.contains("is gone") && self.options.grace < Duration::from_secs(60)
-            }
             _ => false,
         }
     }
@@ -226,7 +222,9 @@ fn options(clock: &Clock, rate: u32, rng: &mut Rng) -> Options {
         lease_share: Duration::from_secs(choose(&[1, 60, 3_600])),
         readers: 2,
         checkpoint_bytes: choose(&[1, 20_000, 1_000_000]),
-        fold_segments: usize::try_from(choose(&[3, 3, 1_000])).unwrap(),
+        merge_segments: usize::try_from(choose(&[3, 3, 1_000])).unwrap(),
+        merge_fan_out: usize::try_from(choose(&[2, 3])).unwrap(),
+        fold_share: choose(&[0, 1]) as f64,
         fold_bytes: 1,
         grace: millis(choose(&[0, 1_000, 3_600_000])),
         cache_wait: millis(20),

@@ -11,7 +11,7 @@ use std::{path::Path, time::SystemTime};
 
 use indicatif::HumanBytes;
 use serde_json::json;
-use storage_factory::Settings;
+use storage_factory::{Settings, new_managed_key};
 use storage_managed::{Error, Options, Status, Verified, home::Holder, rescued};
 
 use self::{
@@ -32,6 +32,7 @@ pub(super) async fn run(command: Managed, settings: &Settings, out: &mut Output)
         Managed::Verify => verify(settings, out).await,
         Managed::Log { limit } => log::run(limit, settings, out).await,
         Managed::Restore { generation, at, to } => restore(generation, at, &to, settings, out).await,
+        Managed::Genkey { id } => genkey(id, out),
         Managed::Rescue { command } => rescue::run(command, settings, out).await,
     }
 }
@@ -104,6 +105,14 @@ async fn fold(settings: &Settings, out: &mut Output) -> Result<u8> {
         false => "nothing to fold".to_owned(),
     };
     out.answer(&document, line)?;
+    Ok(DONE)
+}
+
+/// The key is shown this once, and kept nowhere.
+fn genkey(id: Option<String>, out: &mut Output) -> Result<u8> {
+    let id = id.unwrap_or_else(|| format!("k-{:08x}", fastrand::u32(..)));
+    let key = new_managed_key(&id)?;
+    out.answer(&json!({"id": id, "key": key}), &key)?;
     Ok(DONE)
 }
 

@@ -91,15 +91,25 @@ pub(super) fn one_request() -> BlobClientUploadOptions<'static> {
     }
 }
 
+/// How the ids of this upload's blocks begin. Those of an earlier one may still arrive, or come from a clone of this machine,
+/// and hold other bytes where the content was encrypted anew. All ids of a blob have 16 bytes.
+fn own_blocks() -> Result<String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|_| Error::new(ErrorKind::Unavailable, "the system gives no random bytes"))?;
+    Ok(format!("{:011x}", u64::from_le_bytes(bytes) >> 20))
+}
+
 async fn upload_blocks(
     blob: &BlockBlobClient,
     body: Body,
     sent: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<bool> {
+    let own = &own_blocks()?;
     let staged = body.pieces(PIECE).enumerate().map(|(index, piece)| async move {
         let piece = piece?;
         let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        let id = format!("{index:016}").into_bytes();
+        let id = format!("{own}{index:05}").into_bytes();
         let stage = blob.stage_block(&id, length, piece.into(), None);
         in_time(async { stage.await.map_err(|error| classify(&error, Effect::Write)) }).await?;
         Ok::<_, Error>((id, length))

@@ -56,6 +56,8 @@ struct Known {
     ours: Option<Ours>,
     /// The version in which somebody else's was last seen, and since when.
     seen: Option<(Version, Duration)>,
+    /// That of the last try, whatever became of it.
+    counter: u64,
 }
 
 /// What is stored, and for how long it has been there.
@@ -80,6 +82,13 @@ impl Lease {
 
     fn ours(&self, held: &Held) -> Option<Ours> {
         self.known().ours.clone().filter(|ours| ours.record.token == held.proof)
+    }
+
+    /// Another content than that of an earlier try, of which the answer may have been lost.
+    fn count(&self, stored: u64) -> u64 {
+        let mut known = self.known();
+        known.counter = known.counter.max(stored).wrapping_add(1);
+        known.counter
     }
 
     /// Whether `held` is ours and its term has not passed.
@@ -120,8 +129,7 @@ impl Lease {
             owner: claim.owner.to_owned(),
             token: claim.proof.to_owned(),
             term_ms: u64::try_from(claim.term.as_millis()).unwrap_or(u64::MAX),
-            // Another content than an earlier try's, of which the answer may have been lost.
-            counter: found.as_ref().map_or(0, |stored| stored.record.counter.wrapping_add(1)),
+            counter: self.count(found.as_ref().map_or(0, |stored| stored.record.counter)),
         };
         let held = Held { proof: record.token.clone(), term: claim.term };
         let written = self.write(home, record, found.map(|stored| stored.version)).await?;
@@ -154,7 +162,7 @@ impl Lease {
     pub(super) async fn renew(&self, home: &impl Dated, held: &Held) -> Result<Option<Held>> {
         let _change = self.change.lock().await;
         let Some(Ours { mut record, version, .. }) = self.ours(held) else { return Ok(None) };
-        record.counter += 1;
+        record.counter = self.count(record.counter);
         let written = self.write(home, record, Some(version)).await?;
         Ok(written.then(|| held.clone()))
     }
@@ -164,12 +172,12 @@ impl Lease {
         let Some(Ours { mut record, version, .. }) = self.ours(held) else { return Ok(()) };
         self.known().ours = None;
         record.token.clear();
-        record.counter += 1;
+        record.counter = self.count(record.counter);
         home.replace(LEASE, encode(&record)?, &version, None).await.map(|_| ())
     }
 
     /// Writes the record over the `expected` version, or none, and keeps it as ours. Where the answer does not say whether
-    /// that was done, the object does: only we write our token.
+    /// that was done, the object does. One of an earlier try is ours, too, but for no longer than that try has made it.
     async fn write(&self, home: &impl Dated, record: Record, expected: Option<Version>) -> Result<bool> {
         let since = self.clock.now();
         let bytes = encode(&record)?;
@@ -177,17 +185,23 @@ impl Lease {
             Some(version) => home.replace(LEASE, bytes, version, None).await,
             None => home.create(LEASE, bytes, None).await,
         };
-        let version = match put {
-            Ok(Put::Done(version)) => Some(version),
+        let ours = match put {
+            Ok(Put::Done(version)) => Some(Ours { record, version, since }),
             Err(error) if error.kind() != ErrorKind::OutcomeUnknown => return Err(error),
             // Refused: be it by an earlier write of ours, whose answer was lost.
             _ => match Self::stored(home).await? {
-                Some(Stored { record: found, version, .. }) if found.token == record.token => Some(version),
+                Some(Stored { record: found, version, .. }) if found == record => {
+                    Some(Ours { record, version, since })
+                }
+                Some(Stored { record: found, version, .. }) if found.token == record.token => {
+                    let before = self.known().ours.clone();
+                    let before = before.filter(|ours| ours.record.token == found.token);
+                    before.map(|ours| Ours { record: found, version, since: ours.since })
+                }
                 _ => None,
             },
         };
-        let ours = version.map(|version| Ours { record, version, since });
-        let is_ours = ours.is_some();
+        let is_ours = ours.as_ref().is_some_and(|ours| self.clock.since(ours.since) < ours.record.term());
         self.known().ours = ours;
         Ok(is_ours)
     }
