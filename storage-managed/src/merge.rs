@@ -113,16 +113,13 @@ impl Shared {
         Ok(next)
     }
 
-    /// Lets the head name the index, unless somebody else has merged meanwhile: what was put is named only by a head that
-    /// takes the place of one with the same index, so that nobody has removed it.
+    /// Lets the head name the index, unless somebody else has merged meanwhile, or made a base where there was no index: what
+    /// leads beyond either is removed by nobody, so that what was put is still there.
     async fn name_index(&self, content: &mut Content, planned: &Head, next: &Index) -> Result<bool> {
         let Some((known, _)) = &content.known else { return Ok(false) };
-        if known.incarnation != planned.incarnation || known.index != planned.index {
-            // The base may have changed, and with it what the head says of the same index.
-            let id = |head: &Head| head.index.map(|index| index.id);
-            if known.incarnation != planned.incarnation || id(known) != id(planned) {
-                return Ok(false);
-            }
+        let stands = |head: &Head| (head.incarnation, head.index.map(|index| index.id), head.singles_from());
+        if stands(known) != stands(planned) {
+            return Ok(false);
         }
         let at = known.commit_at(planned.generation).map(|(commit, _)| commit);
         if at.is_some_and(|commit| commit != planned.commit) {

@@ -368,6 +368,8 @@ impl Inner {
             };
             let (chain, (file, sums)) = match built {
                 Ok(built) => built,
+                // What only the history needs may go while the head stays.
+                Err(_) if generation < head.generation => continue,
                 Err(missing) => {
                     known = remote.head_instead_of(&known, &missing).await?;
                     continue;

@@ -36,7 +36,7 @@ pub(crate) struct Faulty {
     /// The requests that fail, and how.
     plan: Mutex<Option<(BTreeSet<u64>, Fault)>>,
     pub(crate) log: Mutex<Vec<String>>,
-    /// Requests that begin so never come back.
+    /// Requests that begin so stand still, those with `after ` once they are done.
     stalled: Mutex<Option<&'static str>>,
     has_stalled: AtomicBool,
     goes_on: Notify,
@@ -96,13 +96,18 @@ impl Faulty {
         std::mem::take(&mut *self.log.lock().unwrap())
     }
 
-    async fn around<T>(&self, what: String, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let stalls = self.stalled.lock().unwrap().is_some_and(|stalled| what.starts_with(stalled));
-        self.log.lock().unwrap().push(what);
+    async fn stand_still(&self, at: &str) {
+        let stalls = self.stalled.lock().unwrap().is_some_and(|stalled| at.starts_with(stalled));
         if stalls {
             self.has_stalled.store(true, SeqCst);
             self.goes_on.notified().await;
         }
+    }
+
+    async fn around<T>(&self, what: String, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.stand_still(&what).await;
+        let after = format!("after {what}");
+        self.log.lock().unwrap().push(what);
         let index = self.requests.fetch_add(1, SeqCst);
         let plan = self.plan.lock().unwrap().clone();
         let fault = plan.filter(|(requests, _)| requests.contains(&index)).map(|(_, fault)| fault);
@@ -111,6 +116,7 @@ impl Faulty {
             Some(Fault::DieBefore) => die(),
             fault => {
                 let done = work.await;
+                self.stand_still(&after).await;
                 match fault {
                     Some(Fault::After(kind)) => Err(Error::new(kind, "the answer was lost")),
                     Some(Fault::DieAfter) => die(),

@@ -320,6 +320,31 @@ async fn of_two_that_merge_at_once_one_is_named() {
     assert_eq!(rows_in_home(&place).await, up_to(8));
 }
 
+/// Without an index, a base decides what is superseded: an index that was put before it may be gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_is_not_named_behind_a_base_that_superseded_it() {
+    let place = Place::new();
+    let (home, options) = (place.home(), Options { merge_segments: 1_000, ..place.options("a") });
+    let store = DatabaseStore::open(home.clone(), options).await.unwrap();
+    add_all(&store, 1..=6).await;
+    home.stall("after put index/");
+    let merging = tokio::spawn({
+        let store = store.clone();
+        async move { store.merge().await }
+    });
+    while !home.has_stalled() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let other = DatabaseStore::open(place.home(), Options { grace: Duration::ZERO, ..place.options("b") });
+    let other = other.await.unwrap();
+    other.fold().await.unwrap();
+    assert_eq!(place.objects("index").len(), 0);
+    home.go_on();
+    assert!(!merging.await.unwrap().unwrap());
+    add(&store, "7").await.unwrap();
+    assert_eq!(rows_in_home(&place).await, up_to(7));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_write_once_leave_few_objects() {
     let place = Place::new();
