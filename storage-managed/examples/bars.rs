@@ -102,9 +102,37 @@ impl Bars<'_> {
             self.measure(&reader, &behind, "2 requests, about what was sent", fresh(&reader)).await;
         }
         self.measure(&reader, "freshen, up to date", "1 request, no body", fresh(&reader)).await;
+        self.beside_compaction(&writer, rows).await;
         self.whole_file(&*home, &writer.path()).await;
         reader.close().await.unwrap();
         writer.close().await.unwrap();
+    }
+
+    /// How long a write takes at most while the whole is copied and segments are merged, beside what it usually takes.
+    async fn beside_compaction(&self, store: &DatabaseStore, rows: u32) {
+        let mut usual = Vec::new();
+        for _ in 0..200 {
+            usual.push(timed(change(store, rows, 1)).await);
+        }
+        usual.sort_unstable();
+        let p99 = usual[usual.len() * 99 / 100];
+        let (before, started) = (store.status(), Instant::now());
+        let compaction = tokio::spawn({
+            let store = store.clone();
+            async move {
+                store.merge().await.unwrap();
+                store.fold().await.unwrap();
+            }
+        });
+        let mut longest = Duration::ZERO;
+        while !compaction.is_finished() {
+            longest = longest.max(timed(change(store, rows, 1)).await);
+        }
+        compaction.await.unwrap();
+        let mut cost = self.cost(started, &before, &store.status());
+        cost.time = longest;
+        let bar = format!("longest <= 2 x p99, {} ms", p99.as_millis() * 2);
+        self.print("a write beside compaction", &bar, &cost);
     }
 
     /// Through the key/value backend.
@@ -178,6 +206,12 @@ impl Bars<'_> {
         let cost = Cost { sent, received: 0, requests, publications: 0, time: started.elapsed() };
         self.print("whole-file upload", "", &cost);
     }
+}
+
+async fn timed(work: impl Future<Output = ()>) -> Duration {
+    let started = Instant::now();
+    work.await;
+    started.elapsed()
 }
 
 async fn fresh(store: &DatabaseStore) {

@@ -110,16 +110,13 @@ impl Publisher for Managed {
     }
 
     async fn begin(&self) -> Result<Box<dyn Publication>> {
-        let mut lock = self.store().await?.write_lock().await?;
-        lock.begin().await?;
-        Ok(Box::new(lock))
+        Ok(Box::new(self.store().await?.begin_batches().await?))
     }
 }
 
 #[async_trait]
 impl Publication for WriteLock {
     async fn finish(self: Box<Self>) -> Result<()> {
-        WriteLock::finish(*self).await?;
-        Ok(())
+        Ok(self.end_batches().await?)
     }
 }

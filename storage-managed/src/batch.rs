@@ -73,12 +73,10 @@ fn vec_of(count: usize, error: &Error) -> Vec<Answer> {
 }
 
 async fn write(shared: &Arc<Shared>, works: Vec<Work>) -> Result<Vec<Answer>> {
-    let lock = shared.write_lock().await;
-    let mut lock = shared.noted(lock)?;
-    lock.begin().await?;
+    let lock = shared.begin_batches().await?;
     let answers = shared.on_local(move |local| Ok(local.run(works))).await?;
-    match lock.finish().await {
-        Ok(_) => Ok(answers),
+    match lock.end_batches().await {
+        Ok(()) => Ok(answers),
         // Who failed by itself was rolled back, whatever became of the others.
         Err(error) => Ok(answers.into_iter().map(|answer| answer.and(Err(error.clone()))).collect()),
     }

@@ -149,7 +149,7 @@ impl<'a> Found<'a> {
         // What is younger is of somebody who knows more, or is not named yet.
         let reference = objects.iter().find(|object| object.name == reference).and_then(|object| object.age);
         let is_older = |object: &Listed| match (object.age, reference) {
-            (Some(age), Some(reference)) => age > reference,
+            (Some(age), Some(reference)) => age >= reference,
             _ => false,
         };
         let named: BTreeSet<String> =

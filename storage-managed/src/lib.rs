@@ -10,6 +10,7 @@ mod error;
 mod fold;
 mod format;
 mod freshen;
+mod gather;
 mod history;
 pub mod home;
 mod judge;

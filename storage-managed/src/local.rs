@@ -428,6 +428,11 @@ impl Local {
         })
     }
 
+    /// Lets what is committed outlive a power failure.
+    pub(crate) fn sync_log(&self) -> Result<()> {
+        self.files.log.sync_data().map_err(Error::io("sync", self.paths.log()))
+    }
+
     pub(crate) fn sums(&self) -> &Sums {
         &self.sums
     }

@@ -48,6 +48,10 @@ pub struct Options {
     /// How long what is not needed any more stays in the home, by its clock, for people who want an earlier generation back.
     /// Within it, what merged segments tell as well makes room for them where the home has hundreds of objects.
     pub grace: Duration,
+    /// Acknowledge batches once they are durably in the cache, and publish them together so often: a batch costs no request
+    /// then, and what was acknowledged in the last interval is lost with the disk of the cache, or set aside under `rescue/`
+    /// where the lease is lost meanwhile and another store publishes. `None`: each is acknowledged once it is in the home.
+    pub publish_every: Option<Duration>,
     /// How long to wait for somebody else who has the cache folder.
     pub cache_wait: Duration,
     /// Go on from the home where the local database has diverged. It was kept under `rescue/`.
@@ -78,6 +82,7 @@ impl Options {
             fold_share: 1.0,
             fold_bytes: 256 * 1024,
             grace: Duration::from_secs(600),
+            publish_every: None,
             cache_wait: Duration::from_secs(5),
             discard_after_rescue: false,
             clock: Arc::new(SystemClock),
@@ -108,6 +113,7 @@ impl Options {
             ("lease_idle", self.lease_idle),
             ("lease_share", self.lease_share),
             ("busy_timeout", self.busy_timeout),
+            ("publish_every", self.publish_every.unwrap_or_default()),
             ("cache_wait", self.cache_wait),
         ];
         times.iter().try_for_each(|(name, time)| check_timeout(name, *time)).map_err(Error::Settings)

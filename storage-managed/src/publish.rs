@@ -149,6 +149,7 @@ impl Shared {
         let prepared = self.on_local(move |local| Prepared::new(local, commit)).await;
         let Some(prepared) = prepared.map_err(unpublished)? else {
             content.unsettled = None;
+            self.set_dirty(false);
             return Ok(());
         };
         self.set_dirty(true);

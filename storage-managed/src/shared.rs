@@ -6,7 +6,10 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,6 +41,8 @@ pub(crate) struct Shared {
     /// Used on threads that may block, by whoever has the content.
     local: Arc<Mutex<Option<Local>>>,
     pub(crate) view: Mutex<View>,
+    /// Batches were acknowledged that are only here, and more may join them.
+    pub(crate) gathering: AtomicBool,
     pub(crate) folding: AtomicBool,
     pub(crate) merging: AtomicBool,
     /// Somebody removes later what is superseded now.
@@ -73,6 +78,8 @@ pub(crate) struct View {
     /// By [`Options::steady`].
     pub(crate) fresh_at: Option<Duration>,
     pub(crate) publications: u64,
+    /// When the oldest batch was acknowledged that is only here, by [`Options::steady`].
+    pub(crate) gathered_at: Option<Duration>,
     pub(crate) last_error: Option<String>,
 }
 
@@ -102,6 +109,7 @@ impl Shared {
             content: Arc::new(AsyncMutex::new(content)),
             local: Arc::new(Mutex::new(Some(local))),
             view: Mutex::new(view),
+            gathering: AtomicBool::new(false),
             folding: AtomicBool::new(false),
             merging: AtomicBool::new(false),
             cleans_later: AtomicBool::new(false),
@@ -155,13 +163,28 @@ impl Shared {
 
     /// As [`write_lock`](Self::write_lock), waiting so long for somebody else's lease.
     pub(crate) async fn write_lock_within(self: &Arc<Self>, wait: Duration) -> Result<WriteLock> {
+        Ok(self.lock_writers(wait, false).await?.0)
+    }
+
+    /// As [`write_lock`](Self::write_lock); what is gathered here may stay so where the caller joins it, which is told.
+    pub(crate) async fn lock_writers(
+        self: &Arc<Self>,
+        wait: Duration,
+        joins: bool,
+    ) -> Result<(WriteLock, bool)> {
         let writer = Arc::clone(&self.writer).lock_owned().await;
         self.take_lease(wait).await?;
         let mut content = Arc::clone(&self.content).lock_owned().await;
         if let Some(path) = &content.diverged {
             return Err(Error::Diverged { path: path.clone() });
         }
-        if let Some(commit) = content.unsettled {
+        let joins = joins
+            && content.unsettled.is_some()
+            && self.gathering.load(Ordering::Acquire)
+            && self.lease.is_fresh();
+        if let Some(commit) = content.unsettled.filter(|_| !joins) {
+            // From the first try on it is what it is.
+            self.gathering.store(false, Ordering::Release);
             match self.publish(&mut content, commit).await {
                 // Who wrote it knows that its outcome is unknown.
                 Ok(()) => {}
@@ -177,7 +200,7 @@ impl Shared {
             self.lease.set_fresh(true);
         }
         self.lease.touch();
-        Ok(WriteLock { shared: Arc::clone(self), content, _writer: writer })
+        Ok((WriteLock { shared: Arc::clone(self), content, _writer: writer }, joins))
     }
 
     /// Whether a batch could be published now, see [`DatabaseStore::check`](crate::DatabaseStore::check).
@@ -217,7 +240,11 @@ impl Shared {
 
     /// Whether a batch is committed here and not known to be published.
     pub(crate) fn set_dirty(&self, dirty: bool) {
-        self.view().dirty = dirty;
+        {
+            let mut view = self.view();
+            view.dirty = dirty;
+            view.gathered_at = view.gathered_at.filter(|_| dirty);
+        }
         self.remote.telemetry.unpublished.set(f64::from(u8::from(dirty)));
     }
 
@@ -278,6 +305,13 @@ impl WriteLock {
         shared.noted(published)?;
         shared.lease.touch();
         let generation = shared.view().generation;
+        self.published().await;
+        Ok(generation)
+    }
+
+    /// What follows a publication.
+    pub(crate) async fn published(self) {
+        let shared = Arc::clone(&self.shared);
         shared.tidy(&self.content).await;
         if shared.lease.kept().is_some_and(|kept| kept >= shared.options.lease_share) {
             // Whoever waits elsewhere has a chance before the next writer here.
@@ -285,7 +319,6 @@ impl WriteLock {
             drop(self.content);
             tokio::time::sleep(Duration::from_millis(20 + fastrand::u64(..20))).await;
         }
-        Ok(generation)
     }
 }
 
@@ -301,6 +334,7 @@ async fn keep(shared: std::sync::Weak<Shared>) {
         let Some(shared) = shared.upgrade() else { return };
         let Some(idle) = shared.lease.idle() else { return };
         if idle >= shared.options.lease_idle
+            && !shared.gathering.load(Ordering::Acquire)
             && let Ok(_writer) = Arc::clone(&shared.writer).try_lock_owned()
         {
             shared.lease.release(&*shared.remote.home).await;

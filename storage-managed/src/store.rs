@@ -62,6 +62,8 @@ pub struct Status {
     pub commit: Option<String>,
     /// A batch is committed here and not known to be published.
     pub dirty: bool,
+    /// How long ago the oldest batch was acknowledged that is only here, with [`Options::publish_every`].
+    pub unpublished_for: Option<Duration>,
     /// Where the local database was put that has diverged.
     pub diverged: Option<PathBuf>,
     /// How old the knowledge is that this is the newest generation; `None` before the home was asked.
@@ -106,7 +108,8 @@ impl DatabaseStore {
         Ok(Self { inner: Arc::new(Inner { readers, shared, batches }) })
     }
 
-    /// Runs one batch in a transaction, and returns once it is in the home. Batches that wait together share the
+    /// Runs one batch in a transaction, and returns once it is in the home, or in the cache where
+    /// [`Options::publish_every`] says so. Batches that wait together share the
     /// publication; one that fails, panics or breaks a deferred foreign key is rolled back alone. The batch runs on a thread
     /// of its own; `BEGIN`, `COMMIT` and `ROLLBACK` in it are refused, savepoints are its own. What changes nothing publishes nothing.
     ///
@@ -214,6 +217,7 @@ impl DatabaseStore {
             generation: view.generation,
             commit: view.commit.map(|commit| commit.to_string()),
             dirty: view.dirty,
+            unpublished_for: view.gathered_at.map(|at| shared.options.steady.since(at)),
             diverged: view.diverged,
             lag: if shared.lease.is_fresh() { Some(Duration::ZERO) } else { lag },
             publications: view.publications,
@@ -339,8 +343,8 @@ impl DatabaseStore {
         by_itself(async move { inner.close().await }).await
     }
 
-    pub(crate) async fn write_lock(&self) -> Result<WriteLock> {
-        self.inner.shared.write_lock().await
+    pub(crate) async fn begin_batches(&self) -> Result<WriteLock> {
+        self.inner.shared.begin_batches().await
     }
 }
 

@@ -19,6 +19,7 @@ mod faulty;
 mod folding;
 mod foreign;
 mod full;
+mod gathered;
 mod history;
 mod identity;
 mod kills;
