@@ -144,6 +144,7 @@ mod built {
         let mut managed = ManagedOptions::new(cache);
         managed.freshness = options.freshness.unwrap_or(managed.freshness);
         managed.grace = options.managed_retention.unwrap_or(managed.grace);
+        managed.publish_every = options.publish_every;
         // Whoever waits for the lease is told so, before the operation as a whole is given up.
         managed.lease_wait = managed.lease_wait.min(options.operation_timeout / 2);
         Ok((home, managed))

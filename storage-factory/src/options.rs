@@ -16,6 +16,7 @@ pub(crate) const DEFAULT_DATABASE_URL: &str = "sqlite:///./ad_buyer.db";
 
 /// Of a managed database: a write waits for half of it for somebody else's lease, which a killed process keeps for 15 s.
 const MANAGED_TIMEOUT: Duration = Duration::from_secs(40);
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 /// Everything but the type and the URLs. Parsed whole for every type, so that a mistake shows at once and not on the day
 /// that the type changes.
@@ -41,6 +42,7 @@ pub(crate) struct Options {
     pub(crate) cache_dir: Option<PathBuf>,
     pub(crate) freshness: Option<Duration>,
     pub(crate) managed_retention: Option<Duration>,
+    pub(crate) publish_every: Option<Duration>,
     /// Whether connecting makes what is not there; no setting, for who may make a store knows it.
     pub(crate) create: bool,
 }
@@ -75,6 +77,7 @@ impl Options {
             cache_dir: settings.get("STORAGE_CACHE_DIR").map(PathBuf::from),
             freshness: duration_that_may_be_zero(settings, "STORAGE_FRESHNESS")?,
             managed_retention: retention(settings)?,
+            publish_every: publish_every(settings)?,
             create: true,
         })
     }
@@ -125,6 +128,18 @@ fn retention(settings: &Settings) -> Result<Option<Duration>> {
     match humantime::parse_duration(text) {
         Ok(retention) if retention <= most => Ok(Some(retention)),
         _ => Err(malformed(name, "a duration with its unit, such as 10m, 24h or 30d, of ten years at most")),
+    }
+}
+
+/// How often what is acknowledged here is published; `None` where the home acknowledges.
+fn publish_every(settings: &Settings) -> Result<Option<Duration>> {
+    let (ack, every) = ("STORAGE_MANAGED_ACK", "STORAGE_MANAGED_PUBLISH_EVERY");
+    let interval = duration_that_may_be_zero(settings, every)?;
+    match settings.get(ack).map(str::to_ascii_lowercase).as_deref() {
+        Some("local") => Ok(Some(interval.unwrap_or(PUBLISH_EVERY))),
+        None | Some("home") if interval.is_none() => Ok(None),
+        None | Some("home") => Err(Error::config(format!("{every} is of no use without {ack}=local"))),
+        Some(_) => Err(malformed(ack, "home or local")),
     }
 }
 

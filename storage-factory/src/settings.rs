@@ -18,7 +18,7 @@ pub struct Setting {
 }
 
 /// Every setting of our own.
-pub const SETTINGS: [Setting; 24] = [
+pub const SETTINGS: [Setting; 26] = [
     Setting {
         name: "STORAGE_TYPE",
         default: "redis if REDIS_URL is set, else by the scheme of DATABASE_URL",
@@ -112,6 +112,16 @@ pub const SETTINGS: [Setting; 24] = [
         name: "STORAGE_MANAGED_RETENTION",
         default: "10m",
         meaning: "how long earlier generations of a managed database stay in its home, such as 24h or 30d",
+    },
+    Setting {
+        name: "STORAGE_MANAGED_ACK",
+        default: "home",
+        meaning: "what acknowledges a write to a managed database: home, where it is published, or local, where it is durably in the local copy and published each STORAGE_MANAGED_PUBLISH_EVERY: what came since is lost with that disk",
+    },
+    Setting {
+        name: "STORAGE_MANAGED_PUBLISH_EVERY",
+        default: "1s",
+        meaning: "with STORAGE_MANAGED_ACK=local, how long an acknowledged write is in the local copy alone, at most, while the home can be reached",
     },
     Setting {
         name: "STORAGE_MANAGED_KEYS",

@@ -90,6 +90,8 @@ fn what_is_wrong_is_said_with_what_to_do() {
         (vec![("POSTGRES_TLS_VERIFY", "no")], "POSTGRES_TLS_VERIFY must be full or none"),
         (vec![("REDIS_TLS_VERIFY", "false")], "REDIS_TLS_VERIFY must be full or none"),
         (vec![("STORAGE_FRESHNESS", "5")], "STORAGE_FRESHNESS must be a duration"),
+        (vec![("STORAGE_MANAGED_ACK", "disk")], "STORAGE_MANAGED_ACK must be home or local"),
+        (vec![("STORAGE_MANAGED_PUBLISH_EVERY", "2s")], "is of no use without STORAGE_MANAGED_ACK=local"),
         (vec![("POSTGRES_POOL_MAX", "many")], "POSTGRES_POOL_MAX must be"),
         (vec![("POSTGRES_POOL_MAX", "0")], "POSTGRES_POOL_MAX must be a number from 1"),
         (vec![("POSTGRES_POOLER", "maybe")], "POSTGRES_POOLER must be true or false"),
@@ -251,7 +253,9 @@ fn a_managed_database_has_a_cache_of_its_own() {
     let set = [("DATABASE_URL", "sqlite+file:///a"), ("STORAGE_CACHE_DIR", "c"), ("STORAGE_FRESHNESS", "0s")];
     let (home, options) = database(&set).unwrap();
     assert_eq!((home.name().as_str(), options.cache.to_str()), ("folder /a", Some("c")));
-    assert!(options.freshness.is_zero());
+    assert!(options.freshness.is_zero() && options.publish_every.is_none());
+    let local = [("DATABASE_URL", "sqlite+file:///a"), ("STORAGE_MANAGED_ACK", "Local")];
+    assert_eq!(database(&local).unwrap().1.publish_every, Some(std::time::Duration::from_secs(1)));
     for url in ["sqlite:///a.db", "postgresql://u:hunter2@h/d", "sqlite+file:///", "sqlite+file://a/b"] {
         let error = database(&[("DATABASE_URL", url)]).unwrap_err();
         assert!(error.kind() == ErrorKind::Config && !error.to_string().contains("hunter2"), "{error}");

@@ -52,6 +52,7 @@ async fn status(settings: &Settings, out: &mut Output) -> Result<u8> {
         "generation": status.generation,
         "commit": status.commit,
         "dirty": status.dirty,
+        "unpublished_for_ms": status.unpublished_for.map(|window| u64::try_from(window.as_millis()).unwrap_or(u64::MAX)),
         "lag_ms": status.lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
         "bytes_sent": status.bytes_sent,
         "bytes_received": status.bytes_received,
@@ -80,7 +81,7 @@ fn status_table(
         ["home", &status.home].map(str::to_owned),
         ["generation".to_owned(), generation],
         ["commit".to_owned(), status.commit.clone().unwrap_or_else(|| "-".to_owned())],
-        ["unpublished", if status.dirty { "yes" } else { "no" }].map(str::to_owned),
+        ["unpublished".to_owned(), unpublished(status)],
         ["lag".to_owned(), status.lag.map_or_else(|| "-".to_owned(), humane)],
         ["lease".to_owned(), holder.map_or_else(|| "-".to_owned(), unlock::described)],
         ["sent".to_owned(), HumanBytes(status.bytes_sent).to_string()],
@@ -90,6 +91,14 @@ fn status_table(
     ];
     rows.extend(status.last_error.iter().map(|error| ["last error".to_owned(), error.clone()]));
     table(&rows)
+}
+
+fn unpublished(status: &Status) -> String {
+    match (status.dirty, status.unpublished_for) {
+        (false, _) => "no".to_owned(),
+        (true, None) => "yes".to_owned(),
+        (true, Some(window)) => format!("for {}", humane(window)),
+    }
 }
 
 async fn fold(settings: &Settings, out: &mut Output) -> Result<u8> {
