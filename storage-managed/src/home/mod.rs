@@ -21,9 +21,9 @@ mod url;
 use std::{fmt, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::BoxStream;
-use storage_core::{Error, Result};
+use bytes::{Bytes, BytesMut};
+use futures::{TryStreamExt, stream::BoxStream};
+use storage_core::{Error, ErrorKind, Result};
 
 #[cfg(feature = "azure")]
 pub use azure::{AzureCredentials, AzureHome, AzureIdentity};
@@ -167,6 +167,14 @@ pub trait Home: Send + Sync + fmt::Debug {
     /// length, or 0.
     async fn read(&self, name: &str, from: u64) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>>;
 
+    /// A part of an object, at most `length` bytes, and the length in bytes of the whole; `None` where there is none. It is
+    /// shorter only where the object ends. `from` is less than the length of the object. A home that does not do it by
+    /// itself begins to [`read`](Self::read), and stops.
+    async fn read_range(&self, name: &str, from: u64, length: u64) -> Result<Option<(u64, Bytes)>> {
+        let Some((whole, pieces)) = self.read(name, from).await? else { return Ok(None) };
+        first_of(pieces, length.min(whole.saturating_sub(from))).await.map(|bytes| Some((whole, bytes)))
+    }
+
     /// Writes `name` only where there is no such object. Of many who create at once, exactly one is `Done`.
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put>;
 
@@ -201,6 +209,20 @@ pub trait Home: Send + Sync + fmt::Debug {
     /// Takes the lease away from whoever holds it, at once: for people who know that the holder is gone. One that lives learns
     /// of it when it renews, or by a `head` that is refused. That nobody holds it is success.
     async fn unlock(&self) -> Result<()>;
+}
+
+/// The first `length` bytes of what comes.
+async fn first_of(mut pieces: BoxStream<'static, Result<Bytes>>, length: u64) -> Result<Bytes> {
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let mut bytes = BytesMut::new();
+    while bytes.len() < length {
+        let Some(piece) = pieces.try_next().await? else {
+            return Err(Error::new(ErrorKind::Unavailable, "the answer ended before the part did"));
+        };
+        bytes.extend_from_slice(&piece);
+    }
+    bytes.truncate(length);
+    Ok(bytes.freeze())
 }
 
 /// A file that had another length than was said of it.

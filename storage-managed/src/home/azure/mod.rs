@@ -32,7 +32,7 @@ use self::{
     shared_key::SharedKey,
 };
 use super::{
-    Body, Claim, Fresh, HEAD, Held, Holder, Home, LEASE, Listed, Object, Put, Version,
+    Body, Claim, Fresh, HEAD, Held, Holder, Home, LEASE, Listed, Object, Put, Version, first_of,
     http::{Effect, check_endpoint, client, place},
     names::{check_name, check_prefix},
 };
@@ -302,6 +302,22 @@ impl Home for AzureHome {
             }
         };
         self.read("read", opened).await.map_err(|error| error.with_key(name))
+    }
+
+    async fn read_range(&self, name: &str, from: u64, length: u64) -> Result<Option<(u64, Bytes)>> {
+        check_name(name)?;
+        let read = async {
+            match self.blob(name).download(Some(transfer::download_range(from, length))).await {
+                Ok(result) => {
+                    let whole = transfer::length(&result);
+                    let length = length.min(whole.saturating_sub(from));
+                    Ok(Some((whole, first_of(transfer::content(result), length).await?)))
+                }
+                Err(error) if is_absent(&error) => Ok(None),
+                Err(error) => Err(classify(&error, Effect::Read)),
+            }
+        };
+        self.read("read", read).await.map_err(|error| error.with_key(name))
     }
 
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put> {

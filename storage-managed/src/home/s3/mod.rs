@@ -287,6 +287,23 @@ impl Home for S3Home {
         self.reading("read", opened).await.map_err(|error| error.with_key(name))
     }
 
+    async fn read_range(&self, name: &str, from: u64, length: u64) -> Result<Option<(u64, Bytes)>> {
+        check_name(name)?;
+        let read = async {
+            let range = Some(GetRange::Bounded(from..from.saturating_add(length)));
+            match self.store.get_opts(&self.path(name), GetOptions { range, ..GetOptions::default() }).await {
+                Ok(result) => {
+                    let whole = result.meta.size;
+                    let bytes = result.bytes().await.map_err(|error| classify(&error, Effect::Read))?;
+                    Ok(Some((whole, bytes)))
+                }
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(classify(&error, Effect::Read)),
+            }
+        };
+        self.reading("read", read).await.map_err(|error| error.with_key(name))
+    }
+
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put> {
         check_name(name)?;
         if held.is_some_and(|held| !self.lease.is_held(held)) {
