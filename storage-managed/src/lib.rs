@@ -13,6 +13,8 @@ mod freshen;
 mod history;
 pub mod home;
 mod judge;
+#[cfg(feature = "lazy")]
+pub mod lazy;
 mod lease;
 mod levels;
 mod local;
