@@ -120,7 +120,8 @@ impl Image {
 
     /// A block that is in memory, or in the cache on disk.
     fn known(&self, key: Key) -> Option<Bytes> {
-        let recent = self.state().recent.iter().find(|(known, _)| *known == key).map(|(_, block)| block.clone());
+        let recent =
+            self.state().recent.iter().find(|(known, _)| *known == key).map(|(_, block)| block.clone());
         recent.or_else(|| {
             let block = Bytes::from(self.home.blocks.get(key)?);
             self.remember(key, &block);

@@ -36,6 +36,8 @@ mod paged;
 mod replica;
 mod snapshot;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use options::ReplicaOptions;
 pub use replica::{Replica, ReplicaStatus};

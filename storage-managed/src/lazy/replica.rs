@@ -94,7 +94,8 @@ impl Replica {
             let home = Arc::new(opening.await.map_err(|_| Error::Panicked)??);
             let asked = settings.steady.now();
             let known = home.source.head().await?;
-            let known = known.ok_or_else(|| Error::Unsupported("nothing was published to it yet".to_owned()))?;
+            let known =
+                known.ok_or_else(|| Error::Unsupported("nothing was published to it yet".to_owned()))?;
             let snapshot = follow(&home, known, None, settings.fetched_at_once).await?;
             home.objects.sweep(snapshot.segment_names());
             let inner = Inner {
@@ -187,8 +188,8 @@ impl Inner {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection on the newest snapshot.
-    fn reader(&self) -> Result<Reader> {
+    /// A connection on the newest snapshot, or what that needs and is not there.
+    fn reader(&self) -> Result<std::result::Result<Reader, Lost>> {
         let snapshot = Arc::clone(&self.current().snapshot);
         let idle = {
             let mut idle = self.idle();
@@ -196,7 +197,7 @@ impl Inner {
             idle.pop()
         };
         if let Some(reader) = idle {
-            return Ok(reader);
+            return Ok(Ok(reader));
         }
         let image = Arc::new(Image::new(snapshot, Arc::clone(&self.home)));
         let open = || {
@@ -204,34 +205,42 @@ impl Inner {
             db.pragma_update(None, "query_only", true)?;
             Ok(db)
         };
-        let db = open().map_err(|error| match image.take_failure() {
-            Some(Failure::Error(failure)) => failure,
-            _ => Error::sqlite("open the replica")(error),
-        })?;
-        Ok(Reader { db, image })
+        match open() {
+            Ok(db) => Ok(Ok(Reader { db, image })),
+            Err(error) => self.failed(&image, Error::sqlite("open the replica")(error)).map(Err),
+        }
+    }
+
+    /// Why SQLite could not do it: for a reason of the image's, or of its own.
+    fn failed(&self, image: &Image, error: Error) -> Result<Lost> {
+        match image.take_failure() {
+            Some(Failure::Missing(object)) => Ok(Lost { object, snapshot: Arc::clone(&image.snapshot) }),
+            Some(Failure::Error(failure)) => {
+                self.home.source.failed(&failure);
+                Err(failure)
+            }
+            None => Err(error),
+        }
     }
 
     fn read<T>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<std::result::Result<T, Lost>> {
-        let reader = self.reader()?;
-        let answer = read(&reader.db);
-        let (failure, image) = (reader.image.take_failure(), Arc::clone(&reader.image));
+        let reader = match self.reader()? {
+            Ok(reader) => reader,
+            Err(lost) => return Ok(Err(lost)),
+        };
+        let answer = match read(&reader.db) {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(error) => self.failed(&reader.image, Error::sqlite("read")(error)).map(Err),
+        };
+        // What the closure has taken for no failure is none.
+        reader.image.take_failure();
         if reader.db.is_autocommit() {
             self.idle().push(reader);
         }
-        match (answer, failure) {
-            (Ok(answer), _) => Ok(Ok(answer)),
-            (Err(_), Some(Failure::Missing(object))) => {
-                Ok(Err(Lost { object, snapshot: Arc::clone(&image.snapshot) }))
-            }
-            (Err(_), Some(Failure::Error(error))) => {
-                self.home.source.failed(&error);
-                Err(error)
-            }
-            (Err(error), None) => Err(Error::sqlite("read")(error)),
-        }
+        answer
     }
 
     /// What to say of a read that needs an object which is gone. Later reads see a newer snapshot, if there is one.

@@ -112,9 +112,7 @@ impl Snapshot {
     /// Where a page is, counted from 1.
     pub(super) fn place(&self, number: u32) -> Place {
         match self.changed.get(&number) {
-            Some((segment, index)) => {
-                Place::Segment { segment: *segment as usize, index: *index as usize }
-            }
+            Some((segment, index)) => Place::Segment { segment: *segment as usize, index: *index as usize },
             None if (1..=self.base_pages).contains(&number) => {
                 Place::Base(u64::from(number - 1) * u64::from(self.page_size()))
             }

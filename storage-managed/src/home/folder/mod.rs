@@ -166,7 +166,8 @@ impl Home for FolderHome {
     async fn read_range(&self, name: &str, from: u64, length: u64) -> Result<Option<(u64, Bytes)>> {
         check_name(name)?;
         let owned = name.to_owned();
-        let read = self.blocking(ErrorKind::Timeout, move |files| files.read_range(&owned, from, length)).await;
+        let read =
+            self.blocking(ErrorKind::Timeout, move |files| files.read_range(&owned, from, length)).await;
         Ok(read.map_err(at("read", name))?.map(|(whole, bytes)| (whole, bytes.into())))
     }
 
