@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::ffi::{self, sqlite3_file, sqlite3_int64, sqlite3_io_methods};
 
-use crate::ReadAt;
+use crate::database::ReadAt;
 
 /// What stands in the memory that SQLite sets aside for a file: its own part first, as it asks for.
 #[repr(C)]

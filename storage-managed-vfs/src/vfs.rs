@@ -9,8 +9,8 @@ use std::{
 use rusqlite::ffi::{self, sqlite3_file, sqlite3_filename, sqlite3_int64, sqlite3_vfs};
 
 use crate::{
+    database::Named,
     file::{OpenFile, without_panic},
-    named,
 };
 
 /// What SQLite knows it by.
@@ -102,7 +102,7 @@ unsafe extern "C" fn open(
         }
         // SAFETY: names end in a zero, and stay as long as the call.
         let name = unsafe { CStr::from_ptr(name) };
-        let Some(database) = name.to_str().ok().and_then(named) else { return ffi::SQLITE_CANTOPEN };
+        let Some(database) = name.to_str().ok().and_then(Named::find) else { return ffi::SQLITE_CANTOPEN };
         // SAFETY: the memory has `szOsFile` bytes, is aligned for pointers, and nothing was opened in it.
         unsafe { OpenFile::place(file, database) };
         if !flags_out.is_null() {

@@ -48,11 +48,11 @@ fn page(bytes: &[u8], number: u32, page_size: u32) -> Option<&[u8]> {
 }
 
 /// The segment that leads from one version to the next.
-fn segment(header: SegmentHeader, before: &[u8], after: &[u8]) -> Vec<u8> {
+fn segment(mut header: SegmentHeader, before: &[u8], after: &[u8]) -> Vec<u8> {
     let size = header.page_size;
     let changed = |number: &u32| page(before, *number, size) != page(after, *number, size);
     let numbers: Vec<u32> = (1..=header.page_count).filter(changed).collect();
-    let header = SegmentHeader { pages: u32::try_from(numbers.len()).unwrap(), ..header };
+    header.pages = u32::try_from(numbers.len()).unwrap();
     if header.format == SEGMENT_FORMAT {
         let fill = |number, buffer: &mut [u8]| {
             buffer.copy_from_slice(page(after, number, size).unwrap());
