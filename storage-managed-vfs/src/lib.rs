@@ -10,8 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use database::ReadAt;
 
-/// A connection that reads this database alone, which lives as long as the connection. Until the first statement nothing is
-/// read.
+/// A connection that reads this database alone, which lives as long as the connection. Opening it reads the first 100 bytes.
 ///
 /// # Errors
 /// What SQLite says.

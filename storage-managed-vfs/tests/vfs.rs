@@ -1,4 +1,10 @@
 //! What SQLite sees through the VFS.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is a failed test"
+)]
 
 use std::{
     io,

@@ -171,8 +171,7 @@ pub trait Home: Send + Sync + fmt::Debug {
     /// shorter only where the object ends. `from` is less than the length of the object. A home that does not do it by
     /// itself begins to [`read`](Self::read), and stops.
     async fn read_range(&self, name: &str, from: u64, length: u64) -> Result<Option<(u64, Bytes)>> {
-        let Some((whole, pieces)) = self.read(name, from).await? else { return Ok(None) };
-        first_of(pieces, length.min(whole.saturating_sub(from))).await.map(|bytes| Some((whole, bytes)))
+        first_of(self.read(name, from).await?, from, length).await
     }
 
     /// Writes `name` only where there is no such object. Of many who create at once, exactly one is `Done`.
@@ -211,9 +210,13 @@ pub trait Home: Send + Sync + fmt::Debug {
     async fn unlock(&self) -> Result<()>;
 }
 
-/// The first `length` bytes of what comes.
-async fn first_of(mut pieces: BoxStream<'static, Result<Bytes>>, length: u64) -> Result<Bytes> {
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
+/// What comes of an object.
+type Pieces = BoxStream<'static, Result<Bytes>>;
+
+/// At most `length` bytes of an object of this whole length that comes from `from` on.
+async fn first_of(opened: Option<(u64, Pieces)>, from: u64, length: u64) -> Result<Option<(u64, Bytes)>> {
+    let Some((whole, mut pieces)) = opened else { return Ok(None) };
+    let length = usize::try_from(length.min(whole.saturating_sub(from))).unwrap_or(usize::MAX);
     let mut bytes = BytesMut::new();
     while bytes.len() < length {
         let Some(piece) = pieces.try_next().await? else {
@@ -222,7 +225,7 @@ async fn first_of(mut pieces: BoxStream<'static, Result<Bytes>>, length: u64) ->
         bytes.extend_from_slice(&piece);
     }
     bytes.truncate(length);
-    Ok(bytes.freeze())
+    Ok(Some((whole, bytes.freeze())))
 }
 
 /// A file that had another length than was said of it.

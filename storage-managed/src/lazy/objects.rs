@@ -1,4 +1,4 @@
-//! What stands before the pages of segments, and small segments as a whole, in files: objects never change, so the next
+//! The index, what stands before the pages of segments, and small segments as a whole, in files: objects never change, so the next
 //! process reads them here. Each has a hash of its own; what does not verify is fetched anew.
 
 use std::{
@@ -54,8 +54,8 @@ impl Objects {
     }
 
     /// Removes all but these, which are in use.
-    pub(super) fn sweep<'a>(&self, used: impl Iterator<Item = &'a str>) {
-        let used: HashSet<String> = used.map(file_name).collect();
+    pub(super) fn sweep(&self, used: impl Iterator<Item = String>) {
+        let used: HashSet<String> = used.map(|name| file_name(&name)).collect();
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             if !entry.file_name().to_str().is_some_and(|name| used.contains(name)) {
                 let _ = fs::remove_file(entry.path());

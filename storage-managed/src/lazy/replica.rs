@@ -97,7 +97,7 @@ impl Replica {
             let known =
                 known.ok_or_else(|| Error::Unsupported("nothing was published to it yet".to_owned()))?;
             let snapshot = follow(&home, known, None, settings.fetched_at_once).await?;
-            home.objects.sweep(snapshot.segment_names());
+            home.objects.sweep(snapshot.object_names());
             let inner = Inner {
                 idle: Mutex::default(),
                 permits: Arc::new(Semaphore::new(settings.readers)),
@@ -275,7 +275,7 @@ impl Inner {
         let at_once = self.options.fetched_at_once;
         let snapshot = Arc::new(follow(&self.home, known, Some(&earlier), at_once).await?);
         let generation = snapshot.head().generation;
-        self.home.objects.sweep(snapshot.segment_names().chain(earlier.segment_names()));
+        self.home.objects.sweep(snapshot.object_names().chain(earlier.object_names()));
         *self.current() = Current { snapshot, fresh_at: asked };
         self.idle().clear();
         Ok(generation)

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{cached::CachedHome, paged::PagedSegment};
@@ -121,8 +122,9 @@ impl Snapshot {
     }
 
     /// The names of what it has in files of the cache.
-    pub(super) fn segment_names(&self) -> impl Iterator<Item = &str> {
-        self.segments.iter().map(|segment| segment.name.as_str())
+    pub(super) fn object_names(&self) -> impl Iterator<Item = String> {
+        let index = self.head().index.map(|named| index_name(named.generation, named.id));
+        self.segments.iter().map(|segment| segment.name.clone()).chain(index)
     }
 }
 
@@ -130,10 +132,16 @@ impl Snapshot {
 async fn index_of(home: &CachedHome, head: &Head) -> Result<Fetched<Option<Index>>> {
     let Some(named) = head.index else { return Ok(Ok(None)) };
     let name = index_name(named.generation, named.id);
-    match home.source.rest(&name, bytes::Bytes::new()).await? {
-        Some(bytes) => Index::decode(&bytes, &named, head.incarnation).map(|index| Ok(Some(index))),
-        None => Ok(Err(name)),
+    if let Some(bytes) = home.objects.load(&name) {
+        if let Ok(index) = Index::decode(&bytes, &named, head.incarnation) {
+            return Ok(Ok(Some(index)));
+        }
+        home.objects.forget(&name);
     }
+    let Some(bytes) = home.source.rest(&name, Bytes::new()).await? else { return Ok(Err(name)) };
+    let index = Index::decode(&bytes, &named, head.incarnation)?;
+    home.objects.keep(&name, &bytes);
+    Ok(Ok(Some(index)))
 }
 
 /// The length of a segment's object, as head and index tell.

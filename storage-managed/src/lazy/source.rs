@@ -20,8 +20,8 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// How much of an object travels at once where all of it is wanted.
-const PIECE: u64 = 1024 * 1024;
+/// How much of an object travels at once where all of it is wanted: most of those that are read as a whole have less.
+const PIECE: u64 = 4 * 1024 * 1024;
 /// What is kept in memory is not larger.
 const MAX_WHOLE: u64 = 256 * 1024 * 1024;
 

@@ -59,6 +59,15 @@ async fn the_next_process_finds_what_this_one_has_read() {
     assert_eq!(replica.read(|db| row(db, 3_000)).await.unwrap(), expected);
     assert_eq!(home.take_log(), ["get head"], "preambles, small segments and pages are here");
     assert!(replica.status().bytes_received < 2_000);
+    drop(replica);
+    store.merge().await.unwrap();
+    for asks in [3, 1] {
+        let replica = open(home.clone(), place.replica_options("replica")).await.unwrap();
+        assert_eq!(replica.read(|db| row(db, 3_000)).await.unwrap(), expected);
+        assert_eq!(home.take_log().len(), asks, "for head, index and segment, once");
+    }
+    let replica = open(home.clone(), place.replica_options("replica")).await.unwrap();
+    home.take_log();
     // A new generation asks for what is new.
     fill(&store, 300..301).await;
     assert_eq!(replica.refresh().await.unwrap(), 4);
@@ -71,7 +80,7 @@ async fn the_next_process_finds_what_this_one_has_read() {
     assert_eq!(replica.refresh().await.unwrap(), 4);
     assert_eq!(home.take_log(), ["get_if_changed head"]);
     let here = std::fs::read_dir(place.folder.path().join("replica/objects")).unwrap().count();
-    assert_eq!(here, 3, "one for each segment");
+    assert_eq!(here, 3, "the index and two segments");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -306,18 +306,15 @@ impl Home for AzureHome {
 
     async fn read_range(&self, name: &str, from: u64, length: u64) -> Result<Option<(u64, Bytes)>> {
         check_name(name)?;
-        let read = async {
+        let opened = async {
             match self.blob(name).download(Some(transfer::download_range(from, length))).await {
-                Ok(result) => {
-                    let whole = transfer::length(&result);
-                    let length = length.min(whole.saturating_sub(from));
-                    Ok(Some((whole, first_of(transfer::content(result), length).await?)))
-                }
+                Ok(result) => Ok(Some((transfer::length(&result), transfer::content(result)))),
                 Err(error) if is_absent(&error) => Ok(None),
                 Err(error) => Err(classify(&error, Effect::Read)),
             }
         };
-        self.read("read", read).await.map_err(|error| error.with_key(name))
+        let opened = self.read("read", opened).await.map_err(|error| error.with_key(name))?;
+        first_of(opened, from, length).await
     }
 
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put> {

@@ -177,8 +177,7 @@ impl Home for EncryptedHome {
         }
         let (name, headers) = (name.to_owned(), Arc::clone(&self.headers));
         let decrypting = Decrypting { name, chunks, headers, layout, index, skip, buffer, pieces };
-        let bytes = first_of(decrypting.into_pieces(), length).await?;
-        Ok(Some((layout.length, bytes)))
+        first_of(Some((layout.length, decrypting.into_pieces())), from, length).await
     }
 
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put> {
