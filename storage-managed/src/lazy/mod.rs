@@ -9,7 +9,7 @@
 //! - **Opening** is one request for the head, one for the index if there is one, and one for each segment that lies on the base:
 //!   any of them may hold any page. A point query by primary key on 1 GiB is then at most five requests: for the page of the
 //!   schema and four of the table, some of which are beside each other. So a cold query takes at most eight requests and less than
-//!   2 MiB where one merged segment, or two single ones, lie on the base, as after a fold.
+//!   2 MiB where one merged segment, or two small single ones, lie on the base, as after a fold.
 //! - **With a long chain** the requests are as many as its segments, [`fetched_at_once`](ReplicaOptions::fetched_at_once)
 //!   of them at a time, each of at most 64 KiB for the page numbers of some 14,000 pages, or 128 KiB for a small segment as a whole. One
 //!   of up to 4 MiB of pages that was never merged has one hash at its end, so all of it is fetched.

@@ -172,7 +172,7 @@ impl PagedSegment {
     /// All pages of one that is a single frame, checked by the hash of the whole.
     fn all_pages(&self, bytes: Bytes) -> Result<Vec<u8>> {
         let segment = Segment::decode(&self.name, Content::Memory(bytes))?;
-        let mut pages = Vec::with_capacity(self.frame_bytes());
+        let mut pages = Vec::new();
         segment.each(|_, page| {
             pages.extend_from_slice(page);
             Ok(())
@@ -183,7 +183,7 @@ impl PagedSegment {
 
 /// A frame of exactly so many bytes, whose checksum is right.
 fn unpacked(packed: &[u8], length: usize) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(length);
+    let mut bytes = Vec::new();
     // One more: the checksum is looked at behind the last.
     let decoder = zstd::Decoder::with_buffer(packed).ok()?.single_frame();
     decoder.take(length as u64 + 1).read_to_end(&mut bytes).ok()?;
