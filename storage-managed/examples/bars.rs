@@ -23,6 +23,7 @@ use storage_core::{Json, StorageBackend};
 use storage_managed::{
     DatabaseStore, Managed, Options, Status,
     home::{AzureCredentials, AzureHome, Body, FolderHome, Home},
+    lazy::{Replica, ReplicaOptions},
 };
 use storage_sqlite::SqliteBackend;
 use storage_tests::{Azurite, Proxy, Seen};
@@ -102,9 +103,19 @@ impl Bars<'_> {
             self.measure(&reader, &behind, "2 requests, about what was sent", fresh(&reader)).await;
         }
         self.measure(&reader, "freshen, up to date", "1 request, no body", fresh(&reader)).await;
-        self.beside_compaction(&writer, rows).await;
         self.whole_file(&*home, &writer.path()).await;
         reader.close().await.unwrap();
+        // The segment of 1000 rows is of the format that is read as a whole.
+        self.cold_query(&home, &writer, rows, "3 segments", "").await;
+        writer.fold().await.unwrap();
+        self.cold_query(&home, &writer, rows, "a base alone", "<= 2 MiB, 8 requests").await;
+        for row in 0..100 {
+            change(&writer, rows, 1 + row % 2).await;
+        }
+        self.cold_query(&home, &writer, rows, "100 segments", "").await;
+        writer.merge().await.unwrap();
+        self.cold_query(&home, &writer, rows, "1 merged segment", "<= 2 MiB, 8 requests").await;
+        self.beside_compaction(&writer, rows).await;
         writer.close().await.unwrap();
     }
 
@@ -133,6 +144,45 @@ impl Bars<'_> {
         cost.time = longest;
         let bar = format!("longest <= 2 x p99, {} ms", p99.as_millis() * 2);
         self.print("a write beside compaction", &bar, &cost);
+    }
+
+    /// A query by primary key in a process that has nothing of the database, and the same in the next one.
+    async fn cold_query(
+        &self,
+        home: &Arc<dyn Home>,
+        writer: &DatabaseStore,
+        rows: u32,
+        chain: &str,
+        bar: &str,
+    ) {
+        let id = 1 + fastrand::u32(..rows);
+        let row = move |db: &rusqlite::Connection| {
+            db.query_row("SELECT body FROM t WHERE id = ?1", [id], |row| row.get::<_, Vec<u8>>(0))
+        };
+        let expected = writer.read(row).await.unwrap();
+        for (which, bar) in [("cold", bar), ("warm", "1 request")] {
+            if let Some(proxy) = self.proxy {
+                proxy.reset();
+            }
+            let started = Instant::now();
+            let options = ReplicaOptions::new(self.folder.join(format!("replica of {chain}")));
+            let replica = Replica::open(Arc::clone(home), options).await.unwrap();
+            assert!(replica.read(row).await.unwrap() == expected);
+            let (time, status) = (started.elapsed(), replica.status());
+            let mut cost = Cost {
+                sent: 0,
+                received: status.bytes_received,
+                requests: usize::try_from(status.requests).ok(),
+                publications: 0,
+                time,
+            };
+            if let Some(proxy) = self.proxy {
+                let seen = proxy.seen();
+                cost.requests = Some(seen.len());
+                cost.received = seen.iter().map(|seen| seen.received as u64).sum();
+            }
+            self.print(&format!("{which} query, {chain}"), bar, &cost);
+        }
     }
 
     /// Through the key/value backend.

@@ -14,6 +14,8 @@ mod gather;
 mod history;
 pub mod home;
 mod judge;
+#[cfg(feature = "lazy")]
+pub mod lazy;
 mod lease;
 mod levels;
 mod local;

@@ -253,7 +253,7 @@ impl<'a> Content<'a> {
 }
 
 /// The head of an encrypted home is seen as it is stored.
-fn without_keys() -> storage_core::Error {
+pub(crate) fn without_keys() -> storage_core::Error {
     let hint = "set STORAGE_MANAGED_KEYS or STORAGE_MANAGED_KEY_FILE, in a build with the feature `managed-encryption`; \
                 a program that opens it by itself wraps it in an `EncryptedHome`";
     storage_core::Error::config("the home is encrypted, and was opened without keys").with_hint(hint)

@@ -47,7 +47,7 @@ enum Store {
     Sqlite,
     Redis,
     Postgres,
-    /// What publications of a managed database cost, on Azurite and in a folder.
+    /// What publications of a managed database and queries of a replica cost, on Azurite and in a folder.
     Managed,
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn run(shell: &Shell, arguments: &Arguments) -> Result<()> {
 
 /// Prints what publications of a managed database cost, beside the bars; the program starts its server by itself.
 fn managed(shell: &Shell, arguments: &Arguments) -> Result<()> {
-    let example = ["--package", "storage-managed", "--features", "azure", "--example", "bars"];
+    let example = ["--package", "storage-managed", "--features", "azure,lazy", "--example", "bars"];
     let mut command = shell.cargo(&[&["run", "--release"], &example[..], &["--"]].concat());
     if arguments.quick {
         command.arg("--quick");

@@ -22,6 +22,8 @@ pub(crate) use names::{MERGED, Named, base_name, base_prefix, index_name, merged
 pub(crate) use names::{segment_name, segment_prefix};
 pub(crate) use pages::{Sums, page_sum};
 pub(crate) use segment::Segment;
+#[cfg(feature = "lazy")]
+pub(crate) use segment::follows;
 
 /// 128 bits that are written as 32 hexadecimal digits: an id, or a checksum.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

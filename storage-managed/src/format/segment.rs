@@ -53,17 +53,9 @@ impl Segment {
         self.numbers.len() as u64 * u64::from(self.header.page_size)
     }
 
-    /// Checks that it changes what is there, the state at this generation. A merged segment leads on from each generation
-    /// within it, too: what it changes is then told by what it gives.
-    pub(crate) fn follows(&self, incarnation: Id, (generation, parent, checksum): State) -> Result<()> {
-        let header = &self.header;
-        let is_within = header.first() <= generation && generation < header.generation;
-        let is_parent =
-            header.first() == generation + 1 && (header.parent, header.parent_checksum) == (parent, checksum);
-        if header.incarnation == incarnation && (is_parent || is_within) {
-            return Ok(());
-        }
-        Err(Error::corrupt(&self.name, "it does not follow on what is before it"))
+    /// Checks that it changes what is there, as [`follows`] has it.
+    pub(crate) fn follows(&self, incarnation: Id, state: State) -> Result<()> {
+        follows(&self.name, &self.header, incarnation, state)
     }
 
     /// Checks that its pages gave what it says.
@@ -88,6 +80,23 @@ impl Segment {
         }
         Ok(())
     }
+}
+
+/// Checks that a segment changes what is there, the state at this generation. A merged one leads on from each generation
+/// within it, too: what it changes is then told by what it gives.
+pub(crate) fn follows(
+    name: &str,
+    header: &SegmentHeader,
+    incarnation: Id,
+    (generation, parent, checksum): State,
+) -> Result<()> {
+    let is_within = header.first() <= generation && generation < header.generation;
+    let is_parent =
+        header.first() == generation + 1 && (header.parent, header.parent_checksum) == (parent, checksum);
+    if header.incarnation == incarnation && (is_parent || is_within) {
+        return Ok(());
+    }
+    Err(Error::corrupt(name, "it does not follow on what is before it"))
 }
 
 #[cfg(test)]

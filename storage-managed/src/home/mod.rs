@@ -21,9 +21,9 @@ mod url;
 use std::{fmt, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::BoxStream;
-use storage_core::{Error, Result};
+use bytes::{Bytes, BytesMut};
+use futures::{TryStreamExt, stream::BoxStream};
+use storage_core::{Error, ErrorKind, Result};
 
 #[cfg(feature = "azure")]
 pub use azure::{AzureCredentials, AzureHome, AzureIdentity};
@@ -167,6 +167,13 @@ pub trait Home: Send + Sync + fmt::Debug {
     /// length, or 0.
     async fn read(&self, name: &str, from: u64) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>>;
 
+    /// A part of an object, at most `length` bytes, and the length in bytes of the whole; `None` where there is none. It is
+    /// shorter only where the object ends. `from` is less than the length of the object. A home that does not do it by
+    /// itself begins to [`read`](Self::read), and stops.
+    async fn read_range(&self, name: &str, from: u64, length: u64) -> Result<Option<(u64, Bytes)>> {
+        first_of(self.read(name, from).await?, from, length).await
+    }
+
     /// Writes `name` only where there is no such object. Of many who create at once, exactly one is `Done`.
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put>;
 
@@ -201,6 +208,24 @@ pub trait Home: Send + Sync + fmt::Debug {
     /// Takes the lease away from whoever holds it, at once: for people who know that the holder is gone. One that lives learns
     /// of it when it renews, or by a `head` that is refused. That nobody holds it is success.
     async fn unlock(&self) -> Result<()>;
+}
+
+/// What comes of an object.
+type Pieces = BoxStream<'static, Result<Bytes>>;
+
+/// At most `length` bytes of an object of this whole length that comes from `from` on.
+async fn first_of(opened: Option<(u64, Pieces)>, from: u64, length: u64) -> Result<Option<(u64, Bytes)>> {
+    let Some((whole, mut pieces)) = opened else { return Ok(None) };
+    let length = usize::try_from(length.min(whole.saturating_sub(from))).unwrap_or(usize::MAX);
+    let mut bytes = BytesMut::new();
+    while bytes.len() < length {
+        let Some(piece) = pieces.try_next().await? else {
+            return Err(Error::new(ErrorKind::Unavailable, "the answer ended before the part did"));
+        };
+        bytes.extend_from_slice(&piece);
+    }
+    bytes.truncate(length);
+    Ok(Some((whole, bytes.freeze())))
 }
 
 /// A file that had another length than was said of it.

@@ -72,6 +72,29 @@ pub(crate) async fn absent_objects_are_absent(store: &Store) {
     assert_eq!(home.list("").await.unwrap(), []);
 }
 
+pub(crate) async fn parts_of_objects_are_read(store: &Store) {
+    const LENGTH: usize = 300_000;
+    let home = store();
+    assert!(home.read_range("base/1", 0, 10).await.unwrap().is_none());
+    let content: Vec<u8> = (0..LENGTH).map(|at| (at / 251) as u8).collect();
+    assert!(home.put("base/1", Body::Bytes(content.clone().into()), &|_| {}).await.unwrap());
+    // A home that has read nothing of it before, and one that has.
+    for (from, length) in
+        [(0, 1), (0, 65_536), (65_535, 2), (65_536, 65_536), (131_000, 140_000), (299_999, 1)]
+    {
+        let other = store();
+        for home in [&other, &home] {
+            let (whole, part) = home.read_range("base/1", from, length).await.unwrap().unwrap();
+            let (from, length) = (usize::try_from(from).unwrap(), usize::try_from(length).unwrap());
+            assert!(whole == LENGTH as u64 && part == content[from..from + length], "{from} {length}");
+        }
+    }
+    for (from, left) in [(0, LENGTH), (250_000, 50_000)] {
+        let (_, part) = home.read_range("base/1", from, 1 << 20).await.unwrap().unwrap();
+        assert!(part == content[LENGTH - left..], "it ends with the object");
+    }
+}
+
 pub(crate) async fn objects_are_read_as_they_were_written(store: &Store) {
     let home = store();
     let created = done(home.create(HEAD, text("first"), None).await.unwrap());

@@ -76,6 +76,7 @@ on_each_home! {
     the_probe_accepts_the_home_and_leaves_nothing
     absent_objects_are_absent
     objects_are_read_as_they_were_written
+    parts_of_objects_are_read
     of_many_who_create_one_wins
     of_many_who_replace_one_wins
     another_version_is_not_replaced

@@ -171,6 +171,10 @@ impl Home for Faulty {
         })
     }
 
+    async fn read_range(&self, name: &str, from: u64, length: u64) -> Result<Option<(u64, Bytes)>> {
+        self.around(format!("read_range {name}"), self.home.read_range(name, from, length)).await
+    }
+
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put> {
         self.around(format!("create {name}"), self.home.create(name, bytes, held)).await
     }

@@ -32,7 +32,7 @@ use self::{
     shared_key::SharedKey,
 };
 use super::{
-    Body, Claim, Fresh, HEAD, Held, Holder, Home, LEASE, Listed, Object, Put, Version,
+    Body, Claim, Fresh, HEAD, Held, Holder, Home, LEASE, Listed, Object, Put, Version, first_of,
     http::{Effect, check_endpoint, client, place},
     names::{check_name, check_prefix},
 };
@@ -302,6 +302,19 @@ impl Home for AzureHome {
             }
         };
         self.read("read", opened).await.map_err(|error| error.with_key(name))
+    }
+
+    async fn read_range(&self, name: &str, from: u64, length: u64) -> Result<Option<(u64, Bytes)>> {
+        check_name(name)?;
+        let opened = async {
+            match self.blob(name).download(Some(transfer::download_range(from, length))).await {
+                Ok(result) => Ok(Some((transfer::length(&result), transfer::content(result)))),
+                Err(error) if is_absent(&error) => Ok(None),
+                Err(error) => Err(classify(&error, Effect::Read)),
+            }
+        };
+        let opened = self.read("read", opened).await.map_err(|error| error.with_key(name))?;
+        first_of(opened, from, length).await
     }
 
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put> {

@@ -44,6 +44,14 @@ pub(super) fn download_from(from: u64) -> BlobClientDownloadOptions<'static> {
     }
 }
 
+/// How to ask for a part of a blob.
+pub(super) fn download_range(from: u64, length: u64) -> BlobClientDownloadOptions<'static> {
+    BlobClientDownloadOptions {
+        range: Some((from..from.saturating_add(length)).into()),
+        ..download(None, AT_ONCE)
+    }
+}
+
 /// The length of the whole blob, of which the first answer may hold a part.
 pub(super) fn length(result: &BlobClientDownloadResult) -> u64 {
     let range = result.headers.get_optional_str(&CONTENT_RANGE);

@@ -18,12 +18,14 @@ use storage_core::{Error, ErrorKind, Result};
 
 pub use self::keys::Keys;
 use self::{
-    chunks::{Chunks, Layout, plain_of, position},
+    chunks::{CHUNK, Chunks, HEADER_BYTES, Layout, plain_of, position},
     decrypt::{Decrypting, Pieces},
     header::{Headers, damaged},
     keys::Source,
 };
-use super::{Body, Claim, Fresh, Held, Holder, Home, Listed, Object, Put, Version, names::check_name};
+use super::{
+    Body, Claim, Fresh, Held, Holder, Home, Listed, Object, Put, Version, first_of, names::check_name,
+};
 
 /// A home whose objects are encrypted with XChaCha20-Poly1305 before they leave for `home`, and verified when they come back: one
 /// that is damaged, cut, exchanged for another, not encrypted, or encrypted with a key that the ring lacks is refused by name.
@@ -82,6 +84,29 @@ impl EncryptedHome {
         let read = self.home.read(name, position(index)).await?;
         Ok(read.map(|(stored, pieces)| Begun { stored, chunks, buffer: BytesMut::new(), pieces }))
     }
+
+    /// The chunks that a part is in.
+    async fn part(&self, name: &str, from: u64, length: u64) -> Result<Option<Begun>> {
+        let (index, skip) = decrypt::place(from);
+        let behind = position(index.saturating_add(skip.saturating_add(length).div_ceil(CHUNK)));
+        let known = decrypt::known(&self.headers, self.source.keys()?, name);
+        if let (Some((_, chunks)), true) = (known, index > 0) {
+            let start = position(index);
+            let read = self.home.read_range(name, start, behind - start).await?;
+            return Ok(read.map(|(stored, bytes)| Begun::with(stored, chunks, bytes)));
+        }
+        let first = if index == 0 { behind } else { position(0) };
+        let Some((stored, bytes)) = self.home.read_range(name, 0, first).await? else { return Ok(None) };
+        let (found, rest) = bytes.split_at_checked(HEADER_BYTES).unwrap_or((&bytes, &[]));
+        let (header, chunks) = header::decode(found, self.source.keys()?, name)?;
+        self.headers.keep(name, header);
+        if index == 0 {
+            return Ok(Some(Begun::with(stored, chunks, Bytes::copy_from_slice(rest))));
+        }
+        let start = position(index);
+        let read = self.home.read_range(name, start, behind - start).await?;
+        Ok(read.map(|(stored, bytes)| Begun::with(stored, chunks, bytes)))
+    }
 }
 
 /// An object that has begun to come.
@@ -90,6 +115,13 @@ struct Begun {
     chunks: Chunks,
     buffer: BytesMut,
     pieces: Pieces,
+}
+
+impl Begun {
+    /// All of it that was asked for is here.
+    fn with(stored: u64, chunks: Chunks, bytes: Bytes) -> Self {
+        Self { stored, chunks, buffer: bytes.into(), pieces: stream::empty().boxed() }
+    }
 }
 
 fn stopped() -> Error {
@@ -131,6 +163,21 @@ impl Home for EncryptedHome {
         let (name, headers) = (name.to_owned(), Arc::clone(&self.headers));
         let decrypting = Decrypting { name, chunks, headers, layout, index, skip, buffer, pieces };
         Ok(Some((layout.length, decrypting.into_pieces())))
+    }
+
+    /// Of whole chunks. The header costs a request of its own where it is neither known nor before the part.
+    async fn read_range(&self, name: &str, from: u64, length: u64) -> Result<Option<(u64, Bytes)>> {
+        let part = self.part(name, from, length).await.map_err(at("read", name))?;
+        let Some(Begun { stored, chunks, buffer, pieces }) = part else { return Ok(None) };
+        let layout = Layout::of_stored(stored).ok_or_else(|| at("read", name)(damaged(name)))?;
+        let length = length.min(layout.length.saturating_sub(from));
+        let (index, skip) = decrypt::place(from);
+        if length == 0 {
+            return Ok(Some((layout.length, Bytes::new())));
+        }
+        let (name, headers) = (name.to_owned(), Arc::clone(&self.headers));
+        let decrypting = Decrypting { name, chunks, headers, layout, index, skip, buffer, pieces };
+        first_of(Some((layout.length, decrypting.into_pieces())), from, length).await
     }
 
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put> {

@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 use super::lock::Lock;
 use crate::{
     home::{Holder, Listed},
-    system::{self, sync_folder},
+    system::{self, Positioned, sync_folder},
 };
 
 /// Files that are being written. Names of objects have no leading dot.
@@ -49,6 +49,15 @@ impl Files {
         let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
         file.read_to_end(&mut bytes).map_err(|error| failed(&error))?;
         Ok(Some(bytes))
+    }
+
+    /// A part of `name`, and the length of the whole.
+    pub(super) fn read_range(&self, name: &str, from: u64, length: u64) -> Result<Option<(u64, Vec<u8>)>> {
+        let Some((file, whole)) = self.open(name)? else { return Ok(None) };
+        let length = usize::try_from(length.min(whole.saturating_sub(from))).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, from).map_err(|error| failed(&error))?;
+        Ok(Some((whole, bytes)))
     }
 
     /// The file of `name` and its length.

@@ -163,6 +163,14 @@ impl Home for FolderHome {
         Ok(Some((length, pieces.boxed())))
     }
 
+    async fn read_range(&self, name: &str, from: u64, length: u64) -> Result<Option<(u64, Bytes)>> {
+        check_name(name)?;
+        let owned = name.to_owned();
+        let read =
+            self.blocking(ErrorKind::Timeout, move |files| files.read_range(&owned, from, length)).await;
+        Ok(read.map_err(at("read", name))?.map(|(whole, bytes)| (whole, bytes.into())))
+    }
+
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put> {
         check_name(name)?;
         if !self.may_write(held) {

@@ -25,7 +25,7 @@ use self::{
     service::{AnsweredAt, Connector, ServerTime, classify, failure},
 };
 use super::{
-    Body, Claim, Fresh, Held, Holder, Home, LEASE, Listed, Object, Put, Version,
+    Body, Claim, Fresh, Held, Holder, Home, LEASE, Listed, Object, Put, Version, first_of,
     http::{AT_ONCE, Effect, Failure, PIECE, PIECE_TIMEOUT, check_endpoint, client, place},
     names::{check_name, check_prefix},
     pieces::punctual,
@@ -155,6 +155,23 @@ impl S3Home {
         Ok((Fresh::Changed(Object { bytes: bytes.freeze(), version }), age))
     }
 
+    /// The content of an object, or a part of it, and the length of the whole.
+    async fn open(
+        &self,
+        name: &str,
+        range: Option<GetRange>,
+    ) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
+        match self.store.get_opts(&self.path(name), GetOptions { range, ..GetOptions::default() }).await {
+            Ok(result) => {
+                let length = result.meta.size;
+                let pieces = result.into_stream().map_err(|error| classify(&error, Effect::Read));
+                Ok(Some((length, punctual(pieces.boxed()))))
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(classify(&error, Effect::Read)),
+        }
+    }
+
     /// Writes under a condition. What S3 put off for another write is tried again: nothing was done.
     async fn upload(&self, name: &str, bytes: Bytes, mode: PutMode) -> Result<Put> {
         let mut put = Err(Error::new(ErrorKind::Unavailable, "other writes were in the way"));
@@ -271,20 +288,15 @@ impl Home for S3Home {
 
     async fn read(&self, name: &str, from: u64) -> Result<Option<(u64, BoxStream<'static, Result<Bytes>>)>> {
         check_name(name)?;
-        let opened = async {
-            let range = (from > 0).then_some(GetRange::Offset(from));
-            let options = GetOptions { range, ..GetOptions::default() };
-            match self.store.get_opts(&self.path(name), options).await {
-                Ok(result) => {
-                    let length = result.meta.size;
-                    let pieces = result.into_stream().map_err(|error| classify(&error, Effect::Read));
-                    Ok(Some((length, punctual(pieces.boxed()))))
-                }
-                Err(object_store::Error::NotFound { .. }) => Ok(None),
-                Err(error) => Err(classify(&error, Effect::Read)),
-            }
-        };
+        let opened = self.open(name, (from > 0).then_some(GetRange::Offset(from)));
         self.reading("read", opened).await.map_err(|error| error.with_key(name))
+    }
+
+    async fn read_range(&self, name: &str, from: u64, length: u64) -> Result<Option<(u64, Bytes)>> {
+        check_name(name)?;
+        let opened = self.open(name, Some(GetRange::Bounded(from..from.saturating_add(length))));
+        let opened = self.reading("read", opened).await.map_err(|error| error.with_key(name))?;
+        first_of(opened, from, length).await
     }
 
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put> {

@@ -1,0 +1,94 @@
+//! Damage in the home is refused by name, damage in the cache is made good.
+
+use std::{os::unix::fs::FileExt, path::Path};
+
+use storage_managed::Error;
+
+use crate::{Place, count, fill};
+
+/// Changes one byte.
+fn damage(path: &Path, at: u64) {
+    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+fn length(path: &Path) -> u64 {
+    std::fs::metadata(path).unwrap().len()
+}
+
+/// A base, a large merged segment with frames, and a small single one.
+async fn place() -> Place {
+    let place = Place::new();
+    let store = place.writer().await;
+    fill(&store, 1..4_000).await;
+    fill(&store, 1_000..1_500).await;
+    fill(&store, 1_500..2_000).await;
+    store.merge().await.unwrap();
+    fill(&store, 10..11).await;
+    store.close().await.unwrap();
+    place
+}
+
+async fn refused(place: &Place, cache: &str, kind: &str) {
+    let opened = crate::open(place.home(), place.replica_options(cache)).await;
+    let error = match opened {
+        Ok(replica) => replica.read(count).await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(matches!(&error, Error::Corrupt { object, .. } if object.starts_with(kind)), "{cache}: {error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_in_the_home_is_refused_by_name() {
+    let place = place().await;
+    assert_eq!(place.replica("sound").await.read(count).await.unwrap(), 3_999);
+    for (kind, frames) in [("merged", true), ("seg", false), ("index", false)] {
+        let objects = place.objects(kind);
+        let path = objects.last().unwrap();
+        let places = match frames {
+            // Its header, its page numbers, a frame in its middle, and its last one.
+            true => vec![20, 1_000, length(path) / 2, length(path) - 50],
+            false => vec![length(path) / 2],
+        };
+        for at in places {
+            damage(path, at);
+            refused(&place, &format!("{kind}-{at}"), kind).await;
+            damage(path, at);
+        }
+        let whole = std::fs::read(path).unwrap();
+        std::fs::write(path, &whole[..whole.len() / 2]).unwrap();
+        refused(&place, &format!("{kind}-cut"), kind).await;
+        std::fs::remove_file(path).unwrap();
+        refused(&place, &format!("{kind}-gone"), kind).await;
+        std::fs::write(path, &whole).unwrap();
+    }
+    let base = &place.objects("base")[0];
+    let file = std::fs::File::options().write(true).open(base).unwrap();
+    file.set_len(length(base) - 4096).unwrap();
+    refused(&place, "base-cut", "base").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_in_the_cache_is_made_good() {
+    let place = place().await;
+    assert_eq!(place.replica("replica").await.read(count).await.unwrap(), 3_999);
+    let cache = place.folder.path().join("replica");
+    let pages = cache.join("pages");
+    for at in (0..length(&pages).min(6 * 1024 * 1024)).step_by(30_011) {
+        damage(&pages, at);
+    }
+    for entry in std::fs::read_dir(cache.join("objects")).unwrap() {
+        let path = entry.unwrap().path();
+        damage(&path, length(&path) / 2);
+    }
+    assert_eq!(place.replica("replica").await.read(count).await.unwrap(), 3_999);
+    let replica = place.replica("replica").await;
+    for entry in std::fs::read_dir(cache.join("objects")).unwrap() {
+        // While it is open.
+        std::fs::write(entry.unwrap().path(), b"nothing of use").unwrap();
+    }
+    std::fs::write(&pages, vec![7; 1024 * 1024]).unwrap();
+    assert_eq!(replica.read(count).await.unwrap(), 3_999);
+}
