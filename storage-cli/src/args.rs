@@ -255,6 +255,12 @@ pub(crate) enum Threads {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Managed {
+    /// Publish a copy of a SQLite file as the first generation of an empty home. The file stays as it is; others may be
+    /// using it.
+    Adopt {
+        /// The file.
+        file: PathBuf,
+    },
     /// Bring the local copy up to date, and show where it stands.
     Status,
     /// Take the lease for writing away from a process that is gone. What it had not published is refused if it lives.

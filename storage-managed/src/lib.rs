@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod adopt;
 mod backend;
 mod batch;
 mod cache;
@@ -19,6 +20,7 @@ mod local;
 mod merge;
 mod open;
 mod options;
+mod plain;
 mod proofs;
 mod publish;
 mod rebuild;
@@ -38,6 +40,7 @@ mod wal;
 #[doc = include_str!("../PROTOCOL.md")]
 pub mod protocol {}
 
+pub use adopt::{Adopted, adopt};
 pub use backend::Managed;
 pub use cache::is_in_use;
 pub use download::Download;

@@ -63,6 +63,25 @@ fn the_status_says_where_the_copy_stands() {
     assert!(place.path().join("elsewhere/database.db").exists());
 }
 
+#[test]
+fn a_file_that_is_there_becomes_a_managed_database() {
+    let place = Place::new();
+    place.done(&["--database-url", "sqlite:///a file.db", "set", "deal:1", "1"]);
+    let adopted = json_of(&place, &["managed", "adopt", "a file.db"]);
+    assert_eq!((&adopted["generation"], &adopted["file"]), (&json!(1), &json!("a file.db")));
+    assert!(adopted["tables"].as_object().unwrap().values().any(|rows| *rows == json!(1)), "{adopted}");
+    assert_eq!(done(&place, &["get", "deal:1"]), "1\n");
+    done(&place, &["set", "deal:2", "2"]);
+    assert!(done(&place, &["managed", "verify"]).starts_with("sound: "));
+    assert_eq!(place.done(&["--database-url", "sqlite:///a file.db", "keys"]), "deal:1\n");
+    let again = run(&place, &["managed", "adopt", "a file.db"]);
+    assert_eq!(again.code, 2, "{}", again.err);
+    assert!(again.err.contains("has a database already, at generation 2"), "{}", again.err);
+    let missing = run(&place, &["managed", "adopt", "none.db"]);
+    assert_eq!((missing.code, missing.out.as_str()), (2, ""), "{}", missing.err);
+    assert!(missing.err.contains("`none.db` is not there"), "{}", missing.err);
+}
+
 /// Takes the lease of the home as another process does that names itself.
 fn hold_lease(place: &Place) -> nix::fcntl::Flock<std::fs::File> {
     let path = place.path().join("home/.lease");

@@ -7,6 +7,7 @@
     reason = "a failed expectation is a failed test"
 )]
 
+mod adopting;
 mod backend;
 mod batches;
 mod caches;

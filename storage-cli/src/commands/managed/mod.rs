@@ -1,5 +1,6 @@
 //! `storage managed`: what a managed database is asked and told beside its entries.
 
+mod adopt;
 mod log;
 mod open;
 mod rescue;
@@ -26,6 +27,7 @@ use crate::{
 
 pub(super) async fn run(command: Managed, settings: &Settings, out: &mut Output) -> Result<u8> {
     match command {
+        Managed::Adopt { file } => adopt::run(&file, settings, out).await,
         Managed::Status => status(settings, out).await,
         Managed::Unlock { yes } => unlock::run(yes, settings, out).await,
         Managed::Fold => fold(settings, out).await,
