@@ -273,6 +273,12 @@ pub(crate) enum Managed {
     Fold,
     /// Rebuild the newest generation from the home alone, and check it.
     Verify,
+    /// Look for what is sound of a home that is damaged, show what would be lost, and go on from it. Nothing is removed.
+    Repair {
+        /// Do not ask; without it, and without a terminal, it is only shown.
+        #[arg(long)]
+        yes: bool,
+    },
     /// List the generations that can be restored, the newest first.
     Log {
         /// How many; 0 for all.

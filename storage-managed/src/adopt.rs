@@ -76,7 +76,8 @@ async fn check_empty(remote: &Remote) -> Result<()> {
     let objects = remote.list("").await?;
     if objects.iter().filter_map(|object| parse_name(&object.name)).any(|named| is_left(&named)) {
         return Err(Error::Unsupported(format!(
-            "the home `{name}` has lost its `head`, and holds objects of a database; name an empty home"
+            "the home `{name}` has lost its `head`, and holds objects of a database: `storage managed \
+             repair` shows which are sound"
         )));
     }
     Ok(())

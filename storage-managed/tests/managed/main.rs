@@ -28,6 +28,7 @@ mod liveness;
 mod memory;
 mod processes;
 mod recovery;
+mod repairing;
 mod settings;
 #[path = "../cloud/stopped.rs"]
 mod stopped;

@@ -3,6 +3,7 @@
 mod adopt;
 mod log;
 mod open;
+mod repair;
 mod rescue;
 mod target;
 mod unlock;
@@ -32,6 +33,7 @@ pub(super) async fn run(command: Managed, settings: &Settings, out: &mut Output)
         Managed::Unlock { yes } => unlock::run(yes, settings, out).await,
         Managed::Fold => fold(settings, out).await,
         Managed::Verify => verify(settings, out).await,
+        Managed::Repair { yes } => repair::run(yes, settings, out).await,
         Managed::Log { limit } => log::run(limit, settings, out).await,
         Managed::Restore { generation, at, to } => restore(generation, at, &to, settings, out).await,
         Managed::Genkey { id } => genkey(id, out),
