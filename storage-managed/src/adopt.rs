@@ -38,15 +38,16 @@ pub struct Adopted {
 }
 
 /// Publishes a SQLite file as the first generation of an empty home: a copy of it, as it is at one moment, with what its log
-/// holds. Other programs may go on writing to the file, which stays as it is; what they write later is not in the home. The
-/// copy is checked before it is published, and rebuilt from the home and checked afterwards. It is then also in
-/// [`Options::cache`].
+/// holds. Other programs may go on using the file, which stays as it is; what they write later is not in the home. One that
+/// has no write-ahead log keeps them from writing while it is copied. The copy is checked before it is published, and
+/// rebuilt from the home and checked afterwards. It is then also in [`Options::cache`].
 ///
 /// # Errors
 /// [`Error::Unsupported`] for a home that has a database already or objects of one, for a cache folder that has one, and for a
 /// file that is not there, is no SQLite database, is encrypted, damaged or in UTF-16, is locked, or is itself the cache of a
-/// managed database; [`Error::LeaseTaken`], [`Error::CacheInUse`], [`Error::Home`], [`Error::Io`] and [`Error::Sqlite`]. Nothing
-/// was published then, but where the home's answer was lost: it has a database then, which [`Error::Home`] does not tell.
+/// managed database; [`Error::LeaseTaken`], [`Error::CacheInUse`], [`Error::Io`] and [`Error::Sqlite`]; [`Error::Home`], after
+/// which [`exists`](crate::exists) tells whether it was published; [`Error::Corrupt`] where the home does not hold what it
+/// was given.
 pub async fn adopt(home: Arc<dyn Home>, options: Options, file: &Path) -> Result<Adopted> {
     options.check()?;
     let file = plain::find(file)?;
