@@ -255,6 +255,12 @@ pub(crate) enum Threads {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Managed {
+    /// Publish a copy of a SQLite file as the first generation of an empty home. The file stays as it is; others may be
+    /// using it.
+    Adopt {
+        /// The file.
+        file: PathBuf,
+    },
     /// Bring the local copy up to date, and show where it stands.
     Status,
     /// Take the lease for writing away from a process that is gone. What it had not published is refused if it lives.
@@ -267,6 +273,12 @@ pub(crate) enum Managed {
     Fold,
     /// Rebuild the newest generation from the home alone, and check it.
     Verify,
+    /// Look for what is sound of a home that is damaged, show what would be lost, and go on from it. Nothing is removed.
+    Repair {
+        /// Do not ask; without it, and without a terminal, it is only shown.
+        #[arg(long)]
+        yes: bool,
+    },
     /// List the generations that can be restored, the newest first.
     Log {
         /// How many; 0 for all.

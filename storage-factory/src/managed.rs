@@ -62,6 +62,7 @@ mod built {
     use std::{
         path::{Path, PathBuf},
         sync::Arc,
+        time::Duration,
     };
 
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -77,6 +78,8 @@ mod built {
     /// What a file's name shows as it is.
     const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
     const LONGEST_NAME: usize = 200;
+    /// By how much waiting for a lease outlasts its term.
+    const OUTLASTING: Duration = Duration::from_secs(5);
 
     /// The home of the managed database that `DATABASE_URL` names, and how it is used, for what the backend alone cannot do:
     /// to fold, verify or restore it. Does no I/O.
@@ -145,8 +148,14 @@ mod built {
         managed.freshness = options.freshness.unwrap_or(managed.freshness);
         managed.grace = options.managed_retention.unwrap_or(managed.grace);
         managed.publish_every = options.publish_every;
-        // Whoever waits for the lease is told so, before the operation as a whole is given up.
-        managed.lease_wait = managed.lease_wait.min(options.operation_timeout / 2);
+        managed.lease_term = options.lease_term.unwrap_or(managed.lease_term);
+        managed.lease_idle = options.lease_idle.unwrap_or(managed.lease_idle);
+        managed.lease_share = options.lease_share.unwrap_or(managed.lease_share);
+        managed.cache_wait = options.cache_wait.unwrap_or(managed.cache_wait);
+        managed.fold_share = options.fold_share.unwrap_or(managed.fold_share);
+        // Whoever waits outlives a killed writer's lease, and is told of it before the operation as a whole is given up.
+        let outlasting = (managed.lease_term + OUTLASTING).min(options.operation_timeout / 2);
+        managed.lease_wait = options.lease_wait.unwrap_or(outlasting);
         Ok((home, managed))
     }
 

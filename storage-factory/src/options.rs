@@ -43,6 +43,12 @@ pub(crate) struct Options {
     pub(crate) freshness: Option<Duration>,
     pub(crate) managed_retention: Option<Duration>,
     pub(crate) publish_every: Option<Duration>,
+    pub(crate) lease_term: Option<Duration>,
+    pub(crate) lease_wait: Option<Duration>,
+    pub(crate) lease_idle: Option<Duration>,
+    pub(crate) lease_share: Option<Duration>,
+    pub(crate) cache_wait: Option<Duration>,
+    pub(crate) fold_share: Option<f64>,
     /// Whether connecting makes what is not there; no setting, for who may make a store knows it.
     pub(crate) create: bool,
 }
@@ -78,6 +84,12 @@ impl Options {
             freshness: duration_that_may_be_zero(settings, "STORAGE_FRESHNESS")?,
             managed_retention: retention(settings)?,
             publish_every: publish_every(settings)?,
+            lease_term: lease_term(settings)?,
+            lease_wait: lease_wait(settings)?,
+            lease_idle: duration_that_may_be_zero(settings, "STORAGE_LEASE_IDLE")?,
+            lease_share: duration_that_may_be_zero(settings, "STORAGE_LEASE_SHARE")?,
+            cache_wait: duration_that_may_be_zero(settings, "STORAGE_CACHE_WAIT")?,
+            fold_share: fold_share(settings)?,
             create: true,
         })
     }
@@ -140,6 +152,37 @@ fn publish_every(settings: &Settings) -> Result<Option<Duration>> {
         None | Some("home") if interval.is_none() => Ok(None),
         None | Some("home") => Err(Error::config(format!("{every} is of no use without {ack}=local"))),
         Some(_) => Err(malformed(ack, "home or local")),
+    }
+}
+
+/// Azure leases for 15 to 60 s; on S3 whole seconds are told.
+fn lease_term(settings: &Settings) -> Result<Option<Duration>> {
+    let name = "STORAGE_LEASE_TERM";
+    let Some(text) = settings.get(name) else { return Ok(None) };
+    match humantime::parse_duration(text) {
+        Ok(term) if (Duration::from_secs(1)..=Duration::from_secs(60)).contains(&term) => Ok(Some(term)),
+        _ => Err(malformed(name, "a duration from 1s to 60s with its unit, such as 15s")),
+    }
+}
+
+/// Whoever waits for the lease is told so, before the operation as a whole is given up.
+fn lease_wait(settings: &Settings) -> Result<Option<Duration>> {
+    let name = "STORAGE_LEASE_WAIT";
+    let Some(wait) = duration_that_may_be_zero(settings, name)? else { return Ok(None) };
+    let timeout = operation_timeout(settings)?;
+    if wait < timeout || !settings.get("DATABASE_URL").is_some_and(is_managed) {
+        return Ok(Some(wait));
+    }
+    let timeout = humantime::format_duration(timeout);
+    Err(malformed(name, &format!("less than STORAGE_OPERATION_TIMEOUT, which is {timeout}")))
+}
+
+fn fold_share(settings: &Settings) -> Result<Option<f64>> {
+    let name = "STORAGE_MANAGED_FOLD_SHARE";
+    match settings.get(name).map(str::parse) {
+        None => Ok(None),
+        Some(Ok(share)) if (0.1..=100.0).contains(&share) => Ok(Some(share)),
+        Some(_) => Err(malformed(name, "a number from 0.1 to 100")),
     }
 }
 

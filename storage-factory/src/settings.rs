@@ -18,7 +18,7 @@ pub struct Setting {
 }
 
 /// Every setting of our own.
-pub const SETTINGS: [Setting; 26] = [
+pub const SETTINGS: [Setting; 32] = [
     Setting {
         name: "STORAGE_TYPE",
         default: "redis if REDIS_URL is set, else by the scheme of DATABASE_URL",
@@ -122,6 +122,36 @@ pub const SETTINGS: [Setting; 26] = [
         name: "STORAGE_MANAGED_PUBLISH_EVERY",
         default: "1s",
         meaning: "with STORAGE_MANAGED_ACK=local, how long an acknowledged write is in the local copy alone, at most, while the home can be reached",
+    },
+    Setting {
+        name: "STORAGE_LEASE_TERM",
+        default: "15s",
+        meaning: "for how long a process takes the right to write to a managed database, which it renews: a killed one keeps others out for at most this; 1s to 60s, on Azure 15s at least",
+    },
+    Setting {
+        name: "STORAGE_LEASE_WAIT",
+        default: "the lease's term and 5s, half of STORAGE_OPERATION_TIMEOUT at most",
+        meaning: "how long a write to a managed database waits while another process has the right to; less than STORAGE_OPERATION_TIMEOUT",
+    },
+    Setting {
+        name: "STORAGE_LEASE_IDLE",
+        default: "1s",
+        meaning: "when the right to write to a managed database is given back while nobody writes; longer spares requests, and keeps others waiting",
+    },
+    Setting {
+        name: "STORAGE_LEASE_SHARE",
+        default: "2s",
+        meaning: "how long that right is kept at most from others while there is always something to write",
+    },
+    Setting {
+        name: "STORAGE_CACHE_WAIT",
+        default: "5s",
+        meaning: "how long to wait for another process that has the folder of the local copy; 0s does not wait",
+    },
+    Setting {
+        name: "STORAGE_MANAGED_FOLD_SHARE",
+        default: "1",
+        meaning: "a managed database is sent whole once what changed has so many times its size: less is a smaller home that is restored sooner, and more to send; 0.1 to 100",
     },
     Setting {
         name: "STORAGE_MANAGED_KEYS",

@@ -248,7 +248,7 @@ impl From<Error> for storage_core::Error {
                  goes on from the home"
             }
             Error::Corrupt { .. } => {
-                "bring the object back from a copy, or write an earlier generation to a file with `storage managed restore`"
+                "bring the object back from a copy; `storage managed repair` shows what else is sound, and goes on from it"
             }
             Error::Recreated { .. } => "name another cache folder, or bring the home back",
             Error::WentBack { .. } => "name another cache folder if the home was restored on purpose",

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod adopt;
 mod backend;
 mod batch;
 mod cache;
@@ -22,12 +23,14 @@ mod local;
 mod merge;
 mod open;
 mod options;
+mod plain;
 mod proofs;
 mod publish;
 mod rebuild;
 mod reconcile;
 mod recover;
 mod remote;
+mod repair;
 mod rescue;
 mod shared;
 mod spawned;
@@ -41,6 +44,7 @@ mod wal;
 #[doc = include_str!("../PROTOCOL.md")]
 pub mod protocol {}
 
+pub use adopt::{Adopted, adopt};
 pub use backend::Managed;
 pub use cache::is_in_use;
 pub use download::Download;
@@ -48,6 +52,7 @@ pub use error::{Error, Result};
 pub use history::Generation;
 pub use local::prepare;
 pub use options::{Options, RetryPolicy};
+pub use repair::{Damage, Lost, Repair, Sound, Source, repair};
 pub use rescue::{Rescued, export, remove_rescued, rescued};
 pub use steady::Steady;
 pub use store::{DatabaseStore, Status, Verified, exists};

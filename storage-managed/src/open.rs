@@ -26,7 +26,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const ASK_AT_LAST: Duration = Duration::from_secs(30);
 
 /// Runs what blocks.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Panicked)?
 }
 

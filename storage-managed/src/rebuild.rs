@@ -95,6 +95,18 @@ impl Chain {
         Self { incarnation: head.incarnation, page_size: head.page_size, base, checked, segments }
     }
 
+    /// The same where no head can be read that names any of it.
+    pub(crate) fn from_objects(
+        incarnation: Id,
+        page_size: u32,
+        (generation, commit): (u64, Id),
+        told: Option<Hex>,
+        segments: Vec<Link>,
+    ) -> Self {
+        let base = Base { generation, commit, page_count: 0, checksum: told.unwrap_or_default() };
+        Self { incarnation, page_size, base, checked: told.is_some(), segments }
+    }
+
     pub(crate) fn base_name(&self) -> String {
         base_name(self.base.generation, self.base.commit)
     }

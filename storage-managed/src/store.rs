@@ -459,7 +459,7 @@ pub async fn exists(home: Arc<dyn Home>) -> Result<bool> {
 }
 
 /// SQLite's own check of a file that nobody else has open.
-async fn check_integrity(file: File, path: PathBuf, base: String) -> Result<()> {
+pub(crate) async fn check_integrity(file: File, path: PathBuf, base: String) -> Result<()> {
     let check = move || -> rusqlite::Result<bool> {
         drop(file);
         let db = Connection::open(&path)?;

@@ -63,6 +63,73 @@ fn the_status_says_where_the_copy_stands() {
     assert!(place.path().join("elsewhere/database.db").exists());
 }
 
+#[test]
+fn a_file_that_is_there_becomes_a_managed_database() {
+    let place = Place::new();
+    place.done(&["--database-url", "sqlite:///a file.db", "set", "deal:1", "1"]);
+    let adopted = json_of(&place, &["managed", "adopt", "a file.db"]);
+    assert_eq!((&adopted["generation"], &adopted["file"]), (&json!(1), &json!("a file.db")));
+    assert!(adopted["tables"].as_object().unwrap().values().any(|rows| *rows == json!(1)), "{adopted}");
+    assert_eq!(done(&place, &["get", "deal:1"]), "1\n");
+    done(&place, &["set", "deal:2", "2"]);
+    assert!(done(&place, &["managed", "verify"]).starts_with("sound: "));
+    assert_eq!(place.done(&["--database-url", "sqlite:///a file.db", "keys"]), "deal:1\n");
+    let again = run(&place, &["managed", "adopt", "a file.db"]);
+    assert_eq!(again.code, 2, "{}", again.err);
+    assert!(again.err.contains("has a database already, at generation 2"), "{}", again.err);
+    let missing = run(&place, &["managed", "adopt", "none.db"]);
+    assert_eq!((missing.code, missing.out.as_str()), (2, ""), "{}", missing.err);
+    assert!(missing.err.contains("`none.db` is not there"), "{}", missing.err);
+}
+
+#[test]
+fn a_damaged_home_is_shown_and_goes_on_when_it_is_told_to() {
+    let place = Place::new();
+    let nothing = run(&place, &["managed", "repair"]);
+    assert_eq!(nothing.code, 2, "{}", nothing.err);
+    assert!(nothing.err.contains("nothing was ever published"), "{}", nothing.err);
+    for number in 1..=3 {
+        done(&place, &["set", &format!("deal:{number}"), "1"]);
+    }
+    assert_eq!(done(&place, &["managed", "repair"]), "nothing to repair: the newest generation is sound\n");
+    let head = place.path().join("home/head");
+    let sound = std::fs::read(&head).unwrap();
+    std::fs::write(&head, "{}").unwrap();
+    let refused = run(&place, &["get", "deal:1"]);
+    assert!(
+        refused.err.contains("`head` is corrupt") && refused.err.contains("storage managed repair"),
+        "{}",
+        refused.err
+    );
+    // Nobody is asked here, so nothing is changed.
+    let shown = run(&place, &["managed", "repair"]);
+    assert_eq!((shown.code, shown.err.as_str()), (1, ""));
+    assert!(shown.out.starts_with("damaged: `head`: "), "{}", shown.out);
+    assert!(
+        shown.out.contains("\nsound: generation ") && shown.out.contains("\nlost: nothing"),
+        "{}",
+        shown.out
+    );
+    assert_eq!(std::fs::read(&head).unwrap(), b"{}");
+    {
+        let _held = hold_lease(&place);
+        let held = run(&place, &["managed", "repair", "--yes"]);
+        assert_eq!(held.code, 3);
+        assert!(held.err.contains("process 7 on elsewhere held the lease"), "{}", held.err);
+    }
+    let repaired = json_of(&place, &["managed", "repair", "--yes"]);
+    assert_eq!(repaired["damaged"][0]["object"], json!("head"));
+    let before = repaired["sound"]["generation"].as_u64().unwrap();
+    assert_eq!(repaired["published"], json!(before + 1));
+    assert!(place.path().join("home/damaged").read_dir().unwrap().count() == 1);
+    assert_eq!(done(&place, &["keys"]), "deal:1\ndeal:2\ndeal:3\n");
+    assert!(done(&place, &["managed", "verify"]).starts_with("sound: "));
+    // A head that comes back from a backup is an earlier state, which is told.
+    std::fs::write(&head, sound).unwrap();
+    let back = run(&place, &["get", "deal:1"]);
+    assert!(back.err.contains("went back from generation"), "{}", back.err);
+}
+
 /// Takes the lease of the home as another process does that names itself.
 fn hold_lease(place: &Place) -> nix::fcntl::Flock<std::fs::File> {
     let path = place.path().join("home/.lease");

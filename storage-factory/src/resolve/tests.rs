@@ -242,6 +242,51 @@ fn passwords_are_taken_as_they_stand() {
 
 #[cfg(feature = "managed")]
 #[test]
+fn the_limits_of_a_managed_database_are_settings_and_their_bounds_are_named() {
+    use std::time::Duration;
+    let home = ("DATABASE_URL", "sqlite+file:///a");
+    let options = |pairs: &[(&str, &str)]| {
+        crate::managed_database(&settings(&[&[home], pairs].concat())).map(|(_, options)| options)
+    };
+    let seconds = Duration::from_secs;
+    let unset = options(&[]).unwrap();
+    assert_eq!((unset.lease_term, unset.lease_wait), (seconds(15), seconds(20)));
+    let set = options(&[
+        ("STORAGE_LEASE_TERM", "30s"),
+        ("STORAGE_LEASE_IDLE", "0s"),
+        ("STORAGE_LEASE_SHARE", "5s"),
+        ("STORAGE_CACHE_WAIT", "1m"),
+        ("STORAGE_MANAGED_FOLD_SHARE", "0.5"),
+        ("STORAGE_OPERATION_TIMEOUT", "100s"),
+    ])
+    .unwrap();
+    assert_eq!((set.lease_term, set.lease_idle, set.lease_share), (seconds(30), seconds(0), seconds(5)));
+    assert_eq!((set.cache_wait, set.fold_share), (seconds(60), 0.5));
+    // Waiting outlasts the term, and ends before the operation does.
+    assert_eq!(set.lease_wait, seconds(35));
+    assert_eq!(options(&[("STORAGE_OPERATION_TIMEOUT", "10s")]).unwrap().lease_wait, seconds(5));
+    assert_eq!(options(&[("STORAGE_LEASE_WAIT", "39s")]).unwrap().lease_wait, seconds(39));
+    for (name, text, expected) in [
+        ("STORAGE_LEASE_TERM", "15", "a duration from 1s to 60s"),
+        ("STORAGE_LEASE_TERM", "0s", "a duration from 1s to 60s"),
+        ("STORAGE_LEASE_TERM", "61s", "a duration from 1s to 60s"),
+        ("STORAGE_LEASE_WAIT", "40s", "less than STORAGE_OPERATION_TIMEOUT, which is 40s"),
+        ("STORAGE_LEASE_WAIT", "soon", "a duration with its unit"),
+        ("STORAGE_LEASE_IDLE", "-1s", "a duration with its unit"),
+        ("STORAGE_LEASE_SHARE", "25h", "at most 24 h"),
+        ("STORAGE_CACHE_WAIT", "2", "a duration with its unit"),
+        ("STORAGE_MANAGED_FOLD_SHARE", "0", "a number from 0.1 to 100"),
+        ("STORAGE_MANAGED_FOLD_SHARE", "NaN", "a number from 0.1 to 100"),
+    ] {
+        let error = options(&[(name, text)]).unwrap_err();
+        let message = error.to_string();
+        assert!(error.kind() == ErrorKind::Config && message.contains(name), "{name}={text}: {message}");
+        assert!(message.contains(expected), "{name}={text}: {message}");
+    }
+}
+
+#[cfg(feature = "managed")]
+#[test]
 fn a_managed_database_has_a_cache_of_its_own() {
     let database = |pairs: &[(&str, &str)]| crate::managed_database(&settings(pairs));
     let cache = |url: &str| database(&[("DATABASE_URL", url)]).unwrap().1.cache;

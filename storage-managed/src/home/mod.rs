@@ -159,6 +159,12 @@ pub trait Home: Send + Sync + fmt::Debug {
     /// An object, or `None` where there is none.
     async fn get(&self, name: &str) -> Result<Option<Object>>;
 
+    /// An object as it is stored, for a copy of what is damaged: of a home that changes what is stored, such as an encrypted
+    /// one, without changing it back. Whoever wraps a home asks that.
+    async fn get_stored(&self, name: &str) -> Result<Option<Object>> {
+        self.get(name).await
+    }
+
     /// An object unless it is still the `known` version, in one request.
     async fn get_if_changed(&self, name: &str, known: &Version) -> Result<Fresh>;
 

@@ -158,6 +158,10 @@ impl Home for Faulty {
         self.around(format!("get {name}"), self.home.get(name)).await
     }
 
+    async fn get_stored(&self, name: &str) -> Result<Option<Object>> {
+        self.around(format!("get_stored {name}"), self.home.get_stored(name)).await
+    }
+
     async fn get_if_changed(&self, name: &str, known: &Version) -> Result<Fresh> {
         self.around(format!("get_if_changed {name}"), self.home.get_if_changed(name, known)).await
     }

@@ -7,6 +7,7 @@
     reason = "a failed expectation is a failed test"
 )]
 
+mod adopting;
 mod backend;
 mod batches;
 mod caches;
@@ -28,6 +29,7 @@ mod liveness;
 mod memory;
 mod processes;
 mod recovery;
+mod repairing;
 mod settings;
 #[path = "../cloud/stopped.rs"]
 mod stopped;

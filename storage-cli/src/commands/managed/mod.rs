@@ -1,7 +1,9 @@
 //! `storage managed`: what a managed database is asked and told beside its entries.
 
+mod adopt;
 mod log;
 mod open;
+mod repair;
 mod rescue;
 mod target;
 mod unlock;
@@ -26,10 +28,12 @@ use crate::{
 
 pub(super) async fn run(command: Managed, settings: &Settings, out: &mut Output) -> Result<u8> {
     match command {
+        Managed::Adopt { file } => adopt::run(&file, settings, out).await,
         Managed::Status => status(settings, out).await,
         Managed::Unlock { yes } => unlock::run(yes, settings, out).await,
         Managed::Fold => fold(settings, out).await,
         Managed::Verify => verify(settings, out).await,
+        Managed::Repair { yes } => repair::run(yes, settings, out).await,
         Managed::Log { limit } => log::run(limit, settings, out).await,
         Managed::Restore { generation, at, to } => restore(generation, at, &to, settings, out).await,
         Managed::Genkey { id } => genkey(id, out),

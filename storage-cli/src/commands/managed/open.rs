@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long an agent that is just ending may still have the cache.
-const CACHE_WAIT: Duration = Duration::from_millis(500);
+pub(super) const CACHE_WAIT: Duration = Duration::from_millis(500);
 
 /// An open store, the bar of its transfers, and whether its cache is its own because an agent uses the usual one.
 pub(super) struct Opened {

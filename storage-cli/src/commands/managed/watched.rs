@@ -47,6 +47,10 @@ impl Home for Watched {
         found
     }
 
+    async fn get_stored(&self, name: &str) -> Result<Option<Object>> {
+        self.home.get_stored(name).await
+    }
+
     async fn get_if_changed(&self, name: &str, known: &Version) -> Result<Fresh> {
         self.home.get_if_changed(name, known).await
     }

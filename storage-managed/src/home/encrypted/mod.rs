@@ -144,6 +144,10 @@ impl Home for EncryptedHome {
         found.map(|object| self.decrypted(name, object)).transpose().map_err(at("get", name))
     }
 
+    async fn get_stored(&self, name: &str) -> Result<Option<Object>> {
+        self.home.get_stored(name).await
+    }
+
     async fn get_if_changed(&self, name: &str, known: &Version) -> Result<Fresh> {
         Ok(match self.home.get_if_changed(name, known).await? {
             Fresh::Changed(object) => Fresh::Changed(self.decrypted(name, object).map_err(at("get", name))?),
