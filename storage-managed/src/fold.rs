@@ -32,7 +32,7 @@ impl Shared {
 
     /// Copies the newest generation, from a snapshot: whoever writes meanwhile does not wait.
     async fn copy_base(self: &Arc<Self>, to: PathBuf, folding: Arc<Going>) -> Result<Option<(Base, Body)>> {
-        let (base, snapshot) = {
+        let (base, pinned) = {
             let lock = self.write_lock().await?;
             let Some((head, _)) = &lock.content.known else { return Ok(None) };
             if head.base.generation == head.generation {
@@ -48,8 +48,7 @@ impl Shared {
         };
         // Whoever closes waits until the files of the snapshot are not in use any more.
         let copied = tokio::task::spawn_blocking(move || {
-            let body = snapshot.copy_to(&to, || folding.goes_on());
-            drop(snapshot);
+            let body = pinned.open().and_then(|snapshot| snapshot.copy_to(&to, || folding.goes_on()));
             drop(folding);
             body
         });

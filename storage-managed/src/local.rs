@@ -86,6 +86,26 @@ pub(crate) enum Pages {
     File(File),
 }
 
+/// A snapshot of which the log was not read yet: that takes the longer, the more it holds, and is nobody's to wait for.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    /// So much of the log is in the snapshot.
+    frames: u64,
+    files: Arc<Files>,
+    sums: Sums,
+    page_size: u32,
+    _pinned: Connection,
+}
+
+impl Pinned {
+    pub(crate) fn open(self) -> Result<Snapshot> {
+        let log = wal::committed(&self.files.log, &Mark::default(), Some(self.frames));
+        let committed = log.map_err(Error::io("read", "database.db-wal"))?.unwrap_or_default();
+        let Self { files, sums, page_size, _pinned, .. } = self;
+        Ok(Snapshot { committed, files, sums, page_size, _pinned })
+    }
+}
+
 /// The pages of one state of the database. SQLite writes over none of them while it is there: an open read transaction keeps
 /// later frames out of the main file, and the log from beginning anew.
 #[derive(Debug)]
@@ -125,7 +145,7 @@ impl Snapshot {
             file.write_all_at(&page, page_offset(number, self.page_size))
                 .map_err(Error::io("write", path))?;
         }
-        file.sync_all().map_err(Error::io("sync", path))?;
+        // It only travels from here: nobody needs it after a power failure.
         let length = page_offset(self.sums.page_count() + 1, self.page_size);
         Ok(Body::File { path: path.to_owned(), length })
     }
@@ -411,16 +431,14 @@ impl Local {
     }
 
     /// The database as it is now, with these sums, which stays while batches go on.
-    pub(crate) fn pin(&self, sums: &Sums) -> Result<Snapshot> {
+    pub(crate) fn pin(&self, sums: &Sums) -> Result<Pinned> {
         let pinning = Error::sqlite("take a snapshot of the cache");
         let pinned = connect(&self.paths.database(), self.busy).and_then(|db| {
             db.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
             Ok(db)
         });
-        let log = wal::committed(&self.files.log, &Mark::default(), None);
-        let log = log.map_err(Error::io("read", self.paths.log()))?;
-        Ok(Snapshot {
-            committed: log.unwrap_or_default(),
+        Ok(Pinned {
+            frames: self.index()?.frames,
             files: Arc::clone(&self.files),
             sums: sums.clone(),
             page_size: self.published().page_size,

@@ -11,7 +11,7 @@ use crate::{
     format::{Encoded, Head, Index, Merged, PAGED_FORMAT, SegmentHeader, index_name, merged_name},
     home::Body,
     levels::{Levels, Plan, still_needed},
-    local::Snapshot,
+    local::Pinned,
     rebuild::{Link, links},
     shared::{Change, Changes, Content, Shared},
 };
@@ -35,11 +35,11 @@ impl Content {
 impl Shared {
     /// Merges the single segments into one, with as many merged ones as it is time for. True where that was done.
     pub(crate) async fn merge(self: &Arc<Self>, merging: &Arc<Going>) -> Result<bool> {
-        let (head, changes, snapshot) = {
+        let (head, changes, pinned) = {
             let lock = self.write_lock().await?;
             let Some((head, _)) = lock.content.known.clone() else { return Ok(false) };
-            let snapshot = self.on_local(|local| local.pin(local.sums())).await?;
-            (head, lock.content.changes.clone(), snapshot)
+            let pinned = self.on_local(|local| local.pin(local.sums())).await?;
+            (head, lock.content.changes.clone(), pinned)
         };
         let index = match self.remote.index(&head).await? {
             Ok(index) => index,
@@ -53,8 +53,7 @@ impl Shared {
         let taken = links(&head, index.as_deref(), plan.first - 1);
         let (header, numbers) = together(&head, &self.changes(taken, &changes).await?)?;
         let staged = self.paths.staged("merged")?;
-        let body =
-            encode(snapshot, header.clone(), numbers, staged.to_path_buf(), Arc::clone(merging)).await?;
+        let body = encode(pinned, header.clone(), numbers, staged.to_path_buf(), Arc::clone(merging)).await?;
         self.put_merged(&header, &body).await?;
         drop(staged);
         let next = self.put_index(&head, index.as_deref(), plan, body.length()).await?;
@@ -171,13 +170,14 @@ fn together(head: &Head, changes: &[Arc<Change>]) -> Result<Change> {
 
 /// Writes a merged segment to a file. Whoever closes waits until the files of the snapshot are not in use any more.
 async fn encode(
-    snapshot: Snapshot,
+    pinned: Pinned,
     header: SegmentHeader,
     numbers: Vec<u32>,
     to: PathBuf,
     merging: Arc<Going>,
 ) -> Result<Body> {
     let encoded = tokio::task::spawn_blocking(move || {
+        let snapshot = pinned.open()?;
         let file = create_private(&to)?;
         let read = |number: u32, page: &mut [u8]| match merging.goes_on() {
             true => snapshot.read(number, page),

@@ -58,7 +58,7 @@ impl Prepared {
             }
             None => {
                 let staged = local.paths.staged("base")?;
-                let body = local.pin(&change.after)?.copy_to(&staged, || true)?;
+                let body = local.pin(&change.after)?.open()?.copy_to(&staged, || true)?;
                 (base_name(generation, commit), body, staged, None)
             }
         };

@@ -25,6 +25,7 @@ use super::{
 
 /// What travels at once between two files.
 const PIECE: usize = 256 * 1024;
+const SYNC_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A home in a local or shared folder, which is created on the first write (mode 0700, files 0600).
 ///
@@ -103,12 +104,17 @@ impl FolderHome {
         sent: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<()> {
         let mut pieces = ReaderStream::with_capacity(source.take(length), PIECE);
-        let mut copied = 0;
+        let (mut copied, mut synced) = (0, 0);
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|error| files::failed(&error))?;
             self.in_time(target.write_all(&piece)).await?;
             copied += u64::try_from(piece.len()).unwrap_or(u64::MAX);
             sent(copied);
+            // At once, all of it would keep every other sync of the disk waiting.
+            if copied - synced >= SYNC_BYTES {
+                self.in_time(target.sync_data()).await?;
+                synced = copied;
+            }
         }
         if copied == length { Ok(()) } else { Err(super::cut_short(copied, length)) }
     }
