@@ -1,9 +1,9 @@
 //! A home whose head, base or segments are damaged or gone.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use storage_core::ErrorKind;
-use storage_managed::{DatabaseStore, Error, Options, Repair, Source, home::FolderHome, repair};
+use storage_managed::{DatabaseStore, Error, Options, Repair, Source, repair};
 
 use crate::{Place, add, copy_folder, faulty::Fault, rows, rows_in_home};
 
@@ -290,7 +290,10 @@ async fn a_repair_outlives_lost_requests_and_lost_answers() {
 #[cfg(feature = "encryption")]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_encrypted_home_is_repaired_with_its_keys_alone() {
-    use storage_managed::home::{EncryptedHome, Home, Keys};
+    use std::sync::Arc;
+
+    use storage_managed::home::{EncryptedHome, FolderHome, Home, Keys};
+
     let place = Place::new();
     let keys = Keys::generate("one").unwrap();
     let encrypted = || -> Arc<dyn Home> {
