@@ -148,6 +148,7 @@ mod built {
         managed.freshness = options.freshness.unwrap_or(managed.freshness);
         managed.grace = options.managed_retention.unwrap_or(managed.grace);
         managed.publish_every = options.publish_every;
+        managed.check_every = options.check_every;
         managed.lease_term = options.lease_term.unwrap_or(managed.lease_term);
         managed.lease_idle = options.lease_idle.unwrap_or(managed.lease_idle);
         managed.lease_share = options.lease_share.unwrap_or(managed.lease_share);

@@ -43,6 +43,7 @@ pub(crate) struct Options {
     pub(crate) freshness: Option<Duration>,
     pub(crate) managed_retention: Option<Duration>,
     pub(crate) publish_every: Option<Duration>,
+    pub(crate) check_every: Option<Duration>,
     pub(crate) lease_term: Option<Duration>,
     pub(crate) lease_wait: Option<Duration>,
     pub(crate) lease_idle: Option<Duration>,
@@ -82,7 +83,8 @@ impl Options {
             ephemeral_prefixes: list(settings, "STORAGE_EPHEMERAL_PREFIXES"),
             cache_dir: settings.get("STORAGE_CACHE_DIR").map(PathBuf::from),
             freshness: duration_that_may_be_zero(settings, "STORAGE_FRESHNESS")?,
-            managed_retention: retention(settings)?,
+            managed_retention: long_time(settings, "STORAGE_MANAGED_RETENTION")?,
+            check_every: long_time(settings, "STORAGE_MANAGED_CHECK_EVERY")?,
             publish_every: publish_every(settings)?,
             lease_term: lease_term(settings)?,
             lease_wait: lease_wait(settings)?,
@@ -133,8 +135,7 @@ fn duration_that_may_be_zero(settings: &Settings, name: &str) -> Result<Option<D
 }
 
 /// Not a time to wait: days and months are what people want here.
-fn retention(settings: &Settings) -> Result<Option<Duration>> {
-    let name = "STORAGE_MANAGED_RETENTION";
+fn long_time(settings: &Settings, name: &str) -> Result<Option<Duration>> {
     let Some(text) = settings.get(name) else { return Ok(None) };
     let most = Duration::from_secs(10 * 366 * 24 * 60 * 60);
     match humantime::parse_duration(text) {

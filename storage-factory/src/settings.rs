@@ -18,7 +18,7 @@ pub struct Setting {
 }
 
 /// Every setting of our own.
-pub const SETTINGS: [Setting; 32] = [
+pub const SETTINGS: [Setting; 33] = [
     Setting {
         name: "STORAGE_TYPE",
         default: "redis if REDIS_URL is set, else by the scheme of DATABASE_URL",
@@ -122,6 +122,11 @@ pub const SETTINGS: [Setting; 32] = [
         name: "STORAGE_MANAGED_PUBLISH_EVERY",
         default: "1s",
         meaning: "with STORAGE_MANAGED_ACK=local, how long an acknowledged write is in the local copy alone, at most, while the home can be reached",
+    },
+    Setting {
+        name: "STORAGE_MANAGED_CHECK_EVERY",
+        default: "never",
+        meaning: "how often a process that writes to a managed database rebuilds it from its home alone, in the background, such as 24h: all of it travels",
     },
     Setting {
         name: "STORAGE_LEASE_TERM",

@@ -23,7 +23,8 @@ use crate::{
     recover::{self, Found, Opened},
     remote::Remote,
     spawned::while_awaited,
-    store::{DatabaseStore, Verified},
+    store::DatabaseStore,
+    verify::Verified,
     wal::Mark,
 };
 

@@ -52,6 +52,11 @@ impl Paths {
         self.folder.join("state")
     }
 
+    /// Its age is how long ago the home was checked.
+    pub(crate) fn checked(&self) -> PathBuf {
+        self.folder.join("checked")
+    }
+
     pub(crate) fn leases(&self) -> PathBuf {
         self.folder.join("leases")
     }

@@ -40,6 +40,7 @@ impl Shared {
     /// What follows a publication and nobody waits for.
     pub(crate) async fn tidy(self: &Arc<Self>, content: &Content) {
         self.write_back().await;
+        self.check_now_and_then();
         let Some((head, _)) = &content.known else { return };
         self.remote.telemetry.segments.set(head.singles() as f64);
         let levels = Levels::of(&self.options);
@@ -55,6 +56,21 @@ impl Shared {
         {
             let folding = Arc::new(folding);
             self.in_background("storage-managed-fold", async move { folding.shared.fold(&folding).await });
+        }
+    }
+
+    /// Checks the home beside the work, where it is time for it.
+    fn check_now_and_then(self: &Arc<Self>) {
+        if self.takes_check()
+            && let Some(checking) = self.try_going(|shared| &shared.checking)
+        {
+            spawn_thread("storage-managed-check", async move {
+                let shared = &checking.shared;
+                tokio::select! {
+                    () = shared.check_home() => {}
+                    () = shared.closes.cancelled() => {}
+                }
+            });
         }
     }
 

@@ -39,6 +39,7 @@ mod store;
 mod system;
 mod target;
 mod telemetry;
+mod verify;
 mod wal;
 
 #[doc = include_str!("../PROTOCOL.md")]
@@ -55,5 +56,6 @@ pub use options::{Options, RetryPolicy};
 pub use repair::{Damage, Lost, Repair, Sound, Source, repair};
 pub use rescue::{Rescued, export, remove_rescued, rescued};
 pub use steady::Steady;
-pub use store::{DatabaseStore, Status, Verified, exists};
+pub use store::{DatabaseStore, Status, exists};
 pub use target::check_new_file;
+pub use verify::Verified;

@@ -52,6 +52,9 @@ pub struct Options {
     /// then, and what was acknowledged in the last interval is lost with the disk of the cache, or set aside under `rescue/`
     /// where the lease is lost meanwhile and another store publishes. `None`: each is acknowledged once it is in the home.
     pub publish_every: Option<Duration>,
+    /// How often a store that writes rebuilds the newest generation from the home, in the background, as
+    /// [`verify`](crate::DatabaseStore::verify) does: all of it travels. `None`: never.
+    pub check_every: Option<Duration>,
     /// How long to wait for somebody else who has the cache folder.
     pub cache_wait: Duration,
     /// Go on from the home where the local database has diverged. It was kept under `rescue/`.
@@ -83,6 +86,7 @@ impl Options {
             fold_bytes: 256 * 1024,
             grace: Duration::from_secs(600),
             publish_every: None,
+            check_every: None,
             cache_wait: Duration::from_secs(5),
             discard_after_rescue: false,
             clock: Arc::new(SystemClock),

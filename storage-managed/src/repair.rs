@@ -20,7 +20,7 @@ use crate::{
     rebuild::Chain,
     remote::Remote,
     spawned::while_awaited,
-    store::check_integrity,
+    verify::check_integrity,
 };
 
 /// Where a sound generation was found.

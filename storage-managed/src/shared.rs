@@ -45,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) gathering: AtomicBool,
     pub(crate) folding: AtomicBool,
     pub(crate) merging: AtomicBool,
+    pub(crate) checking: AtomicBool,
     /// Somebody removes later what is superseded now.
     pub(crate) cleans_later: AtomicBool,
     /// Nobody waits any more for what goes on in the background.
@@ -112,6 +113,7 @@ impl Shared {
             gathering: AtomicBool::new(false),
             folding: AtomicBool::new(false),
             merging: AtomicBool::new(false),
+            checking: AtomicBool::new(false),
             cleans_later: AtomicBool::new(false),
             closes: CancellationToken::new(),
         });

@@ -2,13 +2,12 @@
 
 use std::{
     fmt,
-    fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use storage_core::engine::Combiner;
 use tokio::sync::Semaphore;
 
@@ -17,7 +16,6 @@ use crate::{
     download::Download,
     error::{Error, Result},
     format::HEAD,
-    freshen::REREADS,
     history::{Generation, History},
     home::{Holder, Home},
     local::connect,
@@ -27,6 +25,7 @@ use crate::{
     shared::{Shared, WriteLock},
     spawned::{by_itself, while_awaited, while_awaited_idle},
     target::check_new_file,
+    verify::Verified,
 };
 
 /// A SQLite database that lives in a [`Home`], see the [crate documentation](crate). Cheap to clone; all clones are one
@@ -78,18 +77,6 @@ pub struct Status {
     pub download: Option<Download>,
     /// What went wrong last, if anything did.
     pub last_error: Option<String>,
-}
-
-/// What [`DatabaseStore::verify`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Verified {
-    /// The generation that was rebuilt.
-    pub generation: u64,
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// How many objects it was rebuilt from.
-    pub objects: usize,
 }
 
 impl DatabaseStore {
@@ -291,10 +278,8 @@ impl DatabaseStore {
     /// # Errors
     /// [`Error::Corrupt`] naming the object that is wrong.
     pub async fn verify(&self) -> Result<Verified> {
-        let cache = &self.inner.shared.paths.folder;
-        let folder = tempfile::Builder::new().prefix("verify-").suffix(".tmp").tempdir_in(cache);
-        let folder = folder.map_err(Error::io("create a folder in", cache))?;
-        self.rebuild(None, folder.path().join("database.db")).await
+        let shared = Arc::clone(&self.inner.shared);
+        while_awaited(async move { shared.verify().await }).await
     }
 
     /// The generations that can be restored, the oldest first: each until it is merged with others, and within
@@ -329,8 +314,8 @@ impl DatabaseStore {
     }
 
     async fn rebuild(&self, generation: Option<u64>, to: PathBuf) -> Result<Verified> {
-        let inner = Arc::clone(&self.inner);
-        while_awaited(async move { inner.rebuild(generation, &to).await }).await
+        let shared = Arc::clone(&self.inner.shared);
+        while_awaited(async move { shared.rebuild(generation, &to).await }).await
     }
 
     /// Publishes what is not published yet, gives back the lease, and closes the cache. Every later call is
@@ -349,46 +334,6 @@ impl DatabaseStore {
 }
 
 impl Inner {
-    async fn rebuild(&self, generation: Option<u64>, to: &Path) -> Result<Verified> {
-        let remote = &self.shared.remote;
-        let Some(mut known) = remote.head().await? else {
-            return Err(Error::Unsupported("nothing was published yet".to_owned()));
-        };
-        for _ in 0..REREADS {
-            let head = &known.0;
-            let generation = generation.unwrap_or(head.generation);
-            let chain = match History::chain_to(remote, head, generation).await? {
-                Ok(Some(chain)) => Ok(chain),
-                Ok(None) => {
-                    return Err(Error::Unsupported(format!(
-                        "the home does not have generation {generation}"
-                    )));
-                }
-                Err(missing) => Err(missing),
-            };
-            let built = match chain {
-                Ok(chain) => chain.build(remote, to).await?.map(|built| (chain, built)),
-                Err(missing) => Err(missing),
-            };
-            let (chain, (file, sums)) = match built {
-                Ok(built) => built,
-                // What only the history needs may go while the head stays.
-                Err(_) if generation < head.generation => continue,
-                Err(missing) => {
-                    known = remote.head_instead_of(&known, &missing).await?;
-                    continue;
-                }
-            };
-            if generation == head.generation && sums.total() != head.checksum {
-                return Err(Error::corrupt(HEAD, "its base and segments do not give what it says"));
-            }
-            let bytes = u64::from(sums.page_count()) * u64::from(chain.page_size);
-            check_integrity(file, to.to_owned(), chain.base_name()).await?;
-            return Ok(Verified { generation, bytes, objects: chain.objects() });
-        }
-        Err(Error::moving())
-    }
-
     async fn close(&self) -> Result<()> {
         let shared = &self.shared;
         let (unsettled, inherited) = {
@@ -456,24 +401,4 @@ impl fmt::Debug for DatabaseStore {
 /// [`Error::Home`] where the home cannot be asked.
 pub async fn exists(home: Arc<dyn Home>) -> Result<bool> {
     by_itself(async move { Ok(home.get(HEAD).await.map_err(Error::Home)?.is_some()) }).await
-}
-
-/// SQLite's own check of a file that nobody else has open.
-pub(crate) async fn check_integrity(file: File, path: PathBuf, base: String) -> Result<()> {
-    let check = move || -> rusqlite::Result<bool> {
-        drop(file);
-        let db = Connection::open(&path)?;
-        let answer: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
-        Ok(answer == "ok")
-    };
-    let sound = tokio::task::spawn_blocking(check).await.map_err(|_| Error::Panicked)?;
-    let refused = || Error::corrupt(&base, "SQLite's integrity check failed on what was rebuilt from it");
-    match sound {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(refused()),
-        Err(error) => match error.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Err(refused()),
-            _ => Err(Error::sqlite("check the rebuilt database")(error)),
-        },
-    }
 }

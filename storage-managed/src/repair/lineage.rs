@@ -15,7 +15,7 @@ use crate::{
     home::Listed,
     rebuild::{Chain, Link},
     remote::Remote,
-    store::check_integrity,
+    verify::check_integrity,
 };
 
 /// How many segments are looked at at once.

@@ -11,6 +11,7 @@ mod adopting;
 mod backend;
 mod batches;
 mod caches;
+mod checks;
 mod clones;
 mod conformance;
 #[cfg(feature = "encryption")]
