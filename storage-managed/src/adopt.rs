@@ -166,6 +166,7 @@ impl Taken {
             checksum,
             base: Base { generation: 1, commit, page_count, checksum },
             index: None,
+            repaired: None,
             commits: vec![(commit, 0)],
         })
     }

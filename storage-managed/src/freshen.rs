@@ -100,7 +100,12 @@ impl Shared {
             Ok(behind) => behind,
             Err(missing) => return Ok(Err(missing)),
         };
-        if let Some((links, is_certain)) = behind {
+        let applies = match behind {
+            // Nobody was told that what is here would go: a copy of it is kept.
+            Behind::Another => Local::replace_kept,
+            _ => Local::apply,
+        };
+        if let Behind::Links(links, is_certain) = behind {
             match self.apply_links(head, published, links).await {
                 Ok(Ok(applied)) => return self.applied(content, head, applied).await,
                 Ok(Err(missing)) => return Ok(Err(missing)),
@@ -109,7 +114,7 @@ impl Shared {
                 Err(error) => return Err(error),
             }
         }
-        match self.apply_whole(head, Local::apply).await? {
+        match self.apply_whole(head, applies).await? {
             Ok(applied) => self.applied(content, head, applied).await,
             Err(missing) => Ok(Err(missing)),
         }
@@ -242,21 +247,28 @@ impl Shared {
     }
 }
 
-/// The segments from what is here to the head, and whether it is certain that they lead on from it; `None` where the whole has
-/// to be fetched.
-async fn behind(
-    remote: &Remote,
-    head: &Head,
-    published: &Published,
-) -> Result<Fetched<Option<(Vec<Link>, bool)>>> {
-    let (Some(here), from) = (published.commit, published.generation) else { return Ok(Ok(None)) };
+/// How a head is reached from what is here.
+enum Behind {
+    /// By these segments; whether it is certain that they lead on from it.
+    Links(Vec<Link>, bool),
+    /// By all that there is.
+    Whole,
+    /// So, too: the home has gone on without what is here, as after a repair, or from an earlier state that was put back.
+    Another,
+}
+
+async fn behind(remote: &Remote, head: &Head, published: &Published) -> Result<Fetched<Behind>> {
+    let (Some(here), from) = (published.commit, published.generation) else { return Ok(Ok(Behind::Whole)) };
     // The base's own commit may have left the list of the newest.
     let known = match from == head.base.generation {
         true => Some(head.base.commit),
         false => head.commit_at(from).map(|(commit, _)| commit),
     };
-    if known.is_some_and(|known| known != here) || head.page_size != published.page_size {
-        return Ok(Ok(None));
+    if head.has_lost(from) || known.is_some_and(|known| known != here) {
+        return Ok(Ok(Behind::Another));
+    }
+    if head.page_size != published.page_size {
+        return Ok(Ok(Behind::Whole));
     }
     let index = match from < head.singles_from() {
         true => match remote.index(head).await? {
@@ -267,7 +279,7 @@ async fn behind(
     };
     let links = links(head, index.as_deref(), from);
     let leads_on = links.first().is_some_and(|link| link.first <= from + 1);
-    Ok(Ok(leads_on.then_some((links, known.is_some()))))
+    Ok(Ok(if leads_on { Behind::Links(links, known.is_some()) } else { Behind::Whole }))
 }
 
 /// Refuses a head that is of another database, or of an earlier state of this one.

@@ -47,7 +47,8 @@ impl History {
     pub(crate) async fn read(remote: &Remote, head: &Head) -> Result<Self> {
         let (mut found, mut history): (BTreeMap<u64, Candidates>, _) = (BTreeMap::new(), Self::default());
         for object in remote.list("").await? {
-            let Some(named) = parse_name(&object.name).filter(|named| named.last() <= head.generation) else {
+            let is_of_it = |named: &Named| named.last() <= head.generation && !head.has_lost(named.last());
+            let Some(named) = parse_name(&object.name).filter(is_of_it) else {
                 continue;
             };
             match named {

@@ -140,6 +140,7 @@ mod tests {
             checksum: Hex(9),
             base: Base { generation, commit: id(generation), page_count: 3, checksum: Hex(9) },
             index: None,
+            repaired: None,
             commits: (generation.saturating_sub(63).max(1)..=generation).map(|at| (id(at), 10)).collect(),
         }
     }

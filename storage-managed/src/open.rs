@@ -17,6 +17,7 @@ use crate::{
     recover::{self, Found, Opened},
     remote::{Known, Remote},
     shared::{Content, Shared},
+    verify::check_new,
     wal::Mark,
 };
 
@@ -177,6 +178,7 @@ async fn fetch(
     let folder = paths.clone();
     blocking(move || folder.clear()).await?;
     let Some(head) = head else {
+        check_new(&*remote.home).await?;
         probe(&*remote.home).await?;
         let folder = paths.clone();
         return blocking(move || {

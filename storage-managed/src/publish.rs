@@ -98,6 +98,7 @@ impl Prepared {
             base,
             commits: Vec::new(),
             index: None,
+            repaired: None,
         });
         (head.generation, head.commit, head.parent) = (generation, commit, parent);
         (head.page_count, head.checksum) = (page_count, checksum);

@@ -25,7 +25,7 @@ use crate::{
     shared::{Shared, WriteLock},
     spawned::{by_itself, while_awaited, while_awaited_idle},
     target::check_new_file,
-    verify::Verified,
+    verify::{Verified, check_new},
 };
 
 /// A SQLite database that lives in a [`Home`], see the [crate documentation](crate). Cheap to clone; all clones are one
@@ -398,7 +398,14 @@ impl fmt::Debug for DatabaseStore {
 /// Whether anything was ever published to a home. Reads one small object, and makes nothing.
 ///
 /// # Errors
-/// [`Error::Home`] where the home cannot be asked.
+/// [`Error::Home`] where the home cannot be asked; [`Error::Corrupt`] where its head is gone.
 pub async fn exists(home: Arc<dyn Home>) -> Result<bool> {
-    by_itself(async move { Ok(home.get(HEAD).await.map_err(Error::Home)?.is_some()) }).await
+    by_itself(async move {
+        let is_there = home.get(HEAD).await?.is_some();
+        if !is_there {
+            check_new(&*home).await?;
+        }
+        Ok(is_there)
+    })
+    .await
 }

@@ -11,9 +11,10 @@ use rusqlite::{Connection, ErrorCode};
 
 use crate::{
     error::{Error, Result},
-    format::HEAD,
+    format::{HEAD, parse_name},
     freshen::REREADS,
     history::History,
+    home::{Home, Listed},
     shared::Shared,
     system::open_private,
 };
@@ -106,6 +107,19 @@ impl Shared {
                 tracing::info!(generation = verified.generation, "the home was checked, and is sound");
             }
             Err(error) => tracing::error!(%error, "the home was checked, and cannot be rebuilt"),
+        }
+    }
+}
+
+/// Refuses a home that has lost its head: whoever began anew in it would remove the rest. A first base without anything
+/// else is of somebody who did not come so far.
+pub(crate) async fn check_new(home: &dyn Home) -> Result<()> {
+    let objects = home.list("").await?;
+    let later = |object: &Listed| parse_name(&object.name).is_some_and(|named| named.last() > 1);
+    match objects.iter().find(|object| later(object)) {
+        None => Ok(()),
+        Some(object) => {
+            Err(Error::corrupt(HEAD, format!("it is gone, and what it named is there, as `{}`", object.name)))
         }
     }
 }

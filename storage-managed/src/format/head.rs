@@ -32,6 +32,10 @@ pub(crate) struct Head {
     /// Where the merged segments are named, once there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) index: Option<IndexRef>,
+    /// After a repair: the newest generation that it went on from, and the first one since. What was between is lost, and no
+    /// generation of this database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) repaired: Option<(u64, u64)>,
     /// The newest commits and the lengths of their segments, the newest last. Those that are not merged are needed.
     pub(crate) commits: Vec<(Id, u64)>,
 }
@@ -115,6 +119,11 @@ impl Head {
         text
     }
 
+    /// Whether a generation was lost before a repair.
+    pub(crate) fn has_lost(&self, generation: u64) -> bool {
+        self.repaired.is_some_and(|(sound, next)| sound < generation && generation < next)
+    }
+
     /// The commit that led to a generation, and the length of its segment, as far back as the head tells.
     pub(crate) fn commit_at(&self, generation: u64) -> Option<(Id, u64)> {
         let back = usize::try_from(self.generation.checked_sub(generation)?).ok()?;
@@ -173,6 +182,7 @@ mod tests {
             checksum: Hex(9),
             base: Base { generation: 1, commit: Hex(1), page_count: 2, checksum: Hex(9) },
             index: None,
+            repaired: None,
             commits: vec![(Hex(1), 0)],
         };
         for generation in 2..=generations {

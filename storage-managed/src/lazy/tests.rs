@@ -115,6 +115,7 @@ async fn publish(home: &FolderHome, versions: &[Vec<u8>], page_size: u32) {
         checksum,
         base: Base { generation: 1, commit: commit(1), page_count: base_pages, checksum: base_checksum },
         index: None,
+        repaired: None,
         commits,
     };
     home.create("head", head.encode().into(), None).await.unwrap();

@@ -42,6 +42,7 @@ impl Simulated {
             checksum: Hex(0),
             base,
             index: None,
+            repaired: None,
             commits: vec![(Hex(1), 0)],
         };
         let objects = vec![(base_name(1, Hex(1)), bytes, 0.0)];

@@ -123,6 +123,17 @@ impl Local {
         Ok(applied?.then_some(path))
     }
 
+    /// As [`replace`](Self::replace); false where somebody else has written meanwhile.
+    pub(crate) fn replace_kept(
+        &mut self,
+        pages: &Pages,
+        sums: Sums,
+        incarnation: Id,
+        to: Published,
+    ) -> Result<bool> {
+        self.replace(pages, sums, incarnation, to).map(|kept| kept.is_some())
+    }
+
     fn append(&self, pages: &Pages, numbers: &[u32], page_count: u32) -> Result<Mark> {
         let page_size = self.published().page_size;
         let mut frames = numbers.iter().map(|number| {

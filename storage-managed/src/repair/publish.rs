@@ -139,6 +139,7 @@ impl Chosen {
             checksum,
             base: Base { generation: self.generation, commit, page_count, checksum },
             index: None,
+            repaired: Some((self.end.0, self.generation)),
             commits,
         })
     }

@@ -201,3 +201,57 @@ async fn a_cache_opens_after_any_number_of_commits_by_others() {
         store.close().await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_has_lost_its_head_is_not_begun_anew() {
+    let place = Place::new();
+    let store = place.open("a").await.unwrap();
+    for body in ["1", "2", "3"] {
+        add(&store, body).await.unwrap();
+    }
+    store.close().await.unwrap();
+    let head = place.home_path().join("head");
+    let content = fs::read(&head).unwrap();
+    fs::remove_file(&head).unwrap();
+    let refused = place.open("fresh").await.unwrap_err();
+    assert!(matches!(&refused, Error::Corrupt { object, .. } if object == "head"), "{refused}");
+    assert!(storage_managed::exists(place.home()).await.is_err());
+    fs::write(&head, content).unwrap();
+    assert_eq!(rows_in_home(&place).await, ["1", "2", "3"], "nothing was removed");
+    // A first publication that did not come so far is no obstacle.
+    let place = Place::new();
+    let store = place.open("a").await.unwrap();
+    add(&store, "never named").await.unwrap();
+    store.close().await.unwrap();
+    fs::remove_file(place.home_path().join("head")).unwrap();
+    let store = place.open("fresh").await.unwrap();
+    add(&store, "1").await.unwrap();
+    assert_eq!(rows_in_home(&place).await, ["1"]);
+}
+
+/// Acknowledged to this cache, and not in the home any more: the last copy is not thrown away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_keeps_what_a_home_that_was_put_back_and_gone_on_from_has_lost() {
+    let place = Place::new();
+    let store = place.open("a").await.unwrap();
+    add(&store, "1").await.unwrap();
+    let before = place.cache("before");
+    crate::copy_folder(&place.home_path(), &before);
+    for body in ["2", "3"] {
+        add(&store, body).await.unwrap();
+    }
+    store.close().await.unwrap();
+    fs::remove_dir_all(place.home_path()).unwrap();
+    crate::copy_folder(&before, &place.home_path());
+    let other = place.open("b").await.unwrap();
+    for body in ["x", "y", "z"] {
+        add(&other, body).await.unwrap();
+    }
+    let store = place.open("a").await.unwrap();
+    assert_eq!(rows(&store).await, ["1", "x", "y", "z"]);
+    let rescued = store.rescued().unwrap();
+    assert_eq!(rescued.len(), 1);
+    let to = place.cache("kept.db");
+    storage_managed::export(&rescued[0].path, &to).unwrap();
+    assert_eq!(crate::rows_of(&Connection::open(to).unwrap()).unwrap(), ["1", "2", "3"]);
+}

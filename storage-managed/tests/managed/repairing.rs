@@ -319,3 +319,23 @@ async fn an_encrypted_home_is_repaired_with_its_keys_alone() {
     assert_eq!((rows(&store).await, store.verify().await.unwrap().generation), (expected(3), 4));
     store.close().await.unwrap();
 }
+
+/// A repair that did not know of a cache cannot take from it what was acknowledged to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_of_lost_generations_keeps_them_when_it_follows_and_the_history_shows_none() {
+    let place = Place::new();
+    let store = DatabaseStore::open(place.home(), kept(&place, "a")).await.unwrap();
+    for body in ["1", "2", "3", "4"] {
+        add(&store, body).await.unwrap();
+    }
+    store.close().await.unwrap();
+    fs::remove_file(place.object("seg", &place.objects("seg")[1])).unwrap();
+    let found = repair(place.home(), kept(&place, "fresh")).await.unwrap();
+    found.publish().await.unwrap();
+    let store = DatabaseStore::open(place.home(), kept(&place, "a")).await.unwrap();
+    assert_eq!(rows(&store).await, ["1", "2"]);
+    assert_eq!(store.rescued().unwrap().len(), 1);
+    let history = store.history().await.unwrap();
+    let generations: Vec<u64> = history.iter().map(|found| found.generation).collect();
+    assert_eq!(generations, [1, 2, store.status().generation]);
+}
