@@ -134,6 +134,10 @@ impl Files {
     /// The objects whose names start with `prefix`, in their order.
     pub(super) fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
         let mut listed = Vec::new();
+        // What is not there is not made to learn its clock.
+        if !self.root.is_dir() {
+            return Ok(listed);
+        }
         let now = self.now();
         let mut folders =
             vec![prefix.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"))];
