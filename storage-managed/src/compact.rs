@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result},
     format::{Head, base_name},
     home::Put,
-    levels::{Levels, superseded},
+    levels::{Levels, Superseded, superseded},
     shared::{Content, Shared},
 };
 
@@ -135,18 +135,21 @@ impl Shared {
         if !objects.iter().any(|object| object.name == base) {
             return Err(Error::corrupt(&base, "the head names it and it is gone"));
         }
-        let gone = superseded(&objects, &head, index.as_deref(), self.options.grace);
+        let Superseded { gone, left } = superseded(&objects, &head, index.as_deref(), self.options.grace);
         let count = gone.len() as u64;
         let removed = stream::iter(gone)
             .map(|name| async move { self.remote.run(|| self.remote.home.delete(&name)).await });
         removed.buffer_unordered(REMOVED_AT_ONCE).try_collect::<()>().await?;
         self.remote.telemetry.removed.increment(count);
         self.remote.telemetry.objects.set((objects.len() as u64 - count) as f64);
-        self.clean_later();
+        if left > 0 {
+            self.clean_later();
+        }
         Ok(())
     }
 
-    /// Looks again once all that is superseded now is old enough: nobody may write until then.
+    /// Looks again once all that is superseded now is old enough: nobody may write until then. And once more where something
+    /// was superseded meanwhile.
     fn clean_later(self: &Arc<Self>) {
         if self.cleans_later.swap(true, Ordering::AcqRel) {
             return;
@@ -157,10 +160,11 @@ impl Shared {
             let Some(shared) = shared.upgrade().filter(|shared| !shared.closes.is_cancelled()) else {
                 return;
             };
+            shared.cleans_later.store(false, Ordering::Release);
             if let Err(error) = shared.clean().await {
                 tracing::warn!(%error, "cleaning up failed; it will be tried again");
+                shared.clean_later();
             }
-            shared.cleans_later.store(false, Ordering::Release);
         });
     }
 

@@ -105,6 +105,15 @@ pub(crate) fn still_needed(index: &Index, head: &Head, taken: usize) -> Vec<Merg
     needed.copied().collect()
 }
 
+/// What nobody needs any more.
+#[derive(Debug)]
+pub(crate) struct Superseded {
+    /// What can go.
+    pub(crate) gone: Vec<String>,
+    /// How many objects stay for now.
+    pub(crate) left: usize,
+}
+
 /// The objects that can go: nothing needs them, and they were superseded longer ago than they are kept for looking back. What
 /// is superseded makes room earlier where there are too many objects, what tells the least first.
 pub(crate) fn superseded(
@@ -112,7 +121,7 @@ pub(crate) fn superseded(
     head: &Head,
     index: Option<&Index>,
     kept: Duration,
-) -> Vec<String> {
+) -> Superseded {
     let found = Found::of(objects, head, index);
     let mut gone: BTreeSet<&str> = found.stale(kept);
     let mut count = objects.len() - gone.len();
@@ -122,7 +131,8 @@ pub(crate) fn superseded(
         }
         count -= usize::from(gone.insert(object));
     }
-    gone.into_iter().map(str::to_owned).collect()
+    let left = found.spare.len() - gone.len();
+    Superseded { gone: gone.into_iter().map(str::to_owned).collect(), left }
 }
 
 struct Object<'a> {

@@ -123,7 +123,7 @@ impl Simulated {
         let listed: Vec<Listed> = listed
             .map(|(name, length, at)| Listed { name: name.clone(), length: *length, age: age(*at) })
             .collect();
-        let gone = superseded(&listed, &self.head, self.index.as_ref(), self.kept);
+        let gone = superseded(&listed, &self.head, self.index.as_ref(), self.kept).gone;
         self.objects.retain(|(name, ..)| gone.binary_search(name).is_err());
         self.most_bytes = self.most_bytes.max(self.objects.iter().map(|(_, bytes, _)| bytes).sum());
         self.cleaned += 1;

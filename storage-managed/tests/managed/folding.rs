@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use storage_core::{Clock, ManualClock, SystemClock};
 use storage_managed::{DatabaseStore, Error, Options};
 
-use crate::{Place, add, rows, rows_in_home};
+use crate::{Faulty, Place, add, rows, rows_in_home};
 
 fn merging(place: &Place, cache: &str) -> Options {
     Options { merge_segments: 4, merge_fan_out: 3, grace: Duration::from_secs(60), ..place.options(cache) }
@@ -222,6 +222,21 @@ async fn a_home_that_is_folded_often_keeps_what_its_grace_needs_and_no_more() {
     assert_eq!(rows_in_home(&place).await.len(), 60);
 }
 
+/// What is superseded while a removal waits for its time has a time of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_was_superseded_goes_while_nobody_writes() {
+    let place = Place::new();
+    let options = Options { merge_segments: 1_000, grace: Duration::from_secs(1), ..place.options("a") };
+    let store = DatabaseStore::open(place.home(), options).await.unwrap();
+    add_all(&store, 1..=4).await;
+    assert!(store.merge().await.unwrap());
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    add_all(&store, 5..=7).await;
+    assert!(store.merge().await.unwrap());
+    settled(&place, |place| place.objects("seg").is_empty()).await;
+    assert_eq!(rows_in_home(&place).await, up_to(7));
+}
+
 /// The age is the home's: a writer whose clock is wrong removes nothing that readers may be about to fetch.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_ahead_removes_nothing_too_early() {
@@ -294,6 +309,21 @@ async fn closing_does_not_wait_for_what_is_being_sent_in_the_background() {
     }
 }
 
+/// A merge that stands still at a request.
+async fn merge_up_to(
+    store: &DatabaseStore,
+    home: &Faulty,
+    request: &'static str,
+) -> tokio::task::JoinHandle<Result<bool, Error>> {
+    home.stall(request);
+    let store = store.clone();
+    let merging = tokio::spawn(async move { store.merge().await });
+    while !home.has_stalled() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    merging
+}
+
 /// The writer whose merged segment is overtaken by another's names nothing that may be gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_that_merge_at_once_one_is_named() {
@@ -301,14 +331,7 @@ async fn of_two_that_merge_at_once_one_is_named() {
     let (home, options) = (place.home(), Options { merge_segments: 1_000, ..place.options("a") });
     let store = DatabaseStore::open(home.clone(), options).await.unwrap();
     add_all(&store, 1..=6).await;
-    home.stall("put index/");
-    let stalled = tokio::spawn({
-        let store = store.clone();
-        async move { store.merge().await }
-    });
-    while !home.has_stalled() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let stalled = merge_up_to(&store, &home, "put index/").await;
     let other = DatabaseStore::open(place.home(), Options { grace: Duration::ZERO, ..place.options("b") });
     let other = other.await.unwrap();
     add(&other, "7").await.unwrap();
@@ -327,14 +350,7 @@ async fn an_index_is_not_named_behind_a_base_that_superseded_it() {
     let (home, options) = (place.home(), Options { merge_segments: 1_000, ..place.options("a") });
     let store = DatabaseStore::open(home.clone(), options).await.unwrap();
     add_all(&store, 1..=6).await;
-    home.stall("after put index/");
-    let merging = tokio::spawn({
-        let store = store.clone();
-        async move { store.merge().await }
-    });
-    while !home.has_stalled() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let merging = merge_up_to(&store, &home, "after put index/").await;
     let other = DatabaseStore::open(place.home(), Options { grace: Duration::ZERO, ..place.options("b") });
     let other = other.await.unwrap();
     other.fold().await.unwrap();
