@@ -287,15 +287,23 @@ pub(crate) enum Managed {
     },
     /// Write a generation to a new SQLite file, from the home alone.
     Restore {
-        /// The generation; without it, and without --at, the newest.
-        #[arg(long, value_name = "N", conflicts_with = "at")]
+        /// The generation; without it, --at and --hold, the newest.
+        #[arg(long, value_name = "N", conflicts_with_all = ["at", "hold"])]
         generation: Option<u64>,
         /// The generation that was the newest at this time, such as '2026-11-28 12:00' (UTC), or so long ago, such as 2h.
         #[arg(long, value_name = "TIME", value_parser = time)]
         at: Option<SystemTime>,
+        /// The generation that is kept under this name.
+        #[arg(long, value_name = "NAME", conflicts_with = "at")]
+        hold: Option<String>,
         /// The file; it must not exist.
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
+    },
+    /// Generations that are kept under a name, whatever STORAGE_MANAGED_RETENTION is, until they are removed.
+    Hold {
+        #[command(subcommand)]
+        command: Hold,
     },
     /// Make a new key for STORAGE_MANAGED_KEYS or the file of STORAGE_MANAGED_KEY_FILE, and print it as id:key.
     Genkey {
@@ -307,6 +315,25 @@ pub(crate) enum Managed {
     Rescue {
         #[command(subcommand)]
         command: Rescue,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Hold {
+    /// Keep a generation: a copy of the database in the home.
+    Add {
+        /// A name for it: 1 to 64 letters, digits, `.`, `_` and `-`.
+        name: String,
+        /// The generation; without it the newest.
+        #[arg(long, value_name = "N")]
+        generation: Option<u64>,
+    },
+    /// List what is kept, the earliest generation first.
+    List,
+    /// Remove what is kept under a name, for good.
+    Remove {
+        /// Its name.
+        name: String,
     },
 }
 

@@ -1,6 +1,7 @@
 //! The `storage` command: agent storage from a terminal.
 
 mod args;
+mod ask;
 mod commands;
 mod demo;
 mod failure;

@@ -131,22 +131,22 @@ pub const SETTINGS: [Setting; 33] = [
     Setting {
         name: "STORAGE_LEASE_TERM",
         default: "15s",
-        meaning: "for how long a process takes the right to write to a managed database, which it renews: a killed one keeps others out for at most this; 1s to 60s, on Azure 15s at least",
+        meaning: "for how long a process takes the lease for writing to a managed database, which it renews: a killed one keeps others out for at most this; 1s to 60s, on Azure 15s at least",
     },
     Setting {
         name: "STORAGE_LEASE_WAIT",
         default: "the lease's term and 5s, half of STORAGE_OPERATION_TIMEOUT at most",
-        meaning: "how long a write to a managed database waits while another process has the right to; less than STORAGE_OPERATION_TIMEOUT",
+        meaning: "how long a write to a managed database waits while another process has the lease; less than STORAGE_OPERATION_TIMEOUT",
     },
     Setting {
         name: "STORAGE_LEASE_IDLE",
         default: "1s",
-        meaning: "when the right to write to a managed database is given back while nobody writes; longer spares requests, and keeps others waiting",
+        meaning: "when the lease for writing to a managed database is given back while nobody writes; longer spares requests, and keeps others waiting",
     },
     Setting {
         name: "STORAGE_LEASE_SHARE",
         default: "2s",
-        meaning: "how long that right is kept at most from others while there is always something to write",
+        meaning: "how long the lease is kept at most from others while there is always something to write",
     },
     Setting {
         name: "STORAGE_CACHE_WAIT",

@@ -13,7 +13,7 @@ use tempfile::TempPath;
 use crate::{
     cache::{Last, Paths, Published, State},
     error::{Error, Result},
-    format::{Base, FORMAT, Head, Id, Named, base_name, parse_name},
+    format::{Base, Head, Id, base_name},
     home::{Body, Home, Put, probe},
     lease::Lease,
     open::blocking,
@@ -24,7 +24,7 @@ use crate::{
     remote::Remote,
     spawned::while_awaited,
     store::DatabaseStore,
-    verify::Verified,
+    verify::{Verified, left_behind},
     wal::Mark,
 };
 
@@ -73,10 +73,11 @@ async fn check_empty(remote: &Remote) -> Result<()> {
     if let Some((head, _)) = remote.head().await? {
         return Err(occupied(&name, &head));
     }
-    // A first generation that was never published leads nowhere.
-    let is_left = |named: &Named| !matches!(named, Named::Base { generation: 1, .. });
-    let objects = remote.list("").await?;
-    if objects.iter().filter_map(|object| parse_name(&object.name)).any(|named| is_left(&named)) {
+    if left_behind(&remote.list("").await?).is_some() {
+        // It may have been made between the two reads.
+        if let Some((head, _)) = remote.head().await? {
+            return Err(occupied(&name, &head));
+        }
         return Err(Error::Unsupported(format!(
             "the home `{name}` has lost its `head`, and holds objects of a database: `storage managed \
              repair` shows which are sound"
@@ -135,9 +136,7 @@ impl Taken {
         let length = u64::from(head.page_count) * u64::from(head.page_size);
         let (name, body) =
             (base_name(head.generation, head.commit), Body::File { path: self.staged.to_path_buf(), length });
-        if !remote.put(&name, &body).await? {
-            return Err(Error::corrupt(&name, "something else is there than what was to be published"));
-        }
+        remote.put_new(&name, &body).await?;
         let lease = Lease::new(options.steady.clone(), Proofs::read(&self.paths, &self.lock));
         lease.ensure(&*remote.home, options, options.lease_wait).await?;
         let named = name_first(remote, &lease, &head).await;
@@ -155,20 +154,8 @@ impl Taken {
     fn head(&self) -> Result<Head> {
         let (commit, incarnation) = (Id::random()?, Id::random()?);
         let (page_count, checksum) = (self.copied.sums.page_count(), self.copied.sums.total());
-        Ok(Head {
-            format: FORMAT,
-            incarnation,
-            generation: 1,
-            commit,
-            parent: None,
-            page_size: self.copied.page_size,
-            page_count,
-            checksum,
-            base: Base { generation: 1, commit, page_count, checksum },
-            index: None,
-            repaired: None,
-            commits: vec![(commit, 0)],
-        })
+        let base = Base { generation: 1, commit, page_count, checksum };
+        Ok(Head::of_base(incarnation, self.copied.page_size, base, None))
     }
 }
 

@@ -17,12 +17,7 @@ impl Shared {
         let copied = self.copy_base(staged.to_path_buf(), Arc::clone(folding)).await?;
         let Some((base, body)) = copied else { return Ok(false) };
         let name = base_name(base.generation, base.commit);
-        if !self.remote.put(&name, &body).await? {
-            return Err(Error::corrupt(
-                &name,
-                "something else is there than the generation that it is named by",
-            ));
-        }
+        self.remote.put_new(&name, &body).await?;
         drop(staged);
         let mut lock = self.write_lock().await?;
         let folded = self.name_base(&mut lock.content, base).await?;

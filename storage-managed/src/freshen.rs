@@ -166,17 +166,10 @@ impl Shared {
     ) -> Result<Fetched<T>> {
         let to = Published::of(head, Mark::default());
         let (staged, incarnation) = (self.paths.staged("whole")?, head.incarnation);
-        let chain = match Chain::of(&self.remote, head).await? {
-            Ok(chain) => chain,
-            Err(missing) => return Ok(Err(missing)),
-        };
-        let (file, sums) = match chain.build(&self.remote, &staged).await? {
+        let (_, file, sums) = match Chain::build_newest(&self.remote, head, &staged).await? {
             Ok(built) => built,
             Err(missing) => return Ok(Err(missing)),
         };
-        if (sums.total(), sums.page_count()) != (to.checksum, to.page_count) {
-            return Err(Error::corrupt(HEAD, "its base and segments do not give what it says"));
-        }
         let applied =
             self.on_local(move |local| apply(local, &Pages::File(file), sums, incarnation, to)).await?;
         drop(staged);
@@ -283,7 +276,7 @@ async fn behind(remote: &Remote, head: &Head, published: &Published) -> Result<F
 }
 
 /// Refuses a head that is of another database, or of an earlier state of this one.
-fn check_follows(head: &Head, incarnation: Option<Id>, published: &Published) -> Result<()> {
+pub(crate) fn check_follows(head: &Head, incarnation: Option<Id>, published: &Published) -> Result<()> {
     if let Some(known) = incarnation.filter(|known| *known != head.incarnation) {
         let found = Some(head.incarnation.to_string());
         return Err(Error::Recreated { known: known.to_string(), found });

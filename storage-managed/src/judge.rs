@@ -124,24 +124,17 @@ impl Made {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{Base, FORMAT};
+    use crate::format::Base;
 
     /// A head whose generations have the ids of their numbers.
     fn head(generation: u64) -> Head {
         let id = |number: u64| Hex(number.into());
+        let base = Base { generation, commit: id(generation), page_count: 3, checksum: Hex(9) };
+        let parent = generation.checked_sub(1).filter(|parent| *parent > 0).map(id);
+        let commits = generation.saturating_sub(63).max(1)..=generation;
         Head {
-            format: FORMAT,
-            incarnation: Hex(77),
-            generation,
-            commit: id(generation),
-            parent: generation.checked_sub(1).filter(|parent| *parent > 0).map(id),
-            page_size: 4096,
-            page_count: 3,
-            checksum: Hex(9),
-            base: Base { generation, commit: id(generation), page_count: 3, checksum: Hex(9) },
-            index: None,
-            repaired: None,
-            commits: (generation.saturating_sub(63).max(1)..=generation).map(|at| (id(at), 10)).collect(),
+            commits: commits.map(|at| (id(at), 10)).collect(),
+            ..Head::of_base(Hex(77), 4096, base, parent)
         }
     }
 

@@ -13,6 +13,7 @@ mod format;
 mod freshen;
 mod gather;
 mod history;
+mod holds;
 pub mod home;
 mod judge;
 #[cfg(feature = "lazy")]
@@ -51,6 +52,7 @@ pub use cache::is_in_use;
 pub use download::Download;
 pub use error::{Error, Result};
 pub use history::Generation;
+pub use holds::Hold;
 pub use local::prepare;
 pub use options::{Options, RetryPolicy};
 pub use repair::{Damage, Lost, Repair, Sound, Source, repair};

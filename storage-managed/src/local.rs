@@ -27,7 +27,7 @@ use rusqlite::{
 use crate::{
     cache::{Intent, Last, Paths, Published, State, create_private},
     error::{Error, Result},
-    format::{Encoded, Id, SEGMENT_FORMAT, SegmentHeader, Sums, page_sum},
+    format::{Id, SEGMENT_FORMAT, SegmentHeader, Sums, page_sum, write_paged},
     home::Body,
     system::{Positioned, open_private},
     wal::{self, Committed, Index, Mark},
@@ -120,17 +120,12 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// Reads one page, and checks that it is what the sums say.
     pub(crate) fn read(&self, number: u32, page: &mut [u8]) -> Result<()> {
-        let read = read_page(&self.files.database, &self.files.log, &self.committed, number, page);
-        read.map_err(Error::io("read", "database.db"))?;
-        let sum = self.sums.get(number);
-        if sum != Some(page_sum(number, page)) {
-            // SQLite leaves out pages that it has freed again; what stands there from before is nothing to anybody.
-            page.fill(0);
-            if sum != Some(page_sum(number, page)) {
-                return Err(Error::corrupt("database.db", format!("page {number} is not what was written")));
-            }
+        let files = (&self.files.database, &self.files.log);
+        match read_summed(files, &self.committed, &self.sums, number, page) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::corrupt("database.db", format!("page {number} is not what was written"))),
+            Err(error) => Err(Error::io("read", "database.db")(error)),
         }
-        Ok(())
     }
 
     /// Copies it to a file of its own, and checks that it is what the sums say. `goes_on` is asked now and then.
@@ -168,6 +163,23 @@ pub(crate) fn read_page(
         read => read?,
     }
     Ok(())
+}
+
+/// As [`read_page`]; false where it is not what the sums say.
+pub(crate) fn read_summed(
+    (database, log): (&File, &File),
+    committed: &Committed,
+    sums: &Sums,
+    number: u32,
+    page: &mut [u8],
+) -> io::Result<bool> {
+    read_page(database, log, committed, number, page)?;
+    let sum = sums.get(number);
+    if sum != Some(page_sum(number, page)) {
+        // SQLite leaves out pages that it has freed again; what stands there from before is nothing to anybody.
+        page.fill(0);
+    }
+    Ok(sum == Some(page_sum(number, page)))
 }
 
 /// Settings that every connection to the file needs: the log is this crate's to write back.
@@ -390,7 +402,7 @@ impl Local {
         }
         let file = create_private(staged)?;
         let read = |number: u32, page: &mut [u8]| read(number, page).map_err(reading);
-        let length = Encoded::write(&file, header, numbers, read, staged)?.length;
+        let length = write_paged(&file, header, numbers, read, staged)?;
         Ok(Body::File { path: staged.to_owned(), length })
     }
 

@@ -8,7 +8,9 @@ use crate::{
     cache::create_private,
     compact::Going,
     error::{Error, Result},
-    format::{Encoded, Head, Index, Merged, PAGED_FORMAT, SegmentHeader, index_name, merged_name},
+    format::{
+        Head, Index, IndexRef, Merged, PAGED_FORMAT, SegmentHeader, index_name, merged_name, write_paged,
+    },
     home::Body,
     levels::{Levels, Plan, still_needed},
     local::Pinned,
@@ -56,9 +58,9 @@ impl Shared {
         let body = encode(pinned, header.clone(), numbers, staged.to_path_buf(), Arc::clone(merging)).await?;
         self.put_merged(&header, &body).await?;
         drop(staged);
-        let next = self.put_index(&head, index.as_deref(), plan, body.length()).await?;
+        let (named, next) = self.put_index(&head, index.as_deref(), plan, body.length()).await?;
         let mut lock = self.write_lock().await?;
-        self.name_index(&mut lock.content, &head, &next).await
+        self.name_index(&mut lock.content, &head, named, &next).await
     }
 
     /// What is to be merged, in its order: as it was made here, or from the home.
@@ -96,7 +98,7 @@ impl Shared {
         index: Option<&Index>,
         plan: Plan,
         bytes: u64,
-    ) -> Result<Arc<Index>> {
+    ) -> Result<(IndexRef, Arc<Index>)> {
         let mut merged = index.map_or_else(Vec::new, |index| still_needed(index, head, plan.taken));
         let (first, last, commit) = (plan.first, head.generation, head.commit);
         merged.push(Merged { first, last, commit, level: plan.level, bytes });
@@ -104,17 +106,21 @@ impl Shared {
         let encoded = next.encode();
         let named = next.named_by(&encoded, head.base.generation);
         let name = index_name(named.generation, named.id);
-        if !self.remote.put(&name, &Body::Bytes(encoded.into())).await? {
-            return Err(Error::corrupt(&name, "something else is there than what it is named by"));
-        }
+        self.remote.put_new(&name, &Body::Bytes(encoded.into())).await?;
         let next = Arc::new(next);
         self.remote.remember(named, &next);
-        Ok(next)
+        Ok((named, next))
     }
 
     /// Lets the head name the index, unless somebody else has merged meanwhile, or made a base where there was no index: what
     /// leads beyond either is removed by nobody, so that what was put is still there.
-    async fn name_index(&self, content: &mut Content, planned: &Head, next: &Index) -> Result<bool> {
+    async fn name_index(
+        &self,
+        content: &mut Content,
+        planned: &Head,
+        named: IndexRef,
+        next: &Index,
+    ) -> Result<bool> {
         let Some((known, _)) = &content.known else { return Ok(false) };
         let stands = |head: &Head| (head.incarnation, head.index.map(|index| index.id), head.singles_from());
         if stands(known) != stands(planned) {
@@ -125,7 +131,8 @@ impl Shared {
             return Ok(false);
         }
         let mut head = known.clone();
-        head.index = Some(next.named_by(&next.encode(), head.base.generation));
+        // The base may be another one meanwhile.
+        head.index = Some(IndexRef { bytes: next.bytes_from(head.base.generation), ..named });
         head.forget();
         let merged = self.name(content, head).await?;
         self.remote.telemetry.merges.increment(u64::from(merged));
@@ -183,9 +190,9 @@ async fn encode(
             true => snapshot.read(number, page),
             false => Err(Error::Closed),
         };
-        let encoded = Encoded::write(&file, header, &numbers, read, &to);
+        let length = write_paged(&file, header, &numbers, read, &to);
         drop((snapshot, merging));
-        Ok(Body::File { path: to, length: encoded?.length })
+        Ok(Body::File { path: to, length: length? })
     });
     encoded.await.map_err(|_| Error::Panicked)?
 }

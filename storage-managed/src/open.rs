@@ -7,7 +7,7 @@ use storage_core::engine::spawn_thread;
 use crate::{
     cache::{Last, Paths, Published, State},
     error::{Error, Result},
-    format::{HEAD, Id, Sums},
+    format::{Id, Sums},
     home::{Home, probe},
     local::{Local, create},
     options::Options,
@@ -17,7 +17,7 @@ use crate::{
     recover::{self, Found, Opened},
     remote::{Known, Remote},
     shared::{Content, Shared},
-    verify::check_new,
+    verify::is_new,
     wal::Mark,
 };
 
@@ -177,8 +177,10 @@ async fn fetch(
     check_incarnation(head.as_ref(), known)?;
     let folder = paths.clone();
     blocking(move || folder.clear()).await?;
+    if head.is_none() && !is_new(&*remote.home).await? {
+        *head = remote.head().await?;
+    }
     let Some(head) = head else {
-        check_new(&*remote.home).await?;
         probe(&*remote.home).await?;
         let folder = paths.clone();
         return blocking(move || {
@@ -205,20 +207,13 @@ async fn download(
             let found = Some(head.incarnation.to_string());
             return Err(Error::Recreated { known: known.to_string(), found });
         }
-        let built = match Chain::of(remote, head).await? {
-            Ok(chain) => chain.build(remote, &temporary).await?,
-            Err(missing) => Err(missing),
-        };
-        let (_, sums) = match built {
+        let (_, _, sums) = match Chain::build_newest(remote, head, &temporary).await? {
             Ok(built) => built,
             Err(missing) => {
                 *newest = remote.head_instead_of(newest, &missing).await?;
                 continue;
             }
         };
-        if (sums.total(), sums.page_count()) != (head.checksum, head.page_count) {
-            return Err(Error::corrupt(HEAD, "its base and segments do not give what it says"));
-        }
         let published = Published::of(head, Mark::default());
         let (state, folder) = (State::new(Some(head.incarnation), published), paths.clone());
         return blocking(move || {

@@ -8,7 +8,7 @@ use tempfile::TempPath;
 use crate::{
     cache::Last,
     error::{Error, Result},
-    format::{Base, FORMAT, Head, Id, SegmentHeader, base_name, segment_name},
+    format::{Base, Head, Id, SegmentHeader, base_name, segment_name},
     freshen::REREADS,
     home::{Body, Put},
     judge::{Made, Standing},
@@ -85,24 +85,14 @@ impl Prepared {
     /// The head that names it, on top of the one that is there.
     fn next(&self, known: Option<&Head>) -> Head {
         let Made { commit, parent, generation, page_count, checksum, .. } = self.made;
-        let base = Base { generation, commit, page_count, checksum };
-        let mut head = known.cloned().unwrap_or_else(|| Head {
-            format: FORMAT,
-            incarnation: self.incarnation,
-            generation: 0,
-            commit,
-            parent: None,
-            page_size: self.page_size,
-            page_count: 0,
-            checksum,
-            base,
-            commits: Vec::new(),
-            index: None,
-            repaired: None,
-        });
+        let Some(known) = known else {
+            let base = Base { generation, commit, page_count, checksum };
+            return Head::of_base(self.incarnation, self.page_size, base, parent);
+        };
+        let mut head = known.clone();
         (head.generation, head.commit, head.parent) = (generation, commit, parent);
         (head.page_count, head.checksum) = (page_count, checksum);
-        head.push(commit, if parent.is_some() { self.body.length() } else { 0 });
+        head.push(commit, self.body.length());
         head
     }
 

@@ -80,6 +80,24 @@ impl Chain {
         }))
     }
 
+    /// Builds a head's generation in a file, and checks every step.
+    pub(crate) async fn build_newest(
+        remote: &Remote,
+        head: &Head,
+        path: &Path,
+    ) -> Result<Fetched<(Self, File, Sums)>> {
+        let chain = match Self::of(remote, head).await? {
+            Ok(chain) => chain,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        let (file, sums) = match chain.build(remote, path).await? {
+            Ok(built) => built,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        head.is_given_by(&sums)?;
+        Ok(Ok((chain, file, sums)))
+    }
+
     /// A base and segments that a listing has shown. What an earlier base has to be, its segment or the next one may tell.
     pub(crate) fn on(
         head: &Head,
@@ -109,6 +127,11 @@ impl Chain {
 
     pub(crate) fn base_name(&self) -> String {
         base_name(self.base.generation, self.base.commit)
+    }
+
+    /// The commit that it leads to.
+    pub(crate) fn commit(&self) -> Id {
+        self.segments.last().map_or(self.base.commit, |link| link.commit)
     }
 
     pub(crate) fn objects(&self) -> usize {

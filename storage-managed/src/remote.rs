@@ -14,14 +14,14 @@ use crate::{
     download::Downloads,
     error::{Error, Result},
     format::{HEAD, Head, Index, IndexRef, Preamble, Segment, SegmentHeader, index_name},
-    home::{Body, ENCRYPTED, Fresh, Held, Home, Listed, Put, Version},
+    home::{Body, ENCRYPTED, Fresh, Held, Home, Listed, Object, Put, Version},
     options::RetryPolicy,
     system::Positioned,
     telemetry::Telemetry,
 };
 
 /// What stands before the pages is not larger: of a database of 64 GiB it is not, and of what is damaged anything may be said.
-const MAX_PREAMBLE: usize = 80 * 1024 * 1024;
+pub(crate) const MAX_PREAMBLE: usize = 80 * 1024 * 1024;
 
 /// A head, and the version to replace.
 pub(crate) type Known = (Head, Version);
@@ -42,6 +42,15 @@ pub(crate) struct Remote {
     pub(crate) telemetry: Arc<Telemetry>,
     /// The index that was read last.
     index: Mutex<Option<(IndexRef, Arc<Index>)>>,
+}
+
+/// The head that an object is.
+pub(crate) fn known(telemetry: &Telemetry, object: Object) -> Result<Known> {
+    telemetry.count_received(object.bytes.len());
+    if object.bytes.starts_with(ENCRYPTED) {
+        return Err(Error::Settings(without_keys()));
+    }
+    Ok((Head::decode(&object.bytes)?, object.version))
 }
 
 impl Remote {
@@ -68,13 +77,13 @@ impl Remote {
 
     pub(crate) async fn head(&self) -> Result<Option<Known>> {
         let found = self.run(|| self.home.get(HEAD)).await?;
-        found.map(|object| self.known(object)).transpose()
+        found.map(|object| known(&self.telemetry, object)).transpose()
     }
 
-    pub(crate) async fn head_if_changed(&self, known: &Version) -> Result<Moved> {
-        Ok(match self.run(|| self.home.get_if_changed(HEAD, known)).await? {
+    pub(crate) async fn head_if_changed(&self, version: &Version) -> Result<Moved> {
+        Ok(match self.run(|| self.home.get_if_changed(HEAD, version)).await? {
             Fresh::Unchanged => Moved::No,
-            Fresh::Changed(object) => Moved::To(Box::new(self.known(object)?)),
+            Fresh::Changed(object) => Moved::To(Box::new(known(&self.telemetry, object)?)),
             Fresh::Absent => Moved::Gone,
         })
     }
@@ -86,14 +95,6 @@ impl Remote {
             Some(_) => Err(Error::corrupt(missing, "the head names it and it is gone")),
             None => Err(Error::Recreated { known: known.0.incarnation.to_string(), found: None }),
         }
-    }
-
-    fn known(&self, object: crate::home::Object) -> Result<Known> {
-        self.telemetry.count_received(object.bytes.len());
-        if object.bytes.starts_with(ENCRYPTED) {
-            return Err(Error::Settings(without_keys()));
-        }
-        Ok((Head::decode(&object.bytes)?, object.version))
     }
 
     /// Replaces the head, once: whether it may be tried again the caller finds out by reading it.
@@ -123,6 +124,35 @@ impl Remote {
         }
         // Its own first try, of which the answer was lost, or something else.
         self.run(|| self.holds(name, body)).await
+    }
+
+    /// As [`put`](Self::put); refused where something else is there.
+    pub(crate) async fn put_new(&self, name: &str, body: &Body) -> Result<()> {
+        if self.put(name, body).await? {
+            return Ok(());
+        }
+        Err(Error::corrupt(name, "something else is there than what was to be published"))
+    }
+
+    /// The page size of a whole database, as SQLite has it at its beginning.
+    pub(crate) async fn page_size(&self, name: &str) -> Result<u32> {
+        let begun = self.run(|| async {
+            let Some((_, mut pieces)) = self.home.read(name, 0).await? else { return Ok(Vec::new()) };
+            let mut bytes = Vec::new();
+            while bytes.len() < 18
+                && let Some(piece) = pieces.try_next().await?
+            {
+                bytes.extend_from_slice(&piece);
+            }
+            Ok(bytes)
+        });
+        let begun = begun.await?;
+        let size = begun.get(16..18).and_then(<[u8]>::first_chunk).map(|size| u16::from_be_bytes(*size));
+        match size {
+            Some(1) => Ok(65_536),
+            Some(size) if size >= 512 && size.is_power_of_two() => Ok(u32::from(size)),
+            _ => Err(Error::corrupt(name, "it does not begin as a database does")),
+        }
     }
 
     /// The objects whose names start with `prefix`.

@@ -17,6 +17,7 @@ use crate::{
     error::{Error, Result},
     format::HEAD,
     history::{Generation, History},
+    holds::Hold,
     home::{Holder, Home},
     local::connect,
     open::open,
@@ -25,7 +26,7 @@ use crate::{
     shared::{Shared, WriteLock},
     spawned::{by_itself, while_awaited, while_awaited_idle},
     target::check_new_file,
-    verify::{Verified, check_new},
+    verify::{Verified, is_new},
 };
 
 /// A SQLite database that lives in a [`Home`], see the [crate documentation](crate). Cheap to clone; all clones are one
@@ -304,18 +305,48 @@ impl DatabaseStore {
     /// [`Error::Unsupported`] for a generation that is not there, and for a file that is, or one beside it as
     /// [`check_new_file`] has it; [`Error::Corrupt`].
     pub async fn restore(&self, generation: u64, to: &Path) -> Result<Verified> {
-        check_new_file(to)?;
-        let restored = self.rebuild(Some(generation), to.to_owned()).await;
-        if restored.is_err() {
-            // What is left would be in the way of the next try.
-            let _ = std::fs::remove_file(to);
-        }
-        restored
+        let (shared, path) = (Arc::clone(&self.inner.shared), to.to_owned());
+        let rebuild = async move { Ok(shared.rebuild(Some(generation), &path).await?.verified) };
+        write_new(to, rebuild).await
     }
 
-    async fn rebuild(&self, generation: Option<u64>, to: PathBuf) -> Result<Verified> {
+    /// Keeps a generation, the newest or this one, under a name until [`remove_hold`](Self::remove_hold): a copy of its own in
+    /// the home, rebuilt from the home and checked as [`restore`](Self::restore) does. The name has 1 to 64 letters, digits,
+    /// `.`, `_` and `-`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a name that is taken or cannot be one, and for a generation that is not there;
+    /// [`Error::Corrupt`]; [`Error::Home`].
+    pub async fn hold(&self, name: &str, generation: Option<u64>) -> Result<Hold> {
+        let (shared, name) = (Arc::clone(&self.inner.shared), name.to_owned());
+        while_awaited(async move { shared.hold(&name, generation).await }).await
+    }
+
+    /// What is kept under names, the earliest generation first.
+    ///
+    /// # Errors
+    /// [`Error::Home`].
+    pub async fn holds(&self) -> Result<Vec<Hold>> {
         let shared = Arc::clone(&self.inner.shared);
-        while_awaited(async move { shared.rebuild(generation, &to).await }).await
+        while_awaited(async move { shared.holds().await }).await
+    }
+
+    /// Removes what is kept under a name, and says what it was.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where nothing is; [`Error::Home`].
+    pub async fn remove_hold(&self, name: &str) -> Result<Hold> {
+        let (shared, name) = (Arc::clone(&self.inner.shared), name.to_owned());
+        while_awaited(async move { shared.remove_hold(&name).await }).await
+    }
+
+    /// Writes what is kept under a name to a new file, and checks it.
+    ///
+    /// # Errors
+    /// As [`restore`](Self::restore).
+    pub async fn restore_hold(&self, name: &str, to: &Path) -> Result<Verified> {
+        let (shared, name, path) = (Arc::clone(&self.inner.shared), name.to_owned(), to.to_owned());
+        write_new(to, async move { shared.rebuild_hold(&name, &path).await }).await
     }
 
     /// Publishes what is not published yet, gives back the lease, and closes the cache. Every later call is
@@ -395,17 +426,24 @@ impl fmt::Debug for DatabaseStore {
     }
 }
 
+/// Writes a new file; nothing is left of one that was begun.
+async fn write_new(
+    to: &Path,
+    write: impl Future<Output = Result<Verified>> + Send + 'static,
+) -> Result<Verified> {
+    check_new_file(to)?;
+    let written = while_awaited(write).await;
+    if written.is_err() {
+        // It would be in the way of the next try.
+        let _ = std::fs::remove_file(to);
+    }
+    written
+}
+
 /// Whether anything was ever published to a home. Reads one small object, and makes nothing.
 ///
 /// # Errors
 /// [`Error::Home`] where the home cannot be asked; [`Error::Corrupt`] where its head is gone.
 pub async fn exists(home: Arc<dyn Home>) -> Result<bool> {
-    by_itself(async move {
-        let is_there = home.get(HEAD).await?.is_some();
-        if !is_there {
-            check_new(&*home).await?;
-        }
-        Ok(is_there)
-    })
-    .await
+    by_itself(async move { Ok(home.get(HEAD).await?.is_some() || !is_new(&*home).await?) }).await
 }

@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use crate::{
     error::{Error, Result},
-    format::{HEAD, parse_name},
+    format::{HEAD, Hex, Id, parse_name},
     freshen::REREADS,
     history::History,
     home::{Home, Listed},
@@ -31,9 +31,16 @@ pub struct Verified {
     pub objects: usize,
 }
 
+/// A generation that was rebuilt, with what names it.
+pub(crate) struct Rebuilt {
+    pub(crate) verified: Verified,
+    pub(crate) commit: Id,
+    pub(crate) checksum: Hex,
+}
+
 impl Shared {
     /// Writes a generation, the newest or this one, to a new file, from the home alone, and checks it.
-    pub(crate) async fn rebuild(&self, generation: Option<u64>, to: &Path) -> Result<Verified> {
+    pub(crate) async fn rebuild(&self, generation: Option<u64>, to: &Path) -> Result<Rebuilt> {
         let remote = &self.remote;
         let Some(mut known) = remote.head().await? else {
             return Err(Error::Unsupported("nothing was published yet".to_owned()));
@@ -63,12 +70,13 @@ impl Shared {
                     continue;
                 }
             };
-            if generation == head.generation && sums.total() != head.checksum {
-                return Err(Error::corrupt(HEAD, "its base and segments do not give what it says"));
+            if generation == head.generation {
+                head.is_given_by(&sums)?;
             }
             let bytes = u64::from(sums.page_count()) * u64::from(chain.page_size);
             check_integrity(file, to.to_owned(), chain.base_name()).await?;
-            return Ok(Verified { generation, bytes, objects: chain.objects() });
+            let verified = Verified { generation, bytes, objects: chain.objects() };
+            return Ok(Rebuilt { verified, commit: chain.commit(), checksum: sums.total() });
         }
         Err(Error::moving())
     }
@@ -78,7 +86,7 @@ impl Shared {
         let cache = &self.paths.folder;
         let folder = tempfile::Builder::new().prefix("verify-").suffix(".tmp").tempdir_in(cache);
         let folder = folder.map_err(Error::io("create a folder in", cache))?;
-        self.rebuild(None, &folder.path().join("database.db")).await
+        Ok(self.rebuild(None, &folder.path().join("database.db")).await?.verified)
     }
 
     /// Whether the newest generation has to be rebuilt again, as the settings have it. Where it has, the next time is counted
@@ -111,14 +119,20 @@ impl Shared {
     }
 }
 
-/// Refuses a home that has lost its head: whoever began anew in it would remove the rest. A first base without anything
-/// else is of somebody who did not come so far.
-pub(crate) async fn check_new(home: &dyn Home) -> Result<()> {
-    let objects = home.list("").await?;
-    let later = |object: &Listed| parse_name(&object.name).is_some_and(|named| named.last() > 1);
-    match objects.iter().find(|object| later(object)) {
-        None => Ok(()),
-        Some(object) => {
+/// An object, among those of a home without a head, that shows that there was one. A first base without anything else is of
+/// somebody who did not come so far.
+pub(crate) fn left_behind(objects: &[Listed]) -> Option<&Listed> {
+    objects.iter().find(|object| parse_name(&object.name).is_some_and(|named| named.last() > 1))
+}
+
+/// Whether a home in which no head was found is a new one. It is not where the head was made since. One that has lost its
+/// head is refused: whoever began anew in it would remove the rest.
+pub(crate) async fn is_new(home: &dyn Home) -> Result<bool> {
+    let listed = home.list("").await?;
+    let Some(object) = left_behind(&listed) else { return Ok(true) };
+    match home.get(HEAD).await? {
+        Some(_) => Ok(false),
+        None => {
             Err(Error::corrupt(HEAD, format!("it is gone, and what it named is there, as `{}`", object.name)))
         }
     }

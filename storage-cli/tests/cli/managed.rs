@@ -241,6 +241,49 @@ fn an_earlier_generation_is_restored_to_a_file_of_its_own() {
     assert_eq!(run(&place, &["managed", "restore"]).code, 2, "no file is named");
 }
 
+#[test]
+fn a_generation_that_is_kept_is_listed_restored_and_removed() {
+    let place = Place::new();
+    done(&place, &["set", "deal:1", "1"]);
+    let kept = json_of(&place, &["managed", "hold", "add", "before"]);
+    done(&place, &["set", "deal:2", "2"]);
+    let listed = json_of(&place, &["managed", "hold", "list"]);
+    assert_eq!(listed["holds"][0]["name"], json!("before"));
+    assert_eq!(listed["holds"][0]["commit"], kept["commit"]);
+    assert!(done(&place, &["managed", "hold", "list"]).starts_with("NAME    GENERATION  KEPT"));
+    done(&place, &["managed", "restore", "--hold", "before", "--to", "before.db"]);
+    assert_eq!(place.done(&["--database-url", "sqlite:///before.db", "keys"]), "deal:1\n");
+    for (command, code, said) in [
+        (&["managed", "hold", "add", "before"][..], 2, "keeps generation"),
+        (&["managed", "hold", "add", "a/b"], 2, "cannot be the name of a hold"),
+        (&["managed", "hold", "remove", "other"], 1, "storage managed hold list"),
+        (&["managed", "restore", "--hold", "other", "--to", "other.db"], 1, "storage managed hold list"),
+        (
+            &["managed", "restore", "--hold", "before", "--at", "1h", "--to", "other.db"],
+            2,
+            "cannot be used with",
+        ),
+    ] {
+        let refused = run(&place, command);
+        assert_eq!(refused.code, code, "{command:?}: {}", refused.err);
+        assert!(refused.err.contains(said), "{command:?}: {}", refused.err);
+    }
+    assert!(
+        done(&place, &["managed", "hold", "remove", "before"]).starts_with("removed before: generation ")
+    );
+    assert_eq!(json_of(&place, &["managed", "hold", "list"])["holds"], json!([]));
+}
+
+#[test]
+fn what_was_the_newest_at_a_time_says_when_it_was_published() {
+    let place = Place::new();
+    done(&place, &["set", "deal:1", "1"]);
+    let restored = done(&place, &["managed", "restore", "--at", "0s", "--to", "now.db"]);
+    assert!(restored.contains(", published at 20"), "{restored}");
+    let restored = json_of(&place, &["managed", "restore", "--at", "0s", "--to", "again.db"]);
+    assert!(restored["published"].as_str().is_some_and(|at| at.starts_with("20")), "{restored}");
+}
+
 /// SQLite would take what lies beside a new file for its own.
 #[test]
 fn nothing_is_restored_to_beside_what_an_earlier_database_left() {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hex, Id};
+use super::{Hex, Id, Sums};
 use crate::error::{Error, Result};
 
 /// The format that this release writes. It reads the first, too, which had no checksum of the text, and the second, which
@@ -68,6 +68,32 @@ fn split_sum(text: &[u8]) -> Option<(&[u8], Hex)> {
 }
 
 impl Head {
+    /// That of a generation which is its own base, and has nothing else.
+    pub(crate) fn of_base(incarnation: Id, page_size: u32, base: Base, parent: Option<Id>) -> Self {
+        Self {
+            format: FORMAT,
+            incarnation,
+            generation: base.generation,
+            commit: base.commit,
+            parent,
+            page_size,
+            page_count: base.page_count,
+            checksum: base.checksum,
+            commits: vec![(base.commit, 0)],
+            base,
+            index: None,
+            repaired: None,
+        }
+    }
+
+    /// Checks that what was built of what it names is what it says.
+    pub(crate) fn is_given_by(&self, sums: &Sums) -> Result<()> {
+        if (sums.total(), sums.page_count()) == (self.checksum, self.page_count) {
+            return Ok(());
+        }
+        Err(Error::corrupt(NAME, "its base and segments do not give what it says"))
+    }
+
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let corrupt = |problem: &str| Error::Corrupt { object: NAME.to_owned(), problem: problem.to_owned() };
         #[derive(Deserialize)]

@@ -30,46 +30,39 @@ pub(crate) struct Preamble {
     pub(crate) length: u64,
 }
 
-/// A segment in a file.
-#[derive(Debug)]
-pub(crate) struct Encoded {
-    pub(crate) length: u64,
-}
-
-impl Encoded {
-    /// Writes a segment of these pages, in ascending order, to an empty file. Needs little memory, however many there are.
-    pub(crate) fn write(
-        file: &File,
-        mut header: SegmentHeader,
-        numbers: &[u32],
-        mut read: impl FnMut(u32, &mut [u8]) -> Result<()>,
-        path: &Path,
-    ) -> Result<Self> {
-        let doing = |error| Error::io("write", path)(error);
-        (header.format, header.frame_pages) = (PAGED, Some(FRAME_PAGES));
-        let mut preamble = header.begin(numbers).map_err(doing)?;
-        let frames = numbers.chunks(FRAME_PAGES as usize);
-        let start = (preamble.len() + frames.len() * 8 + HASH_BYTES) as u64;
-        let (mut file, mut page) = (file, vec![0; header.page_size as usize]);
-        file.seek(SeekFrom::Start(start)).map_err(doing)?;
-        for frame in frames {
-            let mut encoder = zstd::Encoder::new(file, LEVEL).map_err(doing)?;
-            // A frame that is read alone is checked by this alone.
-            encoder.include_checksum(true).map_err(doing)?;
-            for number in frame {
-                read(*number, &mut page)?;
-                encoder.write_all(&page).map_err(doing)?;
-            }
-            encoder.finish().map_err(doing)?;
-            let end = file.stream_position().map_err(doing)? - start;
-            preamble.extend(end.to_le_bytes());
+/// Writes a segment of these pages, in ascending order, to an empty file. Returns its length. Needs little memory,
+/// however many there are.
+pub(crate) fn write_paged(
+    file: &File,
+    mut header: SegmentHeader,
+    numbers: &[u32],
+    mut read: impl FnMut(u32, &mut [u8]) -> Result<()>,
+    path: &Path,
+) -> Result<u64> {
+    let doing = |error| Error::io("write", path)(error);
+    (header.format, header.frame_pages) = (PAGED, Some(FRAME_PAGES));
+    let mut preamble = header.begin(numbers).map_err(doing)?;
+    let frames = numbers.chunks(FRAME_PAGES as usize);
+    let start = (preamble.len() + frames.len() * 8 + HASH_BYTES) as u64;
+    let (mut file, mut page) = (file, vec![0; header.page_size as usize]);
+    file.seek(SeekFrom::Start(start)).map_err(doing)?;
+    for frame in frames {
+        let mut encoder = zstd::Encoder::new(file, LEVEL).map_err(doing)?;
+        // A frame that is read alone is checked by this alone.
+        encoder.include_checksum(true).map_err(doing)?;
+        for number in frame {
+            read(*number, &mut page)?;
+            encoder.write_all(&page).map_err(doing)?;
         }
-        preamble.extend(blake3::hash(&preamble).as_bytes());
-        file.write_all_at(&preamble, 0).map_err(doing)?;
-        let hash = hash(file).map_err(doing)?;
-        file.seek(SeekFrom::End(0)).and_then(|_| file.write_all(hash.as_bytes())).map_err(doing)?;
-        Ok(Self { length: file.stream_position().map_err(doing)? })
+        encoder.finish().map_err(doing)?;
+        let end = file.stream_position().map_err(doing)? - start;
+        preamble.extend(end.to_le_bytes());
     }
+    preamble.extend(blake3::hash(&preamble).as_bytes());
+    file.write_all_at(&preamble, 0).map_err(doing)?;
+    let hash = hash(file).map_err(doing)?;
+    file.seek(SeekFrom::End(0)).and_then(|_| file.write_all(hash.as_bytes())).map_err(doing)?;
+    file.stream_position().map_err(doing)
 }
 
 fn hash(mut file: &File) -> io::Result<blake3::Hash> {
@@ -183,11 +176,11 @@ mod tests {
             Ok(())
         };
         let header = header(u32::try_from(numbers.len()).unwrap());
-        let encoded = Encoded::write(&file, header, numbers, fill, Path::new("it")).unwrap();
+        let length = write_paged(&file, header, numbers, fill, Path::new("it")).unwrap();
         let mut bytes = Vec::new();
         file.rewind().unwrap();
         file.read_to_end(&mut bytes).unwrap();
-        assert_eq!(encoded.length, bytes.len() as u64);
+        assert_eq!(length, bytes.len() as u64);
         bytes
     }
 

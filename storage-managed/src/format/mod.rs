@@ -14,12 +14,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::{Error, Result};
 
-pub(crate) use head::{Base, FORMAT, Head, IndexRef, NAME as HEAD};
+pub(crate) use head::{Base, Head, IndexRef, NAME as HEAD};
 pub(crate) use header::{FORMAT as SEGMENT_FORMAT, PAGED as PAGED_FORMAT, SegmentHeader};
 pub(crate) use index::{Index, Merged};
-pub(crate) use merged::{Encoded, Preamble};
-pub(crate) use names::{MERGED, Named, base_name, base_prefix, index_name, merged_name, parse_name};
-pub(crate) use names::{segment_name, segment_prefix};
+pub(crate) use merged::{Preamble, write_paged};
+pub(crate) use names::{HOLD, HeldCopy, MERGED, Named};
+pub(crate) use names::{
+    base_name, base_prefix, index_name, merged_name, parse_name, segment_name, segment_prefix,
+};
 pub(crate) use pages::{Sums, page_sum};
 pub(crate) use segment::Segment;
 #[cfg(feature = "lazy")]

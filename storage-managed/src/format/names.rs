@@ -24,6 +24,9 @@ pub(crate) enum Named {
 /// How the names of all merged segments begin.
 pub(crate) const MERGED: &str = "merged/";
 
+/// How the names of all holds begin.
+pub(crate) const HOLD: &str = "hold/";
+
 /// The name of the segment that leads to a generation.
 pub(crate) fn segment_name(generation: u64, commit: Id) -> String {
     format!("{}{commit}", segment_prefix(generation))
@@ -75,6 +78,32 @@ pub(crate) fn parse_name(name: &str) -> Option<Named> {
     })
 }
 
+/// A copy of a generation that is kept under a label. What it is stands in the object's name: it is whole or not there, and
+/// a listing tells all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HeldCopy {
+    pub(crate) generation: u64,
+    pub(crate) commit: Id,
+    /// Of the database that is kept.
+    pub(crate) checksum: Hex,
+    pub(crate) label: String,
+}
+
+impl HeldCopy {
+    pub(crate) fn name(&self) -> String {
+        format!("{HOLD}{:016x}-{}-{}-{}", self.generation, self.commit, self.checksum, self.label)
+    }
+
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let mut parts = name.strip_prefix(HOLD)?.splitn(4, '-');
+        let mut next = || parts.next();
+        let generation = u64::from_str_radix(next()?, 16).ok()?;
+        let commit = Hex(u128::from_str_radix(next()?, 16).ok()?);
+        let checksum = Hex(u128::from_str_radix(next()?, 16).ok()?);
+        Some(Self { generation, commit, checksum, label: next()?.to_owned() })
+    }
+}
+
 impl Named {
     /// The newest generation that it is of.
     pub(crate) fn last(&self) -> u64 {
@@ -101,7 +130,10 @@ mod tests {
         for (name, named) in table {
             assert_eq!(parse_name(&name), Some(named), "{name}");
         }
-        for name in ["head", "lease", "seg/1", "seg/x-1", "merged/1-2", "other/1-2"] {
+        let (checksum, label) = (Hex(8), "before-v2.1".to_owned());
+        let copy = HeldCopy { generation: 7, commit, checksum, label };
+        assert_eq!(HeldCopy::parse(&copy.name()), Some(copy.clone()));
+        for name in [copy.name().as_str(), "head", "lease", "seg/1", "seg/x-1", "merged/1-2", "other/1-2"] {
             assert_eq!(parse_name(name), None, "{name}");
         }
     }

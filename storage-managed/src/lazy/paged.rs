@@ -10,14 +10,13 @@ use crate::{
     error::{Error, Result},
     format::{Hex, Preamble, Segment, SegmentHeader},
     rebuild::Link,
+    remote::MAX_PREAMBLE,
 };
 
 /// What is not larger is fetched with its pages: asking for them later would cost more than they do.
 const WHOLE: u64 = 128 * 1024;
 /// So much of a larger one is asked for first: the numbers of some 14,000 pages.
 const FIRST_LOOK: u64 = 64 * 1024;
-/// What stands before the pages is not larger, as in [`crate::remote`].
-const MAX_PREAMBLE: usize = 80 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(super) struct PagedSegment {

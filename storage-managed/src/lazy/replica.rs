@@ -17,12 +17,13 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
+    cache::Published,
     error::{Error, Result},
-    format::Head,
-    freshen::REREADS,
+    freshen::{REREADS, check_follows},
     home::Home,
     remote::{Known, Moved},
     spawned::{while_awaited, while_awaited_idle},
+    wal::Mark,
 };
 
 /// A database of a [`Home`] that is only read, and fetched page by page as it is, see the [module](super). Cheap to clone; all
@@ -291,7 +292,8 @@ async fn follow(
 ) -> Result<Snapshot> {
     for _ in 0..REREADS {
         if let Some(earlier) = earlier {
-            check_follows(&known.0, earlier.head())?;
+            let earlier = earlier.head();
+            check_follows(&known.0, Some(earlier.incarnation), &Published::of(earlier, Mark::default()))?;
         }
         let version = known.1.clone();
         let missing = match Snapshot::read(home, known, earlier, at_once).await? {
@@ -306,19 +308,6 @@ async fn follow(
         };
     }
     Err(Error::moving())
-}
-
-/// Refuses a head that is of another database, or of an earlier state of this one.
-fn check_follows(head: &Head, earlier: &Head) -> Result<()> {
-    if head.incarnation != earlier.incarnation {
-        let found = Some(head.incarnation.to_string());
-        return Err(Error::Recreated { known: earlier.incarnation.to_string(), found });
-    }
-    let other = head.generation == earlier.generation && head.commit != earlier.commit;
-    if head.generation < earlier.generation || other {
-        return Err(Error::WentBack { known: earlier.generation, found: head.generation });
-    }
-    Ok(())
 }
 
 impl fmt::Debug for Replica {

@@ -13,10 +13,10 @@ use storage_core::{ErrorKind, with_deadline};
 
 use crate::{
     error::{Error, Result},
-    format::{HEAD, Head},
-    home::{ENCRYPTED, Fresh, Home, Object, Version},
+    format::HEAD,
+    home::{Fresh, Home, Version},
     options::RetryPolicy,
-    remote::{Known, Moved, without_keys},
+    remote::{Known, Moved, known},
     telemetry::Telemetry,
 };
 
@@ -62,23 +62,15 @@ impl Source {
 
     pub(super) async fn head(&self) -> Result<Option<Known>> {
         let found = self.run(|| self.home.get(HEAD)).await?;
-        found.map(|object| self.known(&object)).transpose()
+        found.map(|object| known(&self.telemetry, object)).transpose()
     }
 
-    pub(super) async fn head_if_changed(&self, known: &Version) -> Result<Moved> {
-        Ok(match self.run(|| self.home.get_if_changed(HEAD, known)).await? {
+    pub(super) async fn head_if_changed(&self, version: &Version) -> Result<Moved> {
+        Ok(match self.run(|| self.home.get_if_changed(HEAD, version)).await? {
             Fresh::Unchanged => Moved::No,
-            Fresh::Changed(object) => Moved::To(Box::new(self.known(&object)?)),
+            Fresh::Changed(object) => Moved::To(Box::new(known(&self.telemetry, object)?)),
             Fresh::Absent => Moved::Gone,
         })
-    }
-
-    fn known(&self, object: &Object) -> Result<Known> {
-        self.telemetry.count_received(object.bytes.len());
-        if object.bytes.starts_with(ENCRYPTED) {
-            return Err(Error::Settings(without_keys()));
-        }
-        Ok((Head::decode(&object.bytes)?, object.version.clone()))
     }
 
     /// A part of an object and the length of the whole, or `None` where there is none.

@@ -7,8 +7,8 @@ use rusqlite::Connection;
 use super::*;
 use crate::{
     format::{
-        Base, Encoded, FORMAT, Head, Hex, PAGED_FORMAT, SEGMENT_FORMAT, SegmentHeader, Sums, base_name,
-        page_sum, segment_name,
+        Base, Head, Hex, PAGED_FORMAT, SEGMENT_FORMAT, SegmentHeader, Sums, base_name, page_sum,
+        segment_name, write_paged,
     },
     home::{Body, FolderHome, Home},
 };
@@ -65,7 +65,7 @@ fn segment(mut header: SegmentHeader, before: &[u8], after: &[u8]) -> Vec<u8> {
         buffer.copy_from_slice(page(after, number, size).unwrap());
         Ok(())
     };
-    Encoded::write(file.as_file(), header, &numbers, fill, file.path()).unwrap();
+    write_paged(file.as_file(), header, &numbers, fill, file.path()).unwrap();
     std::fs::read(file.path()).unwrap()
 }
 
@@ -104,19 +104,14 @@ async fn publish(home: &FolderHome, versions: &[Vec<u8>], page_size: u32) {
         commits.push((commit(generation), put(segment_name(generation, commit(generation)), bytes).await));
     }
     let ((base_pages, base_checksum), (page_count, checksum)) = (state(0), state(2));
+    let base = Base { generation: 1, commit: commit(1), page_count: base_pages, checksum: base_checksum };
     let head = Head {
-        format: FORMAT,
-        incarnation: Hex(1),
         generation: 3,
         commit: commit(3),
-        parent: Some(commit(2)),
-        page_size,
         page_count,
         checksum,
-        base: Base { generation: 1, commit: commit(1), page_count: base_pages, checksum: base_checksum },
-        index: None,
-        repaired: None,
         commits,
+        ..Head::of_base(Hex(1), page_size, base, Some(commit(2)))
     };
     home.create("head", head.encode().into(), None).await.unwrap();
 }

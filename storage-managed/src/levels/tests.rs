@@ -1,5 +1,5 @@
 use super::*;
-use crate::format::{Base, FORMAT, Hex, IndexRef, base_name, segment_name};
+use crate::format::{Base, Hex, IndexRef, base_name, segment_name};
 
 const GIB: u64 = 1 << 30;
 const PAGE: u64 = 4096;
@@ -31,20 +31,7 @@ impl Simulated {
     fn new(bytes: u64, kept: Duration) -> Self {
         let page_count = u32::try_from(bytes / PAGE).unwrap();
         let base = Base { generation: 1, commit: Hex(1), page_count, checksum: Hex(0) };
-        let head = Head {
-            format: FORMAT,
-            incarnation: Hex(7),
-            generation: 1,
-            commit: Hex(1),
-            parent: None,
-            page_size: 4096,
-            page_count,
-            checksum: Hex(0),
-            base,
-            index: None,
-            repaired: None,
-            commits: vec![(Hex(1), 0)],
-        };
+        let head = Head::of_base(Hex(7), 4096, base, None);
         let objects = vec![(base_name(1, Hex(1)), bytes, 0.0)];
         Self {
             levels: Levels::of(&Options::new("unused")),

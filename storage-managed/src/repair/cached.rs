@@ -5,8 +5,8 @@ use std::{fs::File, io, path::Path};
 use crate::{
     cache::{Paths, Published, State, create_private},
     error::{Error, Result},
-    format::{Sums, page_sum},
-    local::{page_offset, read_page},
+    format::Sums,
+    local::{page_offset, read_summed},
     recover::{self, Found, Opened},
     system::Positioned,
     wal::{self, Mark},
@@ -39,17 +39,9 @@ pub(super) fn copy(paths: &Paths, published: &Published, sums: &Sums, to: &Path)
     let file = create_private(to)?;
     let mut page = vec![0; published.page_size as usize];
     for number in 1..=published.page_count {
-        read_page(&database, log.as_ref().unwrap_or(&database), &committed, number, &mut page)
-            .map_err(reading)?;
-        if sums.get(number) != Some(page_sum(number, &page)) {
-            // SQLite leaves out pages that it has freed again.
-            page.fill(0);
-            if sums.get(number) != Some(page_sum(number, &page)) {
-                return Err(Error::corrupt(
-                    "database.db",
-                    format!("page {number} is not what was published"),
-                ));
-            }
+        let files = (&database, log.as_ref().unwrap_or(&database));
+        if !read_summed(files, &committed, sums, number, &mut page).map_err(reading)? {
+            return Err(Error::corrupt("database.db", format!("page {number} is not what was published")));
         }
         file.write_all_at(&page, page_offset(number, published.page_size)).map_err(Error::io("write", to))?;
     }

@@ -231,7 +231,7 @@ impl Lineage {
         let work = async {
             let page_size = match head {
                 Some(head) => head.page_size,
-                None => page_size(remote, &name).await?,
+                None => remote.page_size(&name).await?,
             };
             let incarnation = self.incarnation.unwrap_or_default();
             let chain = Chain::from_objects(incarnation, page_size, base, told, links);
@@ -266,26 +266,5 @@ async fn header(remote: &Remote, link: &Link, name: &str) -> Result<Result<Segme
         // One that a later release has written would be named by a head of that release.
         Err(Error::Unsupported(problem)) => Ok(Err(problem)),
         Err(error) => Err(error),
-    }
-}
-
-/// The page size of a base, as SQLite has it at the beginning of a database.
-async fn page_size(remote: &Remote, base: &str) -> Result<u32> {
-    let begun = remote.run(|| async {
-        let Some((_, mut pieces)) = remote.home.read(base, 0).await? else { return Ok(Vec::new()) };
-        let mut bytes = Vec::new();
-        while bytes.len() < 18
-            && let Some(piece) = pieces.try_next().await?
-        {
-            bytes.extend_from_slice(&piece);
-        }
-        Ok(bytes)
-    });
-    let begun = begun.await?;
-    let size = begun.get(16..18).and_then(<[u8]>::first_chunk).map(|size| u16::from_be_bytes(*size));
-    match size {
-        Some(1) => Ok(65_536),
-        Some(size) if size >= 512 && size.is_power_of_two() => Ok(u32::from(size)),
-        _ => Err(Error::corrupt(base, "it does not begin as a database does")),
     }
 }

@@ -8,7 +8,7 @@ use storage_core::{Error as CoreError, ErrorKind, epoch_millis};
 use super::{Chosen, Repair, Stored};
 use crate::{
     error::{Error, Result},
-    format::{Base, FORMAT, HEAD, Head, Id, base_name},
+    format::{Base, HEAD, Head, Id, base_name},
     home::{Body, Held, Object, Put},
     lease::Lease,
     options::is_passing,
@@ -61,12 +61,12 @@ impl Repair {
     async fn put(&self, chosen: &Chosen, lease: &Lease) -> Result<()> {
         if let Stored::Damaged(object) = &self.head {
             let name = format!("damaged/head-{}", epoch_millis(self.options.clock.now()));
-            self.put_new(&name, &Body::Bytes(object.bytes.clone())).await?;
+            self.remote.put_new(&name, &Body::Bytes(object.bytes.clone())).await?;
         }
         let head = chosen.head()?;
         let length = u64::from(head.page_count) * u64::from(head.page_size);
         let base = Body::File { path: chosen.staged.to_path_buf(), length };
-        self.put_new(&base_name(head.generation, head.commit), &base).await?;
+        self.remote.put_new(&base_name(head.generation, head.commit), &base).await?;
         let mut tried = 1;
         loop {
             let lost = || CoreError::new(ErrorKind::Unavailable, "the lease was lost");
@@ -92,13 +92,6 @@ impl Repair {
             self.remote.retry.wait(tried).await;
             tried += 1;
         }
-    }
-
-    async fn put_new(&self, name: &str, body: &Body) -> Result<()> {
-        if self.remote.put(name, body).await? {
-            return Ok(());
-        }
-        Err(Error::corrupt(name, "something else is there than what was to be published"))
     }
 
     /// Only where the head is still what was found.
@@ -128,19 +121,8 @@ impl Chosen {
         let mut commits: Vec<(Id, u64)> = before.copied().collect();
         commits.reverse();
         commits.push((commit, 0));
-        Ok(Head {
-            format: FORMAT,
-            incarnation,
-            generation: self.generation,
-            commit,
-            parent: Some(self.end.1),
-            page_size: self.page_size,
-            page_count,
-            checksum,
-            base: Base { generation: self.generation, commit, page_count, checksum },
-            index: None,
-            repaired: Some((self.end.0, self.generation)),
-            commits,
-        })
+        let base = Base { generation: self.generation, commit, page_count, checksum };
+        let head = Head::of_base(incarnation, self.page_size, base, Some(self.end.1));
+        Ok(Head { commits, repaired: Some((self.end.0, self.generation)), ..head })
     }
 }

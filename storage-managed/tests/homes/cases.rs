@@ -13,6 +13,37 @@ use storage_managed::home::{Body, Claim, Fresh, Held, Home, Put, Version, probe}
 
 use crate::stores::Store;
 
+/// Hands the names of all cases to a macro.
+macro_rules! each_case {
+    ($to:ident) => {
+        $to! {
+            the_probe_accepts_the_home_and_leaves_nothing
+            absent_objects_are_absent
+            objects_are_read_as_they_were_written
+            parts_of_objects_are_read
+            of_many_who_create_one_wins
+            of_many_who_replace_one_wins
+            another_version_is_not_replaced
+            an_unchanged_object_is_not_read_again
+            putting_again_changes_nothing
+            of_many_who_put_one_wins
+            what_was_put_in_pieces_is_not_written_over
+            a_large_file_travels_both_ways
+            a_file_that_is_too_short_is_not_put
+            deleting_what_is_not_there_succeeds
+            objects_are_listed_by_prefix
+            names_that_leave_the_home_are_refused
+            only_one_holds_the_lease
+            a_lease_is_renewed_and_given_back
+            a_first_head_is_created_under_the_lease
+            a_lease_is_taken_back_at_once_by_who_knows_its_proof
+            who_holds_the_lease_is_told
+            an_unlocked_lease_is_lost_and_free
+        }
+    };
+}
+pub(crate) use each_case;
+
 pub(crate) const TERM: Duration = Duration::from_secs(30);
 const HEAD: &str = "head";
 

@@ -86,3 +86,52 @@ async fn what_was_overtaken_is_no_generation() {
     assert!(history.iter().all(|found| found.commit != format!("{:032x}", 0)), "{history:?}");
     assert_eq!(restored(&place, &store, 6).await, expected[..6]);
 }
+
+/// What is kept under a name is there when all that led to it is gone, and nobody else's copy is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_under_a_name_stays_until_it_is_removed() {
+    let place = Place::new();
+    let options = Options { grace: Duration::ZERO, ..place.options("a") };
+    let store = DatabaseStore::open(place.home(), options).await.unwrap();
+    let to = place.cache("kept.db");
+    assert!(matches!(store.hold("early", None).await, Err(Error::Unsupported(_))), "nothing is published");
+    for number in ["1", "2"] {
+        add(&store, number).await.unwrap();
+    }
+    let early = store.hold("early-v2.1", None).await.unwrap();
+    assert_eq!((early.generation, early.name.as_str()), (2, "early-v2.1"));
+    assert!(early.made.unwrap().elapsed().unwrap() < HOUR && early.bytes > 0);
+    for number in 3..=40 {
+        add(&store, &number.to_string()).await.unwrap();
+    }
+    store.hold("first", Some(1)).await.unwrap();
+    store.fold().await.unwrap();
+    store.fold().await.unwrap();
+    assert!(matches!(store.restore(2, &to).await, Err(Error::Unsupported(_))), "it is gone from the history");
+    let names: Vec<String> = store.holds().await.unwrap().into_iter().map(|hold| hold.name).collect();
+    assert_eq!(names, ["first", "early-v2.1"]);
+    for (name, expected) in [("first", vec!["1"]), ("early-v2.1", vec!["1", "2"])] {
+        store.restore_hold(name, &to).await.unwrap();
+        assert_eq!(rows_of(&rusqlite::Connection::open(&to).unwrap()).unwrap(), expected, "{name}");
+        std::fs::remove_file(&to).unwrap();
+    }
+    for name in ["first", "", "a/b", "..%2f", &"n".repeat(65), "n\u{e4}"] {
+        let refused = store.hold(name, None).await.unwrap_err().to_string();
+        assert!(refused.contains("hold") || refused.contains("keeps generation 1"), "{name}: {refused}");
+    }
+    assert!(matches!(store.hold("none", Some(2)).await, Err(Error::Unsupported(_))), "no such generation");
+    // Damage is refused by name, whatever else is sound.
+    let object = place.objects("hold").into_iter().find(|name| name.ends_with("first")).unwrap();
+    let path = place.object("hold", &object);
+    let mut content = std::fs::read(&path).unwrap();
+    *content.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, content).unwrap();
+    let refused = store.restore_hold("first", &to).await.unwrap_err();
+    assert!(matches!(&refused, Error::Corrupt { object, .. } if object.ends_with("-first")), "{refused}");
+    assert!(!to.exists());
+    assert_eq!(store.remove_hold("first").await.unwrap().generation, 1);
+    assert!(matches!(store.remove_hold("first").await, Err(Error::Unsupported(_))));
+    assert!(matches!(store.restore_hold("first", &to).await, Err(Error::Unsupported(_))));
+    let left = store.holds().await.unwrap();
+    assert_eq!((left.len(), &left[0].name, &left[0].commit), (1, &early.name, &early.commit));
+}

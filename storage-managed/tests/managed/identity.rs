@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 use storage_core::ErrorKind;
-use storage_managed::{DatabaseStore, Error, Options};
+use storage_managed::{DatabaseStore, Error, Options, adopt, exists};
 
 use crate::{Place, add, copy_folder, faulty::Fault, kills::example, rows, rows_in_home};
 
@@ -245,4 +245,39 @@ async fn a_cache_that_was_copied_writes_beside_the_one_it_was_copied_from() {
         }
     }
     assert!(acknowledged.len() > 5, "{acknowledged:?}");
+}
+
+/// The head is asked for first, and a listing later may show what others have published since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_that_begins_while_it_is_opened_has_not_lost_its_head() {
+    let place = Place::new();
+    let (slow, adopting) = (place.home(), place.home());
+    for home in [&slow, &adopting] {
+        home.stall("list");
+    }
+    let opening = tokio::spawn(DatabaseStore::open(slow.clone(), place.options("b")));
+    let existing = tokio::spawn(exists(slow.clone()));
+    let file = place.cache("other.db");
+    rusqlite::Connection::open(&file).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    let adopted = {
+        let (home, options, file) = (adopting.clone(), place.options("c"), file.clone());
+        tokio::spawn(async move { adopt(home, options, &file).await })
+    };
+    while !(slow.has_stalled() && adopting.has_stalled()) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let store = place.open("a").await.unwrap();
+    for body in ["one", "two"] {
+        add(&store, body).await.unwrap();
+    }
+    store.close().await.unwrap();
+    for home in [&slow, &slow, &adopting] {
+        home.go_on();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let store = opening.await.unwrap().unwrap();
+    assert_eq!(rows(&store).await, ["one", "two"]);
+    assert!(existing.await.unwrap().unwrap());
+    let refused = adopted.await.unwrap().unwrap_err().to_string();
+    assert!(refused.contains("generation 2"), "{refused}");
 }

@@ -38,15 +38,15 @@ fn document(found: &Generation) -> Value {
 }
 
 /// The generation that was the newest at a time.
-pub(super) async fn newest_at(store: &DatabaseStore, at: SystemTime) -> Result<u64> {
-    let history = store.history().await?;
+pub(super) async fn newest_at(store: &DatabaseStore, at: SystemTime) -> Result<Generation> {
+    let mut history = store.history().await?;
     // As the log shows it: in whole seconds.
     let seconds =
         |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let was_there =
         |found: &&Generation| found.published.is_some_and(|published| seconds(published) <= seconds(at));
-    if let Some(found) = history.iter().rev().find(was_there) {
-        return Ok(found.generation);
+    if let Some(found) = history.iter().rposition(|found| was_there(&found)) {
+        return Ok(history.swap_remove(found));
     }
     let oldest = history.first().and_then(|found| found.published).map_or_else(
         || "the home tells no times".to_owned(),

@@ -1,6 +1,7 @@
 //! `storage managed`: what a managed database is asked and told beside its entries.
 
 mod adopt;
+mod hold;
 mod log;
 mod open;
 mod repair;
@@ -23,7 +24,7 @@ use self::{
 use crate::{
     args::Managed,
     failure::{DONE, Failure, NO, Result},
-    output::{Output, humane, table},
+    output::{Output, humane, moment, table},
 };
 
 pub(super) async fn run(command: Managed, settings: &Settings, out: &mut Output) -> Result<u8> {
@@ -35,7 +36,10 @@ pub(super) async fn run(command: Managed, settings: &Settings, out: &mut Output)
         Managed::Verify => verify(settings, out).await,
         Managed::Repair { yes } => repair::run(yes, settings, out).await,
         Managed::Log { limit } => log::run(limit, settings, out).await,
-        Managed::Restore { generation, at, to } => restore(generation, at, &to, settings, out).await,
+        Managed::Restore { generation, at, hold, to } => {
+            restore((generation, at, hold.as_deref()), &to, settings, out).await
+        }
+        Managed::Hold { command } => hold::run(command, settings, out).await,
         Managed::Genkey { id } => genkey(id, out),
         Managed::Rescue { command } => rescue::run(command, settings, out).await,
     }
@@ -156,8 +160,7 @@ async fn verify(settings: &Settings, out: &mut Output) -> Result<u8> {
 
 /// Writes the file whole or not at all.
 async fn restore(
-    generation: Option<u64>,
-    at: Option<SystemTime>,
+    (generation, at, hold): (Option<u64>, Option<SystemTime>, Option<&str>),
     to: &Path,
     settings: &Settings,
     out: &mut Output,
@@ -166,13 +169,20 @@ async fn restore(
     let beside = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = tempfile::tempdir_in(beside)
         .map_err(|error| Failure::input(format!("`{}` cannot be written to: {error}", beside.display())))?;
-    let verified = with_home(settings, async |opened| {
-        let generation = match (generation, at) {
-            (Some(generation), _) => generation,
-            (None, Some(at)) => log::newest_at(&opened.store, at).await?,
-            (None, None) => opened.store.status().generation,
+    let (verified, published) = with_home(settings, async |opened| {
+        let file = folder.path().join("restored.db");
+        if let Some(hold) = hold {
+            return Ok((opened.store.restore_hold(hold, &file).await.map_err(hold::absent)?, None));
+        }
+        let (generation, published) = match (generation, at) {
+            (Some(generation), _) => (generation, None),
+            (None, Some(at)) => {
+                let found = log::newest_at(&opened.store, at).await?;
+                (found.generation, found.published)
+            }
+            (None, None) => (opened.store.status().generation, None),
         };
-        opened.store.restore(generation, &folder.path().join("restored.db")).await.map_err(absent)
+        Ok((opened.store.restore(generation, &file).await.map_err(absent)?, published))
     })
     .await?;
     check_new(to)?;
@@ -180,7 +190,9 @@ async fn restore(
     let mut document = document(&verified);
     if let Some(document) = document.as_object_mut() {
         document.insert("file".to_owned(), json!(to));
+        document.extend(published.map(|at| ("published".to_owned(), json!(moment(at)))));
     }
-    out.answer(&document, format_args!("restored {}: {}", to.display(), described(&verified)))?;
+    let published = published.map_or_else(String::new, |at| format!(", published at {}", moment(at)));
+    out.answer(&document, format_args!("restored {}: {}{published}", to.display(), described(&verified)))?;
     Ok(DONE)
 }

@@ -1,7 +1,7 @@
 //! `storage managed repair`: a damaged home goes on from what is sound.
 
 use std::{
-    io::{IsTerminal, Write, stderr, stdin},
+    io::{IsTerminal, stdin},
     sync::Arc,
 };
 
@@ -16,6 +16,7 @@ use super::{
     watched::{Watched, progress},
 };
 use crate::{
+    ask,
     failure::{DONE, Failure, NO, Result, USAGE},
     output::{Output, moment},
 };
@@ -40,7 +41,10 @@ pub(super) async fn run(yes: bool, settings: &Settings, out: &mut Output) -> Res
         );
         return Err(failure.hint("bring the objects back from a copy"));
     }
-    let agreed = yes || (stdin().is_terminal() && !out.json() && agrees(&described(&found))?);
+    let agreed = yes
+        || (stdin().is_terminal()
+            && !out.json()
+            && ask::agrees(&format!("{}\nGo on from that?", described(&found)))?);
     if !agreed {
         out.answer(
             &document(&found),
@@ -76,16 +80,6 @@ fn refused(error: Error) -> Failure {
         Error::Unsupported(message) => Failure::new(USAGE, ErrorKind::Unsupported.code(), message),
         error => error.into(),
     }
-}
-
-/// Asks a person.
-fn agrees(report: &str) -> Result<bool> {
-    let mut answer = String::new();
-    let asked = write!(stderr(), "{report}\nGo on from that? [y/N] ")
-        .and_then(|()| stderr().flush())
-        .and_then(|()| stdin().read_line(&mut answer));
-    asked.map_err(|error| Failure::input(format!("the answer cannot be read: {error}")))?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 fn place(source: Source) -> &'static str {

@@ -1,12 +1,13 @@
 //! `storage managed unlock`: ends the lease of a process that is gone.
 
-use std::io::{IsTerminal, Write, stderr, stdin};
+use std::io::{IsTerminal, stdin};
 
 use serde_json::{Value, json};
 use storage_factory::{Settings, managed_database};
 use storage_managed::home::Holder;
 
 use crate::{
+    ask,
     failure::{DONE, Failure, NO, Result},
     output::{Output, humane},
 };
@@ -39,13 +40,7 @@ fn agrees(holder: &str) -> Result<bool> {
             failure.hint("with --yes it is taken away; what a holder that lives writes is refused then")
         );
     }
-    let mut answer = String::new();
-    let asked =
-        write!(stderr(), "Take the lease away from {holder}? If it lives, what it writes is refused. [y/N] ")
-            .and_then(|()| stderr().flush())
-            .and_then(|()| stdin().read_line(&mut answer));
-    asked.map_err(|error| Failure::input(format!("the answer cannot be read: {error}")))?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    ask::agrees(&format!("Take the lease away from {holder}? If it lives, what it writes is refused."))
 }
 
 pub(super) fn document(holder: &Holder) -> Value {

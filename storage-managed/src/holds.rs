@@ -1,0 +1,132 @@
+//! Generations that are kept until somebody lets them go, whatever the retention: each a copy of its own, so that neither
+//! what is removed nor what is damaged elsewhere concerns it.
+
+use std::{path::Path, time::SystemTime};
+
+use crate::{
+    error::{Error, Result},
+    format::{HOLD, HeldCopy},
+    home::Body,
+    local::sums_of,
+    open::blocking,
+    shared::Shared,
+    verify::{Verified, check_integrity},
+};
+
+/// How long the name of a hold may be, in bytes.
+const MAX_NAME_BYTES: usize = 64;
+
+/// A generation that is kept under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Hold {
+    /// Its name.
+    pub name: String,
+    /// The generation.
+    pub generation: u64,
+    /// The commit that led to it.
+    pub commit: String,
+    /// When it was made: now by this machine's clock, less its age by the home's; `None` where the home cannot tell.
+    pub made: Option<SystemTime>,
+    /// The length in bytes of what is kept.
+    pub bytes: u64,
+}
+
+impl Shared {
+    /// The holds, with what their objects are called; the earliest generation first.
+    async fn find_holds(&self) -> Result<Vec<(Hold, HeldCopy)>> {
+        let now = self.options.clock.now();
+        let listed = self.remote.list(HOLD).await?;
+        let mut found: Vec<_> = listed
+            .into_iter()
+            .filter_map(|object| {
+                let copy = HeldCopy::parse(&object.name)?;
+                let hold = Hold {
+                    name: copy.label.clone(),
+                    generation: copy.generation,
+                    commit: copy.commit.to_string(),
+                    made: object.age.and_then(|age| now.checked_sub(age)),
+                    bytes: object.length,
+                };
+                Some((hold, copy))
+            })
+            .collect();
+        found.sort_by(|(_, one), (_, other)| {
+            (one.generation, &one.label).cmp(&(other.generation, &other.label))
+        });
+        Ok(found)
+    }
+
+    pub(crate) async fn holds(&self) -> Result<Vec<Hold>> {
+        Ok(self.find_holds().await?.into_iter().map(|(hold, _)| hold).collect())
+    }
+
+    async fn find_hold(&self, name: &str) -> Result<(Hold, HeldCopy)> {
+        let found = self.find_holds().await?.into_iter().find(|(hold, _)| hold.name == name);
+        found.ok_or_else(|| Error::Unsupported(format!("the home has no hold `{name}`")))
+    }
+
+    /// Keeps a generation, the newest or this one, under a name.
+    pub(crate) async fn hold(&self, name: &str, generation: Option<u64>) -> Result<Hold> {
+        check_name(name)?;
+        if let Some(found) = self.holds().await?.into_iter().find(|hold| hold.name == name) {
+            return Err(Error::Unsupported(format!(
+                "`{name}` keeps generation {} already: remove it first, or choose another name",
+                found.generation
+            )));
+        }
+        let staged = self.paths.staged("hold")?;
+        let rebuilt = self.rebuild(generation, &staged).await?;
+        let copy = HeldCopy {
+            generation: rebuilt.verified.generation,
+            commit: rebuilt.commit,
+            checksum: rebuilt.checksum,
+            label: name.to_owned(),
+        };
+        let body = Body::File { path: staged.to_path_buf(), length: rebuilt.verified.bytes };
+        self.remote.put_new(&copy.name(), &body).await?;
+        Ok(self.find_hold(name).await?.0)
+    }
+
+    /// Lets go what is kept under a name. What two have made at once goes together.
+    pub(crate) async fn remove_hold(&self, name: &str) -> Result<Hold> {
+        let (hold, _) = self.find_hold(name).await?;
+        for (_, copy) in self.find_holds().await?.iter().filter(|(hold, _)| hold.name == name) {
+            let object = copy.name();
+            self.remote.run(|| self.remote.home.delete(&object)).await?;
+        }
+        Ok(hold)
+    }
+
+    /// Writes what is kept under a name to a new file, and checks it.
+    pub(crate) async fn rebuild_hold(&self, name: &str, to: &Path) -> Result<Verified> {
+        let (_, copy) = self.find_hold(name).await?;
+        let object = copy.name();
+        let Some(file) = self.remote.downloads.download(&object, to).await? else {
+            return Err(Error::Unsupported(format!("the hold `{name}` was removed meanwhile")));
+        };
+        let page_size = self.remote.page_size(&object).await?;
+        let path = to.to_owned();
+        let read =
+            move || sums_of(&file, page_size).map(|sums| (file, sums)).map_err(Error::io("read", path));
+        let (file, sums) = blocking(read).await?;
+        if sums.total() != copy.checksum {
+            return Err(Error::corrupt(&object, "its pages are not what was kept"));
+        }
+        let bytes = u64::from(sums.page_count()) * u64::from(page_size);
+        check_integrity(file, to.to_owned(), object).await?;
+        Ok(Verified { generation: copy.generation, bytes, objects: 1 })
+    }
+}
+
+/// A name becomes a part of an object's.
+fn check_name(name: &str) -> Result<()> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if !name.is_empty() && name.len() <= MAX_NAME_BYTES && name.bytes().all(is_plain) {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!(
+        "`{}` cannot be the name of a hold: 1 to {MAX_NAME_BYTES} letters, digits, `.`, `_` and `-`",
+        name.escape_debug()
+    )))
+}
