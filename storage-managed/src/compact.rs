@@ -39,7 +39,7 @@ impl Drop for Going {
 impl Shared {
     /// What follows a publication and nobody waits for.
     pub(crate) async fn tidy(self: &Arc<Self>, content: &Content) {
-        self.write_back().await;
+        self.checkpoint().await;
         self.check_now_and_then();
         let Some((head, _)) = &content.known else { return };
         self.remote.telemetry.segments.set(head.singles() as f64);
@@ -56,6 +56,18 @@ impl Shared {
         {
             let folding = Arc::new(folding);
             self.in_background("storage-managed-fold", async move { folding.shared.fold(&folding).await });
+        }
+    }
+
+    /// Moves what is published to the main file of the cache now and then. Nothing depends on it.
+    async fn checkpoint(self: &Arc<Self>) {
+        let bytes = self.options.checkpoint_bytes;
+        match self.on_local(move |local| local.checkpoint_beside(bytes)).await {
+            Ok(Some(moving)) => {
+                spawn_thread("storage-managed-checkpoint", async move { warn_of_checkpoint(&moving.run()) });
+            }
+            Ok(None) => {}
+            failed => warn_of_checkpoint(&failed),
         }
     }
 
@@ -196,6 +208,13 @@ impl Shared {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+}
+
+/// A checkpoint that failed is tried again with the next batch.
+pub(crate) fn warn_of_checkpoint<T>(done: &Result<T>) {
+    if let Err(error) = done {
+        tracing::warn!(%error, "the log of the cache could not be written back; it will be tried again");
     }
 }
 

@@ -6,6 +6,7 @@ use futures::{TryStreamExt, pin_mut};
 
 use crate::{
     cache::Published,
+    compact::warn_of_checkpoint,
     content::Fetched,
     error::{Error, Result},
     format::{HEAD, Head, Id, Segment, Sums},
@@ -186,7 +187,8 @@ impl Shared {
         if !applied {
             return self.replace_foreign(content, head).await;
         }
-        self.write_back().await;
+        let bytes = self.options.checkpoint_bytes;
+        warn_of_checkpoint(&self.on_local(move |local| local.checkpoint(bytes)).await);
         Ok(Ok(()))
     }
 
@@ -204,14 +206,6 @@ impl Shared {
             Ok(Some(_)) => Ok(Ok(())),
             Ok(None) => Err(self.diverge(content).await),
             Err(missing) => Ok(Err(missing)),
-        }
-    }
-
-    /// Moves what is published to the main file now and then. Nothing depends on it.
-    pub(crate) async fn write_back(self: &Arc<Self>) {
-        let bytes = self.options.checkpoint_bytes;
-        if let Err(error) = self.on_local(move |local| local.checkpoint(bytes)).await {
-            tracing::warn!(%error, "the log of the cache could not be written back; it will be tried again");
         }
     }
 

@@ -4,6 +4,7 @@
 //! descriptor of them would drop the locks that SQLite holds in this process.
 
 mod apply;
+mod checkpoint;
 mod guard;
 
 use std::{
@@ -23,6 +24,7 @@ use rusqlite::{
     config::DbConfig,
     hooks::{AuthAction, AuthContext, Authorization},
 };
+use tokio::sync::Mutex;
 
 use crate::{
     cache::{Intent, Last, Paths, Published, State, create_private},
@@ -53,9 +55,19 @@ pub(crate) struct Local {
     /// SQLite's count of transactions at what `sums` are of; `None` where it could not be read.
     changes: Option<u32>,
     busy: Duration,
+    checkpoints: Checkpoints,
     /// Closing these would drop SQLite's locks.
     _kept: Vec<Arc<File>>,
     _lock: File,
+}
+
+/// When to try a checkpoint again, since somebody else's snapshot was in the way: once there are so many frames.
+#[derive(Debug, Default)]
+struct Checkpoints {
+    /// Taken while pages are moved beside the batches.
+    moving: Arc<Mutex<()>>,
+    move_from: u64,
+    end_from: u64,
 }
 
 /// The database's files, for reading and appending beside SQLite.
@@ -303,6 +315,7 @@ impl Local {
             sums,
             changes: Some(changes),
             busy,
+            checkpoints: Checkpoints::default(),
             _kept: kept,
             _lock: lock,
         })
@@ -422,40 +435,25 @@ impl Local {
         self.note();
     }
 
-    /// Moves what is published from the log to the main file, where the log has grown beyond `bytes`. Readers in the way
-    /// put off a part of it.
-    pub(crate) fn checkpoint(&mut self, bytes: u64) -> Result<()> {
-        let length = self.files.log.metadata().map_err(Error::io("read", self.paths.log()))?.len();
-        if length <= bytes || self.change()?.is_some() {
-            return Ok(());
-        }
-        // The record must not name an intent any more whose pages stand in the main file.
-        self.state.intent = None;
-        self.state.write(&self.paths, Last::Now)?;
-        let doing = "write back the log";
-        self.db.busy_timeout(Duration::ZERO).map_err(Error::sqlite(doing))?;
-        let done = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        self.db.busy_timeout(self.busy).map_err(Error::sqlite(doing))?;
-        match done {
-            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(()),
-            done => done.map_err(Error::sqlite(doing)),
-        }
-    }
-
     /// The database as it is now, with these sums, which stays while batches go on.
     pub(crate) fn pin(&self, sums: &Sums) -> Result<Pinned> {
-        let pinning = Error::sqlite("take a snapshot of the cache");
-        let pinned = connect(&self.paths.database(), self.busy).and_then(|db| {
-            db.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
-            Ok(db)
-        });
+        let pinned = self.pin_only()?;
         Ok(Pinned {
             frames: self.index()?.frames,
             files: Arc::clone(&self.files),
             sums: sums.clone(),
             page_size: self.published().page_size,
-            _pinned: pinned.map_err(pinning)?,
+            _pinned: pinned,
         })
+    }
+
+    /// An open read transaction.
+    fn pin_only(&self) -> Result<Connection> {
+        let pinned = connect(&self.paths.database(), self.busy).and_then(|db| {
+            db.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
+            Ok(db)
+        });
+        pinned.map_err(Error::sqlite("take a snapshot of the cache"))
     }
 
     /// Lets what is committed outlive a power failure.

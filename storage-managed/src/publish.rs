@@ -180,7 +180,7 @@ impl Shared {
     }
 
     /// The head that holds the batch now, or that somebody else has made in its place.
-    async fn send(self: &Arc<Self>, content: &Content, prepared: &Prepared) -> Result<Sent> {
+    async fn send(self: &Arc<Self>, content: &mut Content, prepared: &Prepared) -> Result<Sent> {
         let made = &prepared.made;
         let unpublished = |source: CoreError| Error::Unpublished { commit: made.commit.to_string(), source };
         let mut known = content.known.clone();
@@ -210,6 +210,8 @@ impl Shared {
                         self.lease.lost();
                     }
                     known = found;
+                    // Also for the next try, which would be refused for an old version again.
+                    content.known.clone_from(&known);
                 }
                 Ok((standing, found)) => return Ok(Sent::new(standing, found)),
                 Err(Error::Home(_)) => {}

@@ -392,7 +392,11 @@ impl Inner {
         let _content = shared.content.lock().await;
         self.readers.lock().clear();
         if let Some(mut local) = shared.take_local() {
-            let saved = tokio::task::spawn_blocking(move || local.save()).await;
+            let saved = tokio::task::spawn_blocking(move || {
+                local.wait_for_checkpoint();
+                local.save()
+            })
+            .await;
             saved.map_err(|_| Error::Panicked)??;
         }
         shared.lease.release(&*shared.remote.home).await;

@@ -82,6 +82,8 @@ impl Local {
         if numbers.is_empty() {
             numbers.push(1);
         }
+        // SQLite reads the log again after it, for which it would wait on a checkpoint.
+        self.wait_for_checkpoint();
         let ours = self.block_checkpoints();
         if !matches!(ours, Ok(true)) {
             return ours;

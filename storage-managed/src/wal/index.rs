@@ -8,6 +8,8 @@ use std::{fs::File, io};
 use crate::system::Positioned;
 
 const HEADER_BYTES: usize = 48;
+/// Behind both headers: how many frames are in the main file.
+const MOVED_BYTES: usize = 4;
 /// A writer changes the copies one after the other, within an instant.
 const TRIES: u32 = 1_000;
 
@@ -18,17 +20,21 @@ pub(crate) struct Index {
     pub(crate) changes: u32,
     /// How many frames of the log are committed.
     pub(crate) frames: u64,
+    /// How many of them a checkpoint has moved to the main file.
+    pub(crate) moved: u64,
 }
 
 impl Index {
     /// Reads it while SQLite has it open and in order.
     pub(crate) fn read(index: &File) -> io::Result<Self> {
-        let mut bytes = [0; 2 * HEADER_BYTES];
+        let mut bytes = [0; 2 * HEADER_BYTES + MOVED_BYTES];
         for _ in 0..TRIES {
             index.read_exact_at(&mut bytes, 0)?;
-            let (one, two) = bytes.split_at(HEADER_BYTES);
+            let (headers, moved) = bytes.split_at(2 * HEADER_BYTES);
+            let (one, two) = headers.split_at(HEADER_BYTES);
             if one == two && one.get(12) == Some(&1) {
-                return Ok(Self { changes: word(one, 8), frames: u64::from(word(one, 16)) });
+                let (frames, moved) = (u64::from(word(one, 16)), u64::from(word(moved, 0)));
+                return Ok(Self { changes: word(one, 8), frames, moved });
             }
             std::thread::yield_now();
         }

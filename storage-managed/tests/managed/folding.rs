@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use storage_core::{Clock, ManualClock, SystemClock};
 use storage_managed::{DatabaseStore, Error, Options};
 
-use crate::{Faulty, Place, add, rows, rows_in_home};
+use crate::{Faulty, Place, add, copy_folder, rows, rows_in_home};
 
 fn merging(place: &Place, cache: &str) -> Options {
     Options { merge_segments: 4, merge_fan_out: 3, grace: Duration::from_secs(60), ..place.options(cache) }
@@ -400,5 +400,54 @@ async fn a_log_that_grew_is_written_back_and_everything_goes_on() {
         assert_eq!(rows(&again).await, expected);
         again.close().await.unwrap();
     }
+    assert_eq!(rows_in_home(&place).await, expected);
+}
+
+/// Pages move to the main file while batches go on. What is copied of the cache at any moment opens as it was: no page is in
+/// the main file that the record does not know of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_written_back_beside_batches_and_readers() {
+    const BYTES: u64 = 200_000;
+    let place = Place::new();
+    let options = Options { checkpoint_bytes: BYTES, ..place.options("a") };
+    let store = DatabaseStore::open(place.home(), options).await.unwrap();
+    let log = place.cache("a").join("database.db-wal");
+    let (mut expected, mut longest, mut begun_anew) = (Vec::new(), 0, 0);
+    for number in 0..400 {
+        expected.push(number.to_string().repeat(1_000));
+        let before = std::fs::metadata(&log).map_or(0, |log| log.len());
+        add(&store, expected.last().unwrap()).await.unwrap();
+        let length = std::fs::metadata(&log).unwrap().len();
+        (longest, begun_anew) = (longest.max(length), begun_anew + u32::from(length < before));
+        if number % 50 == 49 {
+            let name = format!("copy {number}");
+            copy_folder(&place.cache("a"), &place.cache(&name));
+            let copy = place.open(&name).await.unwrap();
+            assert_eq!(copy.rescued().unwrap(), []);
+            assert_eq!(rows(&copy).await, expected);
+            copy.close().await.unwrap();
+        }
+    }
+    assert!(begun_anew > 2, "the log began anew {begun_anew} times");
+    assert!(longest < 20 * BYTES, "{longest}");
+    // A snapshot that stays puts it off, and everything goes on.
+    let outside = rusqlite::Connection::open(store.path()).unwrap();
+    outside.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+    for number in 0..100 {
+        expected.push(number.to_string().repeat(1_000));
+        add(&store, expected.last().unwrap()).await.unwrap();
+    }
+    assert_eq!(outside.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, u32>(0)).unwrap(), 400);
+    drop(outside);
+    for _ in 0..100 {
+        add(&store, "once more").await.unwrap();
+        expected.push("once more".to_owned());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(std::fs::metadata(&log).unwrap().len() < 4 * BYTES);
+    store.close().await.unwrap();
+    let again = place.open("a").await.unwrap();
+    assert_eq!(rows(&again).await, expected);
+    again.close().await.unwrap();
     assert_eq!(rows_in_home(&place).await, expected);
 }

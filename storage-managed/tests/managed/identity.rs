@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 use storage_core::ErrorKind;
-use storage_managed::{DatabaseStore, Error, Options, adopt, exists};
+use storage_managed::{DatabaseStore, Error, Options, RetryPolicy, adopt, exists};
 
 use crate::{Place, add, copy_folder, faulty::Fault, kills::example, rows, rows_in_home};
 
@@ -280,4 +280,30 @@ async fn a_home_that_begins_while_it_is_opened_has_not_lost_its_head() {
     assert!(existing.await.unwrap().unwrap());
     let refused = adopted.await.unwrap().unwrap_err().to_string();
     assert!(refused.contains("generation 2"), "{refused}");
+}
+
+/// A head that names another base is refused for its version once, and not each time, also where each call tries once.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lost_the_lease_and_knows_an_old_head_goes_on() {
+    let place = Place::new();
+    let retry = RetryPolicy { attempts: 1, ..RetryPolicy::default() };
+    let store = DatabaseStore::open(place.home(), Options { retry, ..place.holding("a") }).await.unwrap();
+    for body in ["one", "two"] {
+        add(&store, body).await.unwrap();
+    }
+    lose_lease(&place);
+    let other = place.open("b").await.unwrap();
+    assert!(other.fold().await.unwrap());
+    other.close().await.unwrap();
+    let mut refused = 0;
+    while let Err(error) = add(&store, "three").await {
+        assert!(
+            error.kind() == ErrorKind::OutcomeUnknown || error.kind() == ErrorKind::Unavailable,
+            "{error}"
+        );
+        refused += 1;
+        assert!(refused < 5, "{error}");
+    }
+    assert_eq!(rows_in_home(&place).await.last().unwrap(), "three");
+    store.close().await.unwrap();
 }
