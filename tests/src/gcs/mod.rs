@@ -29,7 +29,7 @@ const NO_CONDITION_HERE: Refusal = (400, "NotImplemented");
 
 /// A server in this process that follows the documentation of the XML API of Google Cloud Storage: generations and their
 /// conditions, etags of the content, ranges, listings in pages, uploads in parts, which know no condition, and copies. It has one
-/// bucket, `storage`, and takes any credentials. It proves what a client sends, and not what Google's own servers do.
+/// bucket, `storage`, and takes whoever signs. It proves what a client sends, and not what Google's own servers do.
 #[derive(Debug)]
 pub struct Gcs {
     address: SocketAddr,
@@ -38,6 +38,9 @@ pub struct Gcs {
 }
 
 impl Gcs {
+    /// The key of a service account, as Google hands them out. It is public, and opens nothing but this server.
+    pub const KEY: &str = include_str!("../../data/service-account.json");
+
     /// Starts a server with an empty bucket.
     ///
     /// # Errors
@@ -122,7 +125,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Answer = std::result::Result<(Builder, Bytes), Refusal>;
 
 fn answered(bucket: &mut Bucket, head: &Parts, body: Bytes) -> Answer {
-    if bucket.is_closed || !head.headers.contains_key("authorization") {
+    if bucket.is_closed || !is_signed(head) {
         return Err((403, "AccessDenied"));
     }
     let (of, name) = place(head.uri.path());
@@ -282,6 +285,12 @@ fn place(path: &str) -> (String, String) {
     let path = percent_decode_str(path.trim_start_matches('/')).decode_utf8_lossy();
     let (bucket, name) = path.split_once('/').unwrap_or((&path, ""));
     (bucket.to_owned(), name.to_owned())
+}
+
+/// Whether there is a token that looks like one that a service account has signed.
+fn is_signed(head: &Parts) -> bool {
+    let token = header(head, "authorization").and_then(|value| value.strip_prefix("Bearer "));
+    token.is_some_and(|token| token.split('.').filter(|part| part.len() > 20).count() == 3)
 }
 
 fn query(head: &Parts) -> HashMap<String, String> {
