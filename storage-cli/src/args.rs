@@ -42,7 +42,8 @@ pub(crate) struct Global {
     #[arg(long = "type", global = true, value_name = "TYPE")]
     pub(crate) storage_type: Option<String>,
     /// The SQLite file or the Postgres server: sqlite:///file.db, postgresql://user:password@host/database; or a managed
-    /// database: sqlite+file:///folder/agent, sqlite+azblob://account/container/agent, sqlite+s3://bucket/agent.
+    /// database: sqlite+file:///folder/agent, sqlite+azblob://account/container/agent, sqlite+s3://bucket/agent,
+    /// sqlite+gs://bucket/agent.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) database_url: Option<String>,
     /// The Redis server: redis://host:6379/0, rediss:// (TLS), redis+unix:///path, redis-cluster://.

@@ -13,7 +13,9 @@ pub(crate) fn check_scheme(url: &str) -> Result<&str> {
         Some(scheme) if !is_managed(url) && !DRIVERS.contains(&scheme.as_str()) => Err(Error::config(
             format!("DATABASE_URL has the scheme `{scheme}`, which is no home of a database"),
         )
-        .with_hint("sqlite for a local file; sqlite+file, sqlite+azblob or sqlite+s3 for a managed one")),
+        .with_hint(
+            "sqlite for a local file; sqlite+file, sqlite+azblob, sqlite+s3 or sqlite+gs for a managed one",
+        )),
         _ => Ok(url),
     }
 }
@@ -28,7 +30,8 @@ fn check_feature(url: &str) -> Result<()> {
         }
         Some(_) => Ok(()),
         None => Err(Error::config("DATABASE_URL names no managed database").with_hint(
-            "sqlite+file:///folder/agent, sqlite+azblob://account/container/agent or sqlite+s3://bucket/agent",
+            "sqlite+file:///folder/agent, sqlite+azblob://account/container/agent, sqlite+s3://bucket/agent or \
+             sqlite+gs://bucket/agent",
         )),
     }
 }
@@ -82,7 +85,7 @@ mod built {
     const OUTLASTING: Duration = Duration::from_secs(5);
 
     /// The home of the managed database that `DATABASE_URL` names, and how it is used, for what the backend alone cannot do:
-    /// to fold, verify or restore it. Does no I/O.
+    /// to fold, verify or restore it. Does no I/O but to read a file of Google's credentials.
     ///
     /// # Errors
     /// `Config` where the URL names no managed database, where a setting or a variable of the cloud cannot be used, or naming

@@ -27,7 +27,7 @@ pub const SETTINGS: [Setting; 33] = [
     Setting {
         name: "DATABASE_URL",
         default: "sqlite:///./ad_buyer.db",
-        meaning: "the SQLite file or the Postgres server: sqlite:///relative, sqlite:////absolute, a path such as ./agent.db; postgresql://user:password@host/database or host=… user=… dbname=…; or the home of a managed SQLite database: sqlite+file:///folder/agent, sqlite+azblob://account/container/agent, sqlite+s3://bucket/agent",
+        meaning: "the SQLite file or the Postgres server: sqlite:///relative, sqlite:////absolute, a path such as ./agent.db; postgresql://user:password@host/database or host=… user=… dbname=…; or the home of a managed SQLite database: sqlite+file:///folder/agent, sqlite+azblob://account/container/agent, sqlite+s3://bucket/agent, sqlite+gs://bucket/agent",
     },
     Setting {
         name: "REDIS_URL",
@@ -172,7 +172,7 @@ pub const SETTINGS: [Setting; 33] = [
 
 /// The variables of the clouds' own that say where a managed database is and who asks; `storage_managed::home::from_url`
 /// says what they mean. Read, and set with [`Settings::with`], like our own.
-pub const CLOUD_VARIABLES: [&str; 24] = [
+pub const CLOUD_VARIABLES: [&str; 28] = [
     "AZURE_STORAGE_CONNECTION_STRING",
     "AZURE_STORAGE_ACCOUNT",
     "AZURE_STORAGE_KEY",
@@ -197,6 +197,10 @@ pub const CLOUD_VARIABLES: [&str; 24] = [
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_ROLE_ARN",
     "AWS_ROLE_SESSION_NAME",
+    "GOOGLE_SERVICE_ACCOUNT_KEY",
+    "GOOGLE_SERVICE_ACCOUNT",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_BASE_URL",
 ];
 
 /// libpq's own variables, and where its file of passwords is looked for. What the URL says wins over them;

@@ -1,10 +1,11 @@
 //! What kind of store a text names, by its scheme or its form.
 
 /// The schemes of managed databases' homes, the feature that each needs, and whether this build has it.
-pub(crate) const MANAGED: [(&str, &str, bool); 3] = [
+pub(crate) const MANAGED: [(&str, &str, bool); 4] = [
     ("sqlite+file", "managed", cfg!(feature = "managed")),
     ("sqlite+azblob", "managed-azure", cfg!(feature = "managed-azure")),
     ("sqlite+s3", "managed-s3", cfg!(feature = "managed-s3")),
+    ("sqlite+gs", "managed-gcs", cfg!(feature = "managed-gcs")),
 ];
 
 /// What a setting with a URL holds.

@@ -3,7 +3,8 @@
 //! [`Redis`], [`RedisCluster`], [`Sentinels`], [`Postgres`], [`PgBouncer`], [`Azurite`] and [`Moto`] each start a private server on a free port of the loopback
 //! interface, with its data in a temporary folder. A test may kill, stop, pause and restart it; dropping it
 //! stops it and removes its data. A server never outlives the program that started it, however that ends. A
-//! [`Proxy`] before an HTTP server loses, breaks and delays requests and answers. A [`SmallDisk`] can be filled.
+//! [`Proxy`] before an HTTP server loses, breaks and delays requests and answers. A [`SmallDisk`] can be filled. [`Gcs`] is no
+//! real server: it follows the documentation of Google Cloud Storage in this process.
 //!
 //! Tests that only need *some* server take the shared ones, whose addresses `cargo xtask test` puts into
 //! [`variable`]s:
@@ -39,6 +40,7 @@
 mod disk;
 mod environment;
 mod error;
+mod gcs;
 pub mod processes;
 pub mod programs;
 mod proxy;
@@ -51,6 +53,7 @@ pub use environment::{
     variable,
 };
 pub use error::{Error, Result};
+pub use gcs::Gcs;
 pub use proxy::{Fault, Proxy, Seen};
 pub use servers::azurite::Azurite;
 pub use servers::certificates::Certificates;

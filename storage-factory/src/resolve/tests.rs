@@ -26,6 +26,7 @@ fn the_type_by_name_and_by_url() {
         (vec![("DATABASE_URL", "./plain/path.db")], StorageType::Sqlite),
         (vec![("DATABASE_URL", "sqlite+aiosqlite:///a.db")], StorageType::Sqlite),
         (vec![("DATABASE_URL", "sqlite+s3://bucket/agent")], StorageType::Sqlite),
+        (vec![("DATABASE_URL", "sqlite+gs://bucket/agent")], StorageType::Sqlite),
         (vec![("DATABASE_URL", "rediss://h:6380/1")], StorageType::Redis),
         (vec![("DATABASE_URL", "redis-cluster://a:1,b:2")], StorageType::Redis),
         (vec![("DATABASE_URL", "memory://")], StorageType::Memory),
@@ -70,7 +71,7 @@ fn what_is_wrong_is_said_with_what_to_do() {
         (vec![redis, postgres], "set STORAGE_TYPE to hybrid"),
         (vec![("DATABASE_URL", "mysql://u:hunter2@h/d")], "the scheme `mysql`"),
         (vec![("DATABASE_URL", "sqlite+azure://hunter2/container/agent")], "the scheme `sqlite+azure`"),
-        (vec![("DATABASE_URL", "sqlite+files:///hunter2")], "sqlite+file, sqlite+azblob or sqlite+s3"),
+        (vec![("DATABASE_URL", "sqlite+files:///hunter2")], "sqlite+s3 or sqlite+gs"),
         (vec![("DATABASE_URL", "db.example.com")], "DATABASE_URL is neither a URL nor plainly a path"),
         (vec![("DATABASE_URL", "hunter2@db/agents")], "write ./agent.db or sqlite:///./agent.db for a file"),
         (vec![("DATABASE_URL", "memory")], "set STORAGE_TYPE to memory"),
@@ -137,6 +138,7 @@ fn a_managed_database_needs_its_feature_and_that_is_said() {
         ("sqlite+file:///folder/agent", "managed", cfg!(feature = "managed")),
         ("sqlite+azblob://account/container/agent", "managed-azure", cfg!(feature = "managed-azure")),
         ("sqlite+s3://bucket/agent", "managed-s3", cfg!(feature = "managed-s3")),
+        ("sqlite+gs://bucket/agent", "managed-gcs", cfg!(feature = "managed-gcs")),
     ] {
         let keys = [
             ("AZURE_STORAGE_KEY", "aHVudGVyMg=="),

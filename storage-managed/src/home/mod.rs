@@ -8,10 +8,14 @@ mod azure;
 #[cfg(feature = "encryption")]
 mod encrypted;
 mod folder;
-#[cfg(any(feature = "azure", feature = "s3"))]
+#[cfg(feature = "gcs")]
+mod gcs;
+#[cfg(any(feature = "azure", feature = "gcs", feature = "s3"))]
 mod http;
 mod names;
-#[cfg(any(feature = "azure", feature = "s3"))]
+#[cfg(any(feature = "gcs", feature = "s3"))]
+mod objects;
+#[cfg(any(feature = "azure", feature = "gcs", feature = "s3"))]
 mod pieces;
 mod probe;
 #[cfg(feature = "s3")]
@@ -30,6 +34,10 @@ pub use azure::{AzureCredentials, AzureHome, AzureIdentity};
 #[cfg(feature = "encryption")]
 pub use encrypted::{EncryptedHome, Keys};
 pub use folder::FolderHome;
+#[cfg(feature = "gcs")]
+pub use gcs::GcsHome;
+#[cfg(any(feature = "gcs", feature = "s3"))]
+pub use objects::ObjectHome;
 pub use probe::probe;
 #[cfg(feature = "s3")]
 pub use s3::S3Home;
@@ -39,13 +47,13 @@ pub use url::from_url;
 #[cfg(feature = "azure")]
 const HEAD: &str = "head";
 /// The object that says who holds the lease. No listing shows it.
-#[cfg(any(feature = "azure", feature = "s3"))]
+#[cfg(any(feature = "azure", feature = "gcs", feature = "s3"))]
 const LEASE: &str = "lease";
 
 /// How encrypted objects begin: a build without encryption recognizes them, too.
 pub(crate) const ENCRYPTED: &[u8] = b"agentenc";
 
-/// What tells two contents of one name apart: an etag, or a hash of the content. Never a time.
+/// What tells two contents of one name apart: an etag, a generation, or a hash of the content. Never a time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Version(pub String);
 

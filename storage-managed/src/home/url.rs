@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use percent_encoding::percent_decode_str;
 use storage_core::{Error, Result};
 
-#[cfg(any(feature = "azure", feature = "s3"))]
+#[cfg(any(feature = "azure", feature = "gcs", feature = "s3"))]
 use super::names::check_name;
 use super::{FolderHome, Home};
 
@@ -19,6 +19,7 @@ type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// | `sqlite+file:///folder/agent` | the folder `/folder/agent`; `sqlite+file:///./agent` is relative |
 /// | `sqlite+azblob://account/container/agent` | below `agent` in that container of Azure Blob Storage (feature `azure`) |
 /// | `sqlite+s3://bucket/agent` | below `agent` in that bucket of S3 (feature `s3`) |
+/// | `sqlite+gs://bucket/agent` | below `agent` in that bucket of Google Cloud Storage (feature `gcs`) |
 ///
 /// Who asks, and where that is not the cloud's usual place, is told by `variable` under the names that the clouds' own
 /// tools use.
@@ -29,8 +30,10 @@ type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 ///   to the Azure CLI, or the machine's managed identity (`AZURE_CLIENT_ID` where a user assigned it).
 /// - S3: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL` and those of
 ///   roles and containers, as `S3Home::new` says.
+/// - Google: `GOOGLE_SERVICE_ACCOUNT_KEY`, `GOOGLE_SERVICE_ACCOUNT`, `GOOGLE_APPLICATION_CREDENTIALS` and `GOOGLE_BASE_URL`, as
+///   `GcsHome::new` says.
 ///
-/// Does no I/O.
+/// Does no I/O but to read a file of Google's credentials.
 ///
 /// # Errors
 /// `Config` where the URL or a variable cannot be used, or the feature is missing that the URL asks for. It holds neither the
@@ -45,6 +48,7 @@ pub fn from_url(url: &str, variable: Variables<'_>) -> Result<Box<dyn Home>> {
         "sqlite+file" => folder(rest),
         "sqlite+azblob" => azure(rest, variable),
         "sqlite+s3" => s3(rest, variable),
+        "sqlite+gs" => gcs(rest, variable),
         _ => Err(unknown()),
     }
 }
@@ -66,7 +70,8 @@ fn no_folder() -> Error {
 
 fn unknown() -> Error {
     Error::config("the URL names no home of a managed database").with_hint(
-        "sqlite+file:///folder/agent, sqlite+azblob://account/container/agent or sqlite+s3://bucket/agent",
+        "sqlite+file:///folder/agent, sqlite+azblob://account/container/agent, sqlite+s3://bucket/agent or \
+         sqlite+gs://bucket/agent",
     )
 }
 
@@ -93,9 +98,7 @@ fn azure(_: &str, _: Variables<'_>) -> Result<Box<dyn Home>> {
 
 #[cfg(feature = "s3")]
 fn s3(rest: &str, variable: Variables<'_>) -> Result<Box<dyn Home>> {
-    let (bucket, prefix) = rest.split_once('/').ok_or_else(unknown)?;
-    check_part(bucket)?;
-    check_part(prefix)?;
+    let (bucket, prefix) = in_bucket(rest)?;
     Ok(Box::new(super::S3Home::new(bucket, prefix, variable)?))
 }
 
@@ -104,7 +107,27 @@ fn s3(_: &str, _: Variables<'_>) -> Result<Box<dyn Home>> {
     Err(missing("S3", "s3"))
 }
 
-#[cfg(any(feature = "azure", feature = "s3"))]
+#[cfg(feature = "gcs")]
+fn gcs(rest: &str, variable: Variables<'_>) -> Result<Box<dyn Home>> {
+    let (bucket, prefix) = in_bucket(rest)?;
+    Ok(Box::new(super::GcsHome::new(bucket, prefix, variable)?))
+}
+
+#[cfg(not(feature = "gcs"))]
+fn gcs(_: &str, _: Variables<'_>) -> Result<Box<dyn Home>> {
+    Err(missing("Google Cloud Storage", "gcs"))
+}
+
+/// The bucket and the prefix in it.
+#[cfg(any(feature = "gcs", feature = "s3"))]
+fn in_bucket(rest: &str) -> Result<(&str, &str)> {
+    let (bucket, prefix) = rest.split_once('/').ok_or_else(unknown)?;
+    check_part(bucket)?;
+    check_part(prefix)?;
+    Ok((bucket, prefix))
+}
+
+#[cfg(any(feature = "azure", feature = "gcs", feature = "s3"))]
 fn check_part(part: &str) -> Result<()> {
     check_name(part).map_err(|_| {
         Error::config("a part of the home's URL is empty or has characters that it may not have")
@@ -112,7 +135,7 @@ fn check_part(part: &str) -> Result<()> {
     })
 }
 
-#[cfg(not(all(feature = "azure", feature = "s3")))]
+#[cfg(not(all(feature = "azure", feature = "gcs", feature = "s3")))]
 fn missing(store: &str, feature: &str) -> Error {
     Error::config(format!("this build cannot reach {store}"))
         .with_hint(format!("build with the feature `{feature}`"))
@@ -151,6 +174,8 @@ mod tests {
             "sqlite+azblob://account.secret.com/container/agent",
             "sqlite+azblob://account/container/../agent",
             "sqlite+s3://secret",
+            "sqlite+gs://secret",
+            "sqlite+gs://user:secret@bucket/agent",
             "sqlite+s3://user:secret@bucket/agent",
             "sqlite+s3://bucket/agent?key=secret",
         ];
@@ -173,5 +198,11 @@ mod tests {
     fn a_missing_feature_for_s3_is_named() {
         let error = home("sqlite+s3://bucket/agent").unwrap_err();
         assert!(error.to_string().contains("`s3`"), "{error}");
+    }
+    #[cfg(not(feature = "gcs"))]
+    #[test]
+    fn a_missing_feature_for_google_is_named() {
+        let error = home("sqlite+gs://bucket/agent").unwrap_err();
+        assert!(error.to_string().contains("`gcs`"), "{error}");
     }
 }

@@ -10,10 +10,14 @@
 
 #[cfg(feature = "azure")]
 mod azure;
+#[cfg(any(feature = "gcs", feature = "s3"))]
+mod buckets;
 mod cases;
 #[cfg(feature = "encryption")]
 mod encrypted;
 mod folder;
+#[cfg(feature = "gcs")]
+mod gcs;
 #[cfg(feature = "encryption")]
 mod keys;
 #[cfg(feature = "s3")]
@@ -54,6 +58,22 @@ macro_rules! on_each_home {
             })*
         }
 
+        #[cfg(all(feature = "gcs", feature = "encryption"))]
+        mod on_encrypted_gcs {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                crate::cases::$case(&crate::stores::encrypted(crate::stores::gcs())).await;
+            })*
+        }
+
+        #[cfg(feature = "gcs")]
+        mod on_gcs {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                crate::cases::$case(&crate::stores::gcs()).await;
+            })*
+        }
+
         #[cfg(feature = "azure")]
         mod on_azure {
             $(#[tokio::test(flavor = "multi_thread")]
@@ -73,3 +93,28 @@ macro_rules! on_each_home {
 }
 
 cases::each_case! { on_each_home }
+
+/// As above, where the home is a bucket of objects.
+#[cfg(any(feature = "gcs", feature = "s3"))]
+macro_rules! in_each_bucket {
+    ($($case:ident)*) => {
+        #[cfg(feature = "gcs")]
+        mod in_gcs {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                crate::buckets::$case(&crate::gcs::cloud()).await;
+            })*
+        }
+
+        #[cfg(feature = "s3")]
+        mod in_s3 {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                crate::buckets::$case(&crate::s3::cloud()).await;
+            })*
+        }
+    };
+}
+
+#[cfg(any(feature = "gcs", feature = "s3"))]
+buckets::each_case_in_a_bucket! { in_each_bucket }

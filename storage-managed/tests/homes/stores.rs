@@ -30,7 +30,7 @@ fn folder_home(folder: &Path) -> FolderHome {
 }
 
 /// A prefix that no other test has.
-#[cfg(any(feature = "azure", feature = "s3"))]
+#[cfg(any(feature = "azure", feature = "gcs", feature = "s3"))]
 pub(crate) fn prefix() -> String {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -48,6 +48,13 @@ pub(crate) async fn azure() -> Store {
 #[cfg(feature = "s3")]
 pub(crate) fn s3() -> Store {
     use crate::s3::{home, url};
+    let prefix = prefix();
+    Box::new(move || Box::new(home(&url(), &prefix)))
+}
+
+#[cfg(feature = "gcs")]
+pub(crate) fn gcs() -> Store {
+    use crate::gcs::{home, url};
     let prefix = prefix();
     Box::new(move || Box::new(home(&url(), &prefix)))
 }

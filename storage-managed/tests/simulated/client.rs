@@ -1,6 +1,6 @@
 //! A client of the simulated cloud: one process's home. What the clouds' own clients do with an answer, it does.
 
-#[path = "../../src/home/s3/lease.rs"]
+#[path = "../../src/home/objects/lease.rs"]
 mod lease;
 
 use std::{

@@ -1,4 +1,4 @@
-//! The product's home, under the names by which its lease of S3 knows it.
+//! The product's home, under the names by which its lease of buckets knows it.
 
 pub(crate) use storage_managed::home::{
     Body, Claim, Fresh, Held, Holder, Home, Listed, Object, Put, Version,

@@ -35,7 +35,8 @@ pub enum Fault {
     AnswerAfter(u16),
     /// The server gets it, and its answer breaks off in the middle of the body.
     TruncateAnswer,
-    /// It reaches the server without `If-Match` and `If-None-Match`, so that the server seems to ignore them.
+    /// It reaches the server without `If-Match`, `If-None-Match` and Google's conditions on generations, so that the server
+    /// seems to ignore them.
     DropConditions,
     /// It reaches the server after this time.
     DelayRequest(Duration),
@@ -167,8 +168,9 @@ async fn serve(
         Some(Fault::LoseRequest) => return Err("the request is lost".into()),
         Some(Fault::Answer(status)) => return answer(&plan, index, status),
         Some(Fault::DropConditions) => {
-            head.headers.remove("if-match");
-            head.headers.remove("if-none-match");
+            for condition in ["if-match", "if-none-match", "x-goog-if-generation-match"] {
+                head.headers.remove(condition);
+            }
         }
         Some(Fault::DelayRequest(delay)) => tokio::time::sleep(delay).await,
         _ => {}

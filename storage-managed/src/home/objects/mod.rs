@@ -1,10 +1,13 @@
-//! S3, and what speaks its protocol.
+//! Homes in buckets of objects: what S3 and Google Cloud Storage share.
 
 mod lease;
+mod parts;
 mod service;
 
 use std::{
     fmt,
+    marker::PhantomData,
+    ops::Range,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -13,10 +16,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
-    GetOptions, GetRange, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
-    PutResult, RetryConfig, UpdateVersion,
-    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
-    path::Path,
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig,
+    UpdateVersion, path::Path,
 };
 use storage_core::{DEFAULT_OPERATION_TIMEOUT, Error, ErrorKind, Result, with_deadline};
 
@@ -26,87 +27,80 @@ use self::{
 };
 use super::{
     Body, Claim, Fresh, Held, Holder, Home, LEASE, Listed, Object, Put, Version, first_of,
-    http::{AT_ONCE, Effect, Failure, PIECE, PIECE_TIMEOUT, check_endpoint, client, place},
+    http::{Effect, Failure, PIECE, PIECE_TIMEOUT, client, place},
     names::{check_name, check_prefix},
     pieces::punctual,
 };
 
-/// The variables of AWS that say where S3 is and who asks.
-const VARIABLES: [&str; 14] = [
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_DEFAULT_REGION",
-    "AWS_REGION",
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_ENDPOINT_URL_STS",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_ROLE_ARN",
-    "AWS_ROLE_SESSION_NAME",
-];
-/// How often a write is tried that S3 put off for another one under way (409); nothing was done then.
+/// How often a write is tried that was put off for others of the same object; nothing was done then.
 const TRIES: u32 = 4;
+/// How the names of what is sent apart end. No listing shows it.
+const APART: &str = ".upload";
 
-/// A home in a bucket of S3, or of a store that speaks its protocol with conditional writes, under a prefix of its own.
-///
-/// Versions are etags. The lease is an object, `lease`, that is changed by compare-and-swap: another takes over
-/// when it was unchanged for the holder's whole term, by S3's own clock. S3 cannot refuse a late `head` for its lease, so it is the
-/// etag that fences writers there. Requests are not repeated here; what became of each is said by the error.
-pub struct S3Home {
-    store: AmazonS3,
+/// What stores differ in.
+pub trait Dialect: fmt::Debug + Send + Sync + 'static {
+    /// What the store is called.
+    const NAME: &'static str;
+    /// Whether what was sent in parts becomes an object on the condition that there is none. Elsewhere it is sent apart, and
+    /// copied on that condition.
+    const PARTS_UNDER_CONDITION: bool;
+    /// The status of a write that is put off for others of the same object: nothing was done.
+    const PUT_OFF: u16;
+    /// How many milliseconds such a write waits before the second try; before each later one that much more.
+    const PAUSE: Range<u64>;
+
+    /// The version that an answer tells of; `None` where it does not tell enough.
+    fn version(told: UpdateVersion) -> Option<Version>;
+
+    /// What [`version`](Self::version) was made of; `None` where no object of this store can be of it.
+    fn told(version: &Version) -> Option<UpdateVersion>;
+}
+
+/// A home in a bucket, under a prefix of its own: [`S3Home`](super::S3Home), [`GcsHome`](super::GcsHome).
+pub struct ObjectHome<D> {
+    store: Arc<dyn ObjectStore>,
     name: String,
     prefix: String,
     timeout: Duration,
     time: ServerTime,
     lease: Lease,
+    dialect: PhantomData<D>,
 }
 
-impl fmt::Debug for S3Home {
+impl<D: Dialect> fmt::Debug for ObjectHome<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("S3Home").field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("ObjectHome").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-impl S3Home {
-    /// A home under `prefix` in `bucket`. Where S3 is and who asks, `variable` says by the names that AWS gave them:
-    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL` and those of
-    /// roles and containers; without a key the machine's own role is asked for. An endpoint without TLS is for this
-    /// machine alone, unless `AWS_ALLOW_HTTP` is `true`. Does no I/O.
-    ///
-    /// # Errors
-    /// `Config` where a variable, the bucket or the prefix cannot be used.
-    pub fn new(bucket: &str, prefix: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+/// A write that is sent again would report that its own first try is in its way.
+pub(super) fn no_retries() -> RetryConfig {
+    RetryConfig { max_retries: 0, ..RetryConfig::default() }
+}
+
+impl<D: Dialect> ObjectHome<D> {
+    /// A home under `prefix` in `bucket`, of the store that `build` makes. `endpoint` is where that is, unless it is the cloud's
+    /// usual place.
+    pub(super) fn build(
+        bucket: &str,
+        prefix: &str,
+        endpoint: Option<&str>,
+        build: impl FnOnce(Connector) -> Result<Arc<dyn ObjectStore>>,
+    ) -> Result<Self> {
         check_name(prefix)?;
         check_name(bucket)?;
-        let timeout = DEFAULT_OPERATION_TIMEOUT;
-        let time = ServerTime::default();
-        let connector = Connector { client: client(timeout)?, time: Arc::clone(&time) };
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(bucket)
-            // A write that is sent again would report that its own first try is in its way.
-            .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
-            .with_disable_bulk_delete(true)
-            .with_http_connector(connector);
-        let may_be_plain = variable("AWS_ALLOW_HTTP").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        for name in VARIABLES {
-            let Some(value) = variable(name) else { continue };
-            if name.starts_with("AWS_ENDPOINT_URL") {
-                check_endpoint(name, &value, may_be_plain)?;
-            }
-            let key: AmazonS3ConfigKey = name.to_ascii_lowercase().parse().map_err(|_| unusable())?;
-            builder = builder.with_config(key, value);
-        }
-        let store = builder.build().map_err(|_| unusable())?;
+        let (timeout, time) = (DEFAULT_OPERATION_TIMEOUT, ServerTime::default());
+        let store = build(Connector {
+            client: client(timeout)?,
+            time: Arc::clone(&time),
+            parts_under_condition: D::PARTS_UNDER_CONDITION,
+        })?;
         // Two services may have buckets of one name.
-        let endpoint = variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL"));
-        let endpoint = endpoint.and_then(|endpoint| reqwest::Url::parse(&endpoint).ok());
+        let endpoint = endpoint.and_then(|endpoint| reqwest::Url::parse(endpoint).ok());
         let at = endpoint.map_or_else(String::new, |endpoint| format!(" at {}", place(&endpoint)));
-        let (name, prefix) = (format!("s3 {bucket}/{prefix}{at}"), prefix.to_owned());
-        Ok(Self { store, name, prefix, timeout, time, lease: Lease::default() })
+        let name = format!("{} {bucket}/{prefix}{at}", D::NAME);
+        let (prefix, lease) = (prefix.to_owned(), Lease::default());
+        Ok(Self { store, name, prefix, timeout, time, lease, dialect: PhantomData })
     }
 
     /// Bounds each request by `timeout` instead of 5 seconds; pieces of large bodies have a minute each.
@@ -121,12 +115,14 @@ impl S3Home {
     }
 
     async fn reading<T>(&self, operation: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
-        with_deadline(self.timeout, ErrorKind::Timeout, work).await.map_err(|error| error.at("s3", operation))
+        with_deadline(self.timeout, ErrorKind::Timeout, work)
+            .await
+            .map_err(|error| error.at(D::NAME, operation))
     }
 
     async fn writing<T>(&self, operation: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
         let done = with_deadline(self.timeout, ErrorKind::OutcomeUnknown, work).await;
-        done.map_err(|error| error.at("s3", operation))
+        done.map_err(|error| error.at(D::NAME, operation))
     }
 
     /// An object of moderate size, unless it is still `known`.
@@ -136,7 +132,7 @@ impl S3Home {
 
     /// As [`fetch`](Self::fetch), with the time since it was written, by the clock of who answered.
     async fn fetch_dated(&self, name: &str, known: Option<&Version>) -> Result<(Fresh, Option<Duration>)> {
-        let if_none_match = known.map(|version| version.0.clone());
+        let if_none_match = known.and_then(D::told).and_then(|told| told.e_tag);
         let options = GetOptions { if_none_match, ..GetOptions::default() };
         let result = match self.store.get_opts(&self.path(name), options).await {
             Ok(result) => result,
@@ -146,7 +142,7 @@ impl S3Home {
         };
         let now = result.extensions.get().map(|AnsweredAt(now)| *now);
         let age = now.map(|now| (now - result.meta.last_modified).to_std().unwrap_or_default());
-        let version = version(result.meta.e_tag.clone())?;
+        let version = version::<D>(result.meta.e_tag.clone(), result.meta.version.clone())?;
         let mut bytes = BytesMut::with_capacity(usize::try_from(result.meta.size).unwrap_or_default());
         let mut pieces = result.into_stream();
         while let Some(piece) = pieces.try_next().await.map_err(|error| classify(&error, Effect::Read))? {
@@ -172,18 +168,19 @@ impl S3Home {
         }
     }
 
-    /// Writes under a condition. What S3 put off for another write is tried again: nothing was done.
+    /// Writes under a condition. What was put off for other writes is tried again: nothing was done.
     async fn upload(&self, name: &str, bytes: Bytes, mode: PutMode) -> Result<Put> {
         let mut put = Err(Error::new(ErrorKind::Unavailable, "other writes were in the way"));
         for again in 1..=TRIES {
             let options = PutOptions::from(mode.clone());
             put = match self.store.put_opts(&self.path(name), bytes.clone().into(), options).await {
-                Ok(PutResult { e_tag, .. }) => version(e_tag).map(Put::Done),
+                Ok(done) => version::<D>(done.e_tag, done.version).map(Put::Done),
                 Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
                     Ok(Put::Refused)
                 }
-                Err(error) if matches!(failure(&error), Failure::Answered(409, _)) && again < TRIES => {
-                    tokio::time::sleep(Duration::from_millis(fastrand::u64(10..60) * u64::from(again))).await;
+                Err(error) if is_put_off::<D>(&error) && again < TRIES => {
+                    let pause = fastrand::u64(D::PAUSE) * u64::from(again);
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
                     continue;
                 }
                 Err(error) => Err(classify(&error, Effect::Write)),
@@ -193,6 +190,7 @@ impl S3Home {
         put
     }
 
+    /// Writes a body only where there is no such object.
     async fn send(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<bool> {
         let length = body.length();
         if usize::try_from(length).is_ok_and(|length| length <= PIECE) {
@@ -203,8 +201,9 @@ impl S3Home {
             return Ok(put != Put::Refused);
         }
         // Before gigabytes are sent; what comes meanwhile is refused in the end.
+        let path = self.path(name);
         let found = with_deadline(self.timeout, ErrorKind::Timeout, async {
-            match self.store.head(&self.path(name)).await {
+            match self.store.head(&path).await {
                 Ok(_) => Ok(true),
                 Err(object_store::Error::NotFound { .. }) => Ok(false),
                 Err(error) => Err(classify(&error, Effect::Read)),
@@ -213,62 +212,23 @@ impl S3Home {
         if found.await? {
             return Ok(false);
         }
-        let mut upload = in_time(self.store.put_multipart(&self.path(name))).await?;
-        let done = send_parts(upload.as_mut(), body, sent).await;
-        if !matches!(done, Ok(true)) {
-            // What was sent costs money until it is removed; the error is the caller's, not this one's.
-            let _ = in_time(upload.abort()).await;
+        if D::PARTS_UNDER_CONDITION {
+            return parts::send(&*self.store, &path, body, sent).await;
         }
-        done
+        let apart = self.path(&format!("{name}-{:032x}{APART}", fastrand::u128(..)));
+        parts::send_apart(&*self.store, &apart, &path, body, sent).await
     }
 
     fn listed(&self, found: &ObjectMeta) -> Option<Listed> {
         let name = found.location.as_ref().strip_prefix(&self.prefix)?.strip_prefix('/')?.to_owned();
         let now = *self.time.lock().unwrap_or_else(PoisonError::into_inner);
         let age = now.map(|now| (now - found.last_modified).to_std().unwrap_or_default());
-        (name != LEASE).then_some(Listed { name, length: found.size, age })
+        (name != LEASE && !name.ends_with(APART)).then_some(Listed { name, length: found.size, age })
     }
-}
-
-async fn send_parts(
-    upload: &mut dyn MultipartUpload,
-    body: Body,
-    sent: &(dyn Fn(u64) + Send + Sync),
-) -> Result<bool> {
-    let mut total = 0;
-    {
-        let parts = body.pieces(PIECE).map(|piece| {
-            let part = piece.map(|piece| (u64::try_from(piece.len()), upload.put_part(piece.into())));
-            async move {
-                let (length, part) = part?;
-                in_time(part).await?;
-                Ok::<u64, Error>(length.unwrap_or_default())
-            }
-        });
-        let mut parts = parts.buffered(AT_ONCE).boxed();
-        while let Some(length) = parts.try_next().await? {
-            total += length;
-            sent(total);
-        }
-    }
-    // The way of the requests adds the condition that there is no such object.
-    let complete = async {
-        match upload.complete().await {
-            Ok(_) => Ok(true),
-            Err(error) if matches!(failure(&error), Failure::Answered(412, _)) => Ok(false),
-            Err(error) => Err(classify(&error, Effect::Write)),
-        }
-    };
-    with_deadline(PIECE_TIMEOUT, ErrorKind::OutcomeUnknown, complete).await
-}
-
-async fn in_time<T>(work: impl Future<Output = object_store::Result<T>>) -> Result<T> {
-    let work = async { work.await.map_err(|error| classify(&error, Effect::Write)) };
-    with_deadline(PIECE_TIMEOUT, ErrorKind::OutcomeUnknown, work).await
 }
 
 #[async_trait]
-impl Home for S3Home {
+impl<D: Dialect> Home for ObjectHome<D> {
     fn name(&self) -> String {
         self.name.clone()
     }
@@ -319,14 +279,14 @@ impl Home for S3Home {
         if held.is_some_and(|held| !self.lease.is_held(held)) {
             return Ok(Put::Refused);
         }
-        let expected = UpdateVersion { e_tag: Some(expected.0.clone()), version: None };
+        let Some(expected) = D::told(expected) else { return Ok(Put::Refused) };
         let replaced = self.upload(name, bytes, PutMode::Update(expected));
         self.writing("replace", replaced).await.map_err(|error| error.with_key(name))
     }
 
     async fn put(&self, name: &str, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<bool> {
         check_name(name)?;
-        self.send(name, body, sent).await.map_err(|error| error.at("s3", "put").with_key(name))
+        self.send(name, body, sent).await.map_err(|error| error.at(D::NAME, "put").with_key(name))
     }
 
     async fn delete(&self, name: &str) -> Result<()> {
@@ -342,7 +302,7 @@ impl Home for S3Home {
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
         check_prefix(prefix)?;
-        // S3 lists by whole folders here.
+        // object_store lists by whole folders.
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let mut found = self.store.list(Some(&self.path(folder)));
         let mut listed = Vec::new();
@@ -375,7 +335,7 @@ impl Home for S3Home {
 }
 
 #[async_trait]
-impl Dated for S3Home {
+impl<D: Dialect> Dated for ObjectHome<D> {
     async fn get_dated(&self, name: &str) -> Result<Option<(Object, Option<Duration>)>> {
         let fetched = self.reading("get", self.fetch_dated(name, None)).await;
         let (fresh, age) = fetched.map_err(|error| error.with_key(name))?;
@@ -386,10 +346,11 @@ impl Dated for S3Home {
     }
 }
 
-fn unusable() -> Error {
-    Error::config("the settings for S3 cannot be used").with_hint("check the bucket and the AWS_ variables")
+fn is_put_off<D: Dialect>(error: &object_store::Error) -> bool {
+    matches!(failure(error), Failure::Answered(status, _) if status == D::PUT_OFF)
 }
 
-fn version(etag: Option<String>) -> Result<Version> {
-    etag.map(Version).ok_or_else(|| Error::corrupt("the store answered without an etag"))
+fn version<D: Dialect>(e_tag: Option<String>, version: Option<String>) -> Result<Version> {
+    let told = UpdateVersion { e_tag, version };
+    D::version(told).ok_or_else(|| Error::corrupt("the store answered without the object's version"))
 }

@@ -1,4 +1,4 @@
-//! The way of requests to S3: what fails is told apart here, where the answer is still at hand.
+//! The way of requests to the store: what fails is told apart here, where the answer is still at hand.
 
 use std::{
     error::Error as StdError,
@@ -25,28 +25,27 @@ pub(super) type ServerTime = Arc<Mutex<Option<DateTime<Utc>>>>;
 pub(super) struct AnsweredAt(pub(super) DateTime<Utc>);
 
 /// Hands out clients with our TLS, which tell failures apart.
-#[derive(Debug)]
-pub(super) struct Connector {
+#[derive(Debug, Clone)]
+pub(in crate::home) struct Connector {
     pub(super) client: reqwest::Client,
     pub(super) time: ServerTime,
+    /// Whether what was sent in parts becomes an object on the condition that there is none.
+    pub(super) parts_under_condition: bool,
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(Service { client: self.client.clone(), time: Arc::clone(&self.time) }))
+        Ok(HttpClient::new(Service(self.clone())))
     }
 }
 
 #[derive(Debug)]
-struct Service {
-    client: reqwest::Client,
-    time: ServerTime,
-}
+struct Service(Connector);
 
 #[async_trait]
 impl HttpService for Service {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let completes = completes_upload(&request);
+        let completes = self.0.parts_under_condition && completes_upload(&request);
         if completes {
             // What is uploaded in parts is written once, too. object_store has no way to say so; a header that is not
             // signed is as good.
@@ -54,7 +53,7 @@ impl HttpService for Service {
         }
         // Requests for credentials go to other places, unsigned.
         let is_signed = request.headers().contains_key("authorization");
-        let mut response = self.client.call(request).await.map_err(|error| match error.kind() {
+        let mut response = self.0.client.call(request).await.map_err(|error| match error.kind() {
             _ if !is_signed => failed(Failure::NoToken),
             HttpErrorKind::Connect => failed(Failure::NotSent),
             _ => failed(Failure::NoAnswer),
@@ -82,7 +81,7 @@ impl Service {
         let time = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
         if let Some(time) = time {
             response.extensions_mut().insert(AnsweredAt(time.to_utc()));
-            *self.time.lock().unwrap_or_else(PoisonError::into_inner) = Some(time.to_utc());
+            *self.0.time.lock().unwrap_or_else(PoisonError::into_inner) = Some(time.to_utc());
         }
     }
 
