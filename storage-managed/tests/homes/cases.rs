@@ -71,7 +71,13 @@ pub(crate) async fn acquire_back(
     former: &[String],
 ) -> Option<Held> {
     let proof = new_proof();
-    home.acquire(&Claim { owner, proof: &proof, former, term }).await.unwrap()
+    loop {
+        match home.acquire(&Claim { owner, proof: &proof, former, term }).await {
+            // Others ask at the same moment: as writers do, it asks again.
+            Err(error) if error.kind() == ErrorKind::Unavailable => tokio::task::yield_now().await,
+            taken => return taken.unwrap(),
+        }
+    }
 }
 
 pub(crate) fn new_proof() -> String {

@@ -3,6 +3,10 @@
 use storage_core::ErrorKind;
 use storage_managed::home::{Home, S3Home, from_url, probe};
 use storage_tests::{Moto, variable};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 use crate::{buckets::Cloud, cases::text, stores::prefix};
 
@@ -82,4 +86,30 @@ fn settings_that_cannot_be_used_are_refused() {
 async fn a_home_is_reached_by_its_url() {
     let home = from_url(&format!("sqlite+s3://{BUCKET}/{}", prefix()), &variables(&url())).unwrap();
     probe(&*home).await.unwrap();
+}
+
+/// S3 answers 409 while another conditional write to the object is under way: whoever is put off each time has written
+/// nothing, and may ask again.
+#[tokio::test]
+async fn a_write_that_is_put_off_for_others_each_time_is_unavailable() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let home = home(&format!("http://{}", server.local_addr().unwrap()), "agent");
+    let answering = tokio::spawn(async move {
+        let body = "<Error><Code>ConditionalRequestConflict</Code></Error>";
+        let length = body.len();
+        for asked in 1.. {
+            let (mut stream, _) = server.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 16 * 1024]).await.unwrap();
+            let answer = format!(
+                "HTTP/1.1 409 Conflict\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            if asked == 4 {
+                return;
+            }
+        }
+    });
+    let error = home.create("head", text("1"), None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    answering.await.unwrap();
 }

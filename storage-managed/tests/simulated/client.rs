@@ -202,7 +202,10 @@ impl SimulatedHome {
             };
             match written {
                 Ok(version) => return Ok(version.map_or(Put::Refused, Put::Done)),
-                Err(error) if error.kind() == ErrorKind::Conflict && again < TRIES => {
+                Err(error) if error.kind() == ErrorKind::Conflict && again == TRIES => {
+                    return Err(Error::new(ErrorKind::Unavailable, "other writes were in the way"));
+                }
+                Err(error) if error.kind() == ErrorKind::Conflict => {
                     let pause = Duration::from_millis(fastrand::u64(2..20) * u64::from(again));
                     tokio::time::sleep(pause).await;
                 }

@@ -170,24 +170,23 @@ impl<D: Dialect> ObjectHome<D> {
 
     /// Writes under a condition. What was put off for other writes is tried again: nothing was done.
     async fn upload(&self, name: &str, bytes: Bytes, mode: PutMode) -> Result<Put> {
-        let mut put = Err(Error::new(ErrorKind::Unavailable, "other writes were in the way"));
         for again in 1..=TRIES {
             let options = PutOptions::from(mode.clone());
-            put = match self.store.put_opts(&self.path(name), bytes.clone().into(), options).await {
-                Ok(done) => version::<D>(done.e_tag, done.version).map(Put::Done),
+            match self.store.put_opts(&self.path(name), bytes.clone().into(), options).await {
+                Ok(done) => return version::<D>(done.e_tag, done.version).map(Put::Done),
                 Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                    Ok(Put::Refused)
+                    return Ok(Put::Refused);
                 }
-                Err(error) if is_put_off::<D>(&error) && again < TRIES => {
-                    let pause = fastrand::u64(D::PAUSE) * u64::from(again);
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
-                    continue;
-                }
-                Err(error) => Err(classify(&error, Effect::Write)),
-            };
-            break;
+                Err(error) if is_put_off::<D>(&error) => {}
+                Err(error) => return Err(classify(&error, Effect::Write)),
+            }
+            if again < TRIES {
+                let pause = fastrand::u64(D::PAUSE) * u64::from(again);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
         }
-        put
+        // As of a store that is busy: nothing was done, and later it may be.
+        Err(Error::new(ErrorKind::Unavailable, "the store puts the write off for others of the same object"))
     }
 
     /// Writes a body only where there is no such object.
