@@ -25,9 +25,9 @@ const CREDENTIALS: [(&str, GoogleConfigKey); 3] = [
 /// A home in a bucket of Google Cloud Storage, under a prefix of its own.
 ///
 /// Versions are an object's generation, on the condition of which it is replaced, and its etag, by which it is not read again. The
-/// lease is that of [`S3Home`](ObjectHome), by Google's clock; a late `head` is refused for its generation. Google takes one
-/// write a second to one object: a faster one is put off, and tried again for a few seconds. Other requests are not repeated;
-/// what became of each is said by the error.
+/// lease is an object, as on S3: another takes over when it was unchanged for the holder's whole term, by Google's clock; a
+/// late `head` is refused for its generation. Google takes one write a second to one object: a faster one is put off, and tried
+/// again for a few seconds. Other requests are not repeated; what became of each is said by the error.
 ///
 /// Google knows no condition for uploads in parts. What is larger than 8 MiB is sent under a name of its own, which ends in
 /// `.upload`, copied on the condition that there is no such object, and removed; no listing shows it. A process that is killed

@@ -56,7 +56,7 @@ pub trait Dialect: fmt::Debug + Send + Sync + 'static {
     fn told(version: &Version) -> Option<UpdateVersion>;
 }
 
-/// A home in a bucket, under a prefix of its own: [`S3Home`](super::S3Home), [`GcsHome`](super::GcsHome).
+/// A home in a bucket, under a prefix of its own: `S3Home` or `GcsHome`.
 pub struct ObjectHome<D> {
     store: Arc<dyn ObjectStore>,
     name: String,
