@@ -34,6 +34,13 @@ macro_rules! on_each_cloud {
                 $case(&crate::place::Cloud::S3).await;
             })*
         }
+
+        mod on_gcs {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                $case(&crate::place::Cloud::Gcs).await;
+            })*
+        }
     };
 }
 

@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
@@ -11,9 +11,9 @@ use std::{
 
 use storage_managed::{
     DatabaseStore, Options, Result, RetryPolicy,
-    home::{AzureCredentials, AzureHome, Home, S3Home},
+    home::{AzureCredentials, AzureHome, GcsHome, Home, S3Home},
 };
-use storage_tests::{Proxy, variable};
+use storage_tests::{Gcs, Proxy, variable};
 use tempfile::TempDir;
 
 /// The account that every Azurite has, and the key that Microsoft publishes for it.
@@ -27,13 +27,17 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) enum Cloud {
     Azure,
     S3,
+    Gcs,
 }
+
+static GCS: LazyLock<Gcs> = LazyLock::new(|| Gcs::start().unwrap());
 
 impl Cloud {
     pub(crate) fn port(self) -> u16 {
         let url = match self {
             Self::Azure => variable("STORAGE_TEST_AZURITE_URL"),
             Self::S3 => variable("STORAGE_TEST_S3_URL"),
+            Self::Gcs => GCS.url(),
         };
         url.split([':', '/']).find_map(|part| part.parse().ok()).unwrap()
     }
@@ -42,7 +46,7 @@ impl Cloud {
     pub(crate) fn term(self) -> Duration {
         match self {
             Self::Azure => Duration::from_secs(15),
-            Self::S3 => Duration::from_millis(1_500),
+            Self::S3 | Self::Gcs => Duration::from_millis(1_500),
         }
     }
 }
@@ -88,6 +92,9 @@ impl Place {
             Cloud::S3 => {
                 Arc::new(S3Home::new("storage", &self.prefix, &variable).unwrap().with_timeout(timeout))
             }
+            Cloud::Gcs => {
+                Arc::new(GcsHome::new("storage", &self.prefix, &variable).unwrap().with_timeout(timeout))
+            }
         }
     }
 
@@ -96,6 +103,7 @@ impl Place {
         match self.cloud {
             Cloud::Azure => format!("sqlite+azblob://{ACCOUNT}/cloud/{}", self.prefix),
             Cloud::S3 => format!("sqlite+s3://storage/{}", self.prefix),
+            Cloud::Gcs => format!("sqlite+gs://storage/{}", self.prefix),
         }
     }
 
@@ -112,6 +120,10 @@ impl Place {
                 ("AWS_REGION", "us-east-1".to_owned()),
                 ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}")),
             ],
+            Cloud::Gcs => vec![
+                ("GOOGLE_SERVICE_ACCOUNT_KEY", Gcs::KEY.to_owned()),
+                ("GOOGLE_BASE_URL", format!("http://127.0.0.1:{port}")),
+            ],
         }
     }
 
@@ -125,11 +137,11 @@ impl Place {
         self.at(self.proxy.port(), timeout)
     }
 
-    /// Ends somebody else's lease now: on S3 it has to run out.
+    /// Ends somebody else's lease now: where it is an object, it has to run out.
     pub(crate) async fn end_lease(&self) {
         match self.cloud {
             Cloud::Azure => self.azure(self.cloud.port()).unlock().await.unwrap(),
-            Cloud::S3 => tokio::time::sleep(self.cloud.term()).await,
+            Cloud::S3 | Cloud::Gcs => tokio::time::sleep(self.cloud.term()).await,
         }
     }
 
