@@ -16,6 +16,11 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Measures and reports.
     Run(Box<Run>),
+    /// Measures managed SQLite beside Litestream.
+    Litestream(Box<crate::replication::Arguments>),
+    /// A machine that writes until it is killed.
+    #[command(hide = true)]
+    Machine(crate::replication::Machine),
     /// Does one job, read from the standard input, and writes what it measured.
     #[command(hide = true)]
     Worker,
