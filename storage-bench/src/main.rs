@@ -29,8 +29,8 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Worker => return run_worker(contenders::work),
         Command::Run(run) => measure(&run),
-        Command::Litestream(arguments) => block_on(arguments.run()),
-        Command::Machine(machine) => block_on(machine.run()),
+        Command::Litestream(arguments) => block_on(replication::run(&arguments)),
+        Command::Machine(machine) => block_on(replication::live(&machine)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

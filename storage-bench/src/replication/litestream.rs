@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use storage_bench_harness::Result;
-use storage_tests::processes::{Guard, id};
+use storage_tests::processes::{Guard, id, is_running};
 
 /// A replication that runs until this is dropped.
 pub(super) struct Litestream {
@@ -18,6 +18,11 @@ impl Litestream {
         let process = command(program, "replicate", config).args(["-log-level", "error"]).spawn()?;
         let guard = Guard::watch(id(&process), Signal::SIGKILL, None)?;
         Ok(Self { process, _guard: guard })
+    }
+
+    /// Whether it still runs: nothing arrives otherwise, and it has said why.
+    pub(super) fn check(&self) -> Result<()> {
+        if is_running(id(&self.process)) { Ok(()) } else { Err("litestream has ended".into()) }
     }
 
     /// Rebuilds the database `original` of the configuration into a new file.
@@ -42,6 +47,8 @@ impl Drop for Litestream {
 fn command(program: &Path, what: &str, config: &Path) -> Command {
     let mut command = Command::new(program);
     // The standard output is for the figures.
+    // The bucket is on this machine, whatever certificates the environment asks for.
+    command.env_remove("AWS_CA_BUNDLE");
     command.args([what, "-config"]).arg(config).stdin(Stdio::null()).stdout(std::io::stderr());
     command
 }

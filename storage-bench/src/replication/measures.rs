@@ -6,8 +6,9 @@ use serde::Serialize;
 use storage_bench_harness::{Data, Job, Measured, Result, Task, measure};
 use tokio::time::sleep;
 
+use super::database::Database;
 use super::place::{Place, Traffic};
-use super::side::{Database, Side};
+use super::side::Side;
 
 /// Writes per second of the load whose bytes are counted.
 pub(super) const RATE: u32 = 100;
@@ -158,15 +159,15 @@ async fn settled(place: &Place) -> Result<Traffic> {
         if now != last {
             (last, since) = (now, Instant::now());
         }
-        since.elapsed() >= QUIET
+        Ok(since.elapsed() >= QUIET)
     })
     .await?;
     Ok(last)
 }
 
-async fn until(look: Duration, mut done: impl FnMut() -> bool) -> Result<()> {
+async fn until(look: Duration, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     let began = Instant::now();
-    while !done() {
+    while !done()? {
         if began.elapsed() > PATIENCE {
             return Err(format!("nothing has arrived for {} s", PATIENCE.as_secs()).into());
         }

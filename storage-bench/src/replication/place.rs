@@ -18,7 +18,7 @@ const FIRST_LEVEL: &str = "ltx/0";
 
 pub(super) enum Place {
     Folder(PathBuf),
-    Bucket { proxy: Proxy, moto: Moto },
+    Bucket { proxy: Proxy, moto: Box<Moto> },
 }
 
 /// Of a folder what is in it, of a bucket what went there.
@@ -32,7 +32,7 @@ pub(super) struct Traffic {
 impl Place {
     /// An empty bucket, on a server of its own.
     pub(super) fn bucket() -> Result<Self> {
-        let moto = Moto::start()?;
+        let moto = Box::new(Moto::start()?);
         Ok(Self::Bucket { proxy: Proxy::start(moto.port())?, moto })
     }
 
