@@ -55,9 +55,14 @@ impl<'a> Database<'a> {
         self.writer.clone()
     }
 
+    /// Whether the whole database is in the replica. Litestream's first merge copies it again, and belongs to the beginning.
+    pub(super) fn has_begun(&self) -> Result<bool> {
+        Ok(self.has_arrived(None)? && (self.litestream.is_none() || self.place.newest(1).is_some()))
+    }
+
     /// What tells whether a write that comes after this has arrived.
     pub(super) fn mark(&self) -> Option<String> {
-        self.place.newest()
+        self.place.newest(0)
     }
 
     /// Whether a write that was acknowledged after `mark`, and none after it, is in the replica.
@@ -65,7 +70,7 @@ impl<'a> Database<'a> {
         self.litestream.as_ref().map_or(Ok(()), Litestream::check)?;
         Ok(match self.writer.store() {
             Some(store) => !store.status().dirty,
-            None => self.side == Side::Alone || self.place.newest().as_deref() > mark,
+            None => self.side == Side::Alone || self.place.newest(0).as_deref() > mark,
         })
     }
 

@@ -84,7 +84,7 @@ pub(super) async fn row(database: &Database<'_>, place: &Place, side: Side, exte
 }
 
 async fn replica(database: &Database<'_>, place: &Place, extent: &Extent) -> Result<Replica> {
-    until(QUIET / 10, || database.has_arrived(None)).await?;
+    until(QUIET / 10, || database.has_begun()).await?;
     settled(place).await?;
     let lone = lone(database, place, extent).await?;
     let before = settled(place).await?;

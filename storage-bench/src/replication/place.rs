@@ -13,9 +13,6 @@ use storage_tests::{Moto, Proxy};
 const PREFIX: &str = "agent";
 /// The credentials that moto takes: any.
 const KEY: &str = "bench";
-/// Where Litestream puts what it has read last.
-const FIRST_LEVEL: &str = "ltx/0";
-
 pub(super) enum Place {
     Folder(PathBuf),
     Bucket { proxy: Proxy, moto: Box<Moto> },
@@ -87,18 +84,18 @@ impl Place {
         }
     }
 
-    /// What Litestream has put there last: its names sort by the transactions that they are of.
-    pub(super) fn newest(&self) -> Option<String> {
+    /// What Litestream has put into a level last: its names sort by the transactions that they are of.
+    pub(super) fn newest(&self, level: u32) -> Option<String> {
         match self {
             Self::Folder(folder) => {
-                let entries = std::fs::read_dir(folder.join(FIRST_LEVEL)).ok()?.flatten();
+                let entries = std::fs::read_dir(folder.join(format!("ltx/{level}"))).ok()?.flatten();
                 let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
                 names.filter(|name| name.ends_with(".ltx")).max()
             }
             Self::Bucket { proxy, .. } => {
                 let puts =
                     proxy.seen().into_iter().filter(|seen| seen.method == "PUT" && seen.status == Some(200));
-                puts.map(|seen| seen.path).filter(|path| path.contains(FIRST_LEVEL)).max()
+                puts.map(|seen| seen.path).filter(|path| path.contains(&format!("/{level:04}/"))).max()
             }
         }
     }
