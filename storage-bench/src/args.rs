@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::replication::side::Side;
+
 /// Benchmarks of agent storage against peers and limits. `cargo xtask bench` starts the servers and calls this.
 #[derive(Debug, Parser)]
 #[command(name = "storage-bench")]
@@ -16,6 +18,11 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Measures and reports.
     Run(Box<Run>),
+    /// Measures managed SQLite beside Litestream.
+    Litestream(Litestream),
+    /// A machine that writes until it is killed.
+    #[command(hide = true)]
+    Machine(Machine),
     /// Does one job, read from the standard input, and writes what it measured.
     #[command(hide = true)]
     Worker,
@@ -54,4 +61,39 @@ pub(crate) struct Run {
     /// Write bars, figures and plots into the documents of the workspace in this folder.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) record: Option<PathBuf>,
+}
+
+/// What to measure, and with what.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Litestream {
+    /// A database of 100 MiB instead of 1 GiB, and short measurements.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Litestream's program.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) litestream: PathBuf,
+    /// Measure in this folder, which should be on a disk.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
+    /// Add one JSON object per line to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the figures into the documents of the workspace in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) record: Option<PathBuf>,
+}
+
+/// A machine: it writes the rows 1, 2, 3 and so on until it is killed.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Machine {
+    #[arg(long)]
+    pub(crate) side: Side,
+    /// What outlives it.
+    #[arg(long)]
+    pub(crate) home: PathBuf,
+    /// Its own disk.
+    #[arg(long)]
+    pub(crate) disk: PathBuf,
+    #[arg(long)]
+    pub(crate) litestream: PathBuf,
 }

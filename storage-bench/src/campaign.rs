@@ -259,7 +259,7 @@ impl Dataset<'_> {
 }
 
 /// A bar on a terminal, and a line elsewhere.
-fn progress(title: &str, steps: usize) -> ProgressBar {
+pub(crate) fn progress(title: &str, steps: usize) -> ProgressBar {
     let bar = ProgressBar::new(steps as u64);
     if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}") {
         bar.set_style(style);

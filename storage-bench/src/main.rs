@@ -9,6 +9,7 @@ mod dataset;
 mod plan;
 mod plots;
 mod record;
+mod replication;
 mod report;
 mod results;
 mod table;
@@ -25,16 +26,23 @@ use plan::Plan;
 use workers::Workers;
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
-        Command::Worker => run_worker(contenders::work),
-        Command::Run(run) => match measure(&run) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
-        },
+    let done = match Arguments::parse().command {
+        Command::Worker => return run_worker(contenders::work),
+        Command::Run(run) => measure(&run),
+        Command::Litestream(arguments) => block_on(replication::run(&arguments)),
+        Command::Machine(machine) => block_on(replication::live(&machine)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
 fn measure(run: &Run) -> Result<()> {

@@ -84,7 +84,7 @@ fn figures(store: &str, origin: &str, plots: &[String], details: &str) -> String
     )
 }
 
-fn today() -> String {
+pub(crate) fn today() -> String {
     let now = humantime::format_rfc3339_seconds(SystemClock.now()).to_string();
     now.split('T').next().unwrap_or_default().to_owned()
 }
@@ -113,7 +113,7 @@ fn command(run: &Run) -> String {
 }
 
 /// Processor, memory and kernel, as far as the system tells.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let processor = file_value("/proc/cpuinfo", "model name");
     let memory = file_value("/proc/meminfo", "MemTotal");

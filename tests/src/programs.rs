@@ -18,6 +18,7 @@ const INSTALL_NODE_TOOL: &str =
 const INSTALL_VALKEY: &str = "install Valkey 8 or newer (Debian 13, Ubuntu: `apt-get install valkey-server`; macOS: \
                               `brew install valkey`), or Python 3.11 or newer with its venv module and run `cargo xtask servers`";
 const INSTALL_PYTHON_TOOL: &str = "run `cargo xtask servers`, which installs it where Python 3.10 or newer with its venv module is installed";
+const INSTALL_LITESTREAM: &str = "run `cargo xtask bench --only managed`, which installs it where Python 3.10 or newer with its venv module is installed";
 
 /// Folders, besides those on the `PATH`, where package managers put programs.
 const USUAL_FOLDERS: [&str; 4] = ["/opt/homebrew/bin", "/usr/local/bin", "/usr/bin", "/usr/sbin"];
@@ -93,6 +94,15 @@ pub fn azurite_blob() -> Result<PathBuf> {
 /// [`Error::MissingProgram`], which says what to install.
 pub fn moto_server() -> Result<PathBuf> {
     tool("moto/bin", "moto_server", INSTALL_PYTHON_TOOL)
+}
+
+/// Path of `litestream`.
+///
+/// # Errors
+///
+/// [`Error::MissingProgram`], which says what to install.
+pub fn litestream() -> Result<PathBuf> {
+    tool("litestream/bin", "litestream", INSTALL_LITESTREAM)
 }
 
 /// A program of the tools' folder, whose version is known, or of the system.

