@@ -147,6 +147,7 @@ mod built {
             Some(folder) => folder.clone(),
             None => default_cache(&home.name())?,
         };
+        check_apart(&home.name(), &cache)?;
         let mut managed = ManagedOptions::new(cache);
         managed.freshness = options.freshness.unwrap_or(managed.freshness);
         managed.grace = options.managed_retention.unwrap_or(managed.grace);
@@ -175,6 +176,23 @@ mod built {
             return Err(unnamed("the home's name is too long for the name of a file"));
         }
         Ok(user.join("agent-storage").join(name))
+    }
+
+    /// Each would take the other's files for its own, or for damage.
+    fn check_apart(home: &str, cache: &Path) -> Result<()> {
+        let home = absolute(home);
+        let (Some(home), Ok(cache)) =
+            (home.strip_prefix("folder ").map(Path::new), std::path::absolute(cache))
+        else {
+            return Ok(());
+        };
+        if cache.starts_with(home) || home.starts_with(&cache) {
+            return Err(Error::config(
+                "the local copy of the managed database is in its home, or the home in it",
+            )
+            .with_hint("set STORAGE_CACHE_DIR, or --cache, to a folder apart from that of DATABASE_URL"));
+        }
+        Ok(())
     }
 
     /// The home's name, where it is relative to the working directory without that.

@@ -7,7 +7,9 @@ use crate::{
     error::{Error, Result},
     format::{Base, IndexRef, base_name},
     home::Body,
+    open::blocking,
     shared::{Content, Shared},
+    system::free,
 };
 
 impl Shared {
@@ -18,7 +20,8 @@ impl Shared {
         let Some((base, body)) = copied else { return Ok(false) };
         let name = base_name(base.generation, base.commit);
         self.remote.put_new(&name, &body).await?;
-        drop(staged);
+        // Not freed, it is no more in the way than before.
+        let _ = blocking(move || free(&staged).map_err(Error::io("free", &staged))).await;
         let mut lock = self.write_lock().await?;
         let folded = self.name_base(&mut lock.content, base).await?;
         self.remote.telemetry.folds.increment(u64::from(folded));

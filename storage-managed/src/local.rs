@@ -31,7 +31,7 @@ use crate::{
     error::{Error, Result},
     format::{Id, SEGMENT_FORMAT, SegmentHeader, Sums, page_sum, write_paged},
     home::Body,
-    system::{Positioned, open_private},
+    system::{Positioned, Steps, open_private},
     wal::{self, Committed, Index, Mark},
 };
 
@@ -143,14 +143,14 @@ impl Snapshot {
     /// Copies it to a file of its own, and checks that it is what the sums say. `goes_on` is asked now and then.
     pub(crate) fn copy_to(&self, path: &Path, goes_on: impl Fn() -> bool) -> Result<Body> {
         let file = create_private(path)?;
-        let mut page = vec![0; self.page_size as usize];
+        let (mut page, mut steps) = (vec![0; self.page_size as usize], Steps::new(&file));
         for number in 1..=self.sums.page_count() {
             if !goes_on() {
                 return Err(Error::Closed);
             }
             self.read(number, &mut page)?;
-            file.write_all_at(&page, page_offset(number, self.page_size))
-                .map_err(Error::io("write", path))?;
+            let written = steps.write(&page, page_offset(number, self.page_size));
+            written.map_err(Error::io("write", path))?;
         }
         // It only travels from here: nobody needs it after a power failure.
         let length = page_offset(self.sums.page_count() + 1, self.page_size);

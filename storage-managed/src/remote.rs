@@ -151,6 +151,9 @@ impl Remote {
         match size {
             Some(1) => Ok(65_536),
             Some(size) if size >= 512 && size.is_power_of_two() => Ok(u32::from(size)),
+            _ if begun.starts_with(ENCRYPTED) => {
+                Err(Error::corrupt(name, "it is encrypted, and no key is set"))
+            }
             _ => Err(Error::corrupt(name, "it does not begin as a database does")),
         }
     }

@@ -4,7 +4,14 @@ use std::{
     fs::{DirBuilder, File, OpenOptions},
     io,
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
+
+/// After so many bytes what is written or freed beside the batches is on the disk: at once, all of it would keep their syncs
+/// waiting.
+const STEP_BYTES: u64 = 1024 * 1024;
+const FREED_BYTES: u64 = 16 * STEP_BYTES;
 
 /// Reads and writes at a position, and leaves that of the file alone, or does not care.
 #[cfg(unix)]
@@ -27,6 +34,43 @@ pub(crate) fn open_private(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.read(true).write(true).create(true).truncate(false).open(path)
+}
+
+/// Writes a long file from its beginning on, and lets others have as much of the disk as it takes.
+#[derive(Debug)]
+pub(crate) struct Steps<'a> {
+    file: &'a File,
+    synced: u64,
+}
+
+impl<'a> Steps<'a> {
+    pub(crate) fn new(file: &'a File) -> Self {
+        Self { file, synced: 0 }
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8], position: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, position)?;
+        if position.saturating_sub(self.synced) >= STEP_BYTES {
+            let began = Instant::now();
+            self.file.sync_data()?;
+            self.synced = position;
+            thread::sleep(began.elapsed());
+        }
+        Ok(())
+    }
+}
+
+/// Frees what a long file takes before it is removed, which is a step by itself: a disk that is told of what is free can be
+/// busy with it for a while.
+pub(crate) fn free(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    let mut length = file.metadata()?.len();
+    while length > 0 {
+        length = length.saturating_sub(FREED_BYTES);
+        file.set_len(length)?;
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 /// Makes names in a folder last. Windows opens no folder as a file; its file system logs names by itself.

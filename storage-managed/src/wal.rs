@@ -71,7 +71,8 @@ pub(crate) fn committed(log: &File, from: &Mark, until: Option<u64>) -> io::Resu
         let Some((page, page_count)) = header.next(log, &mut at, &mut frame)? else { break };
         uncommitted.insert(page, at.frames - 1);
         if page_count > 0 {
-            found.frames.append(&mut uncommitted);
+            // Not `append`, which goes through all that is there each time.
+            found.frames.extend(std::mem::take(&mut uncommitted));
             found.page_count = Some(page_count);
             found.end = at;
         }

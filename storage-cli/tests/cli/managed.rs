@@ -275,6 +275,20 @@ fn a_generation_that_is_kept_is_listed_restored_and_removed() {
 }
 
 #[test]
+fn a_cache_in_its_home_and_a_home_in_its_cache_are_refused() {
+    let place = Place::new();
+    for cache in ["home", "home/cache", "."] {
+        let variables = [("DATABASE_URL", HOME), ("STORAGE_CACHE_DIR", cache)];
+        let refused = place.run_in(&variables, &["set", "deal:1", "1"]);
+        assert_eq!(refused.code, 2, "{cache}: {}", refused.err);
+        assert!(refused.err.contains("apart from that of DATABASE_URL"), "{cache}: {}", refused.err);
+    }
+    assert!(!place.path().join("home").exists());
+    let variables = [("DATABASE_URL", HOME), ("STORAGE_CACHE_DIR", "home of the copy")];
+    assert_eq!(place.run_in(&variables, &["set", "deal:1", "1"]).code, 0);
+}
+
+#[test]
 fn what_was_the_newest_at_a_time_says_when_it_was_published() {
     let place = Place::new();
     done(&place, &["set", "deal:1", "1"]);

@@ -11,6 +11,7 @@ use super::header::{FORMAT, HASH_BYTES, LEVEL, MAGIC, PAGED, SegmentHeader};
 use crate::{
     content::Content,
     error::{Error, Result},
+    home::ENCRYPTED,
     system::Positioned,
 };
 
@@ -91,7 +92,12 @@ impl Preamble {
         let mut rest = bytes;
         let Some(magic) = take(&mut rest, MAGIC.len()) else { return Ok(None) };
         if magic != MAGIC {
-            return Err(corrupt("it is no segment"));
+            let is_encrypted = magic == ENCRYPTED;
+            return Err(corrupt(if is_encrypted {
+                "it is encrypted, and no key is set"
+            } else {
+                "it is no segment"
+            }));
         }
         let Some(length) = take(&mut rest, 4).and_then(<[u8]>::first_chunk) else { return Ok(None) };
         let Some(header) = take(&mut rest, u32::from_le_bytes(*length) as usize) else { return Ok(None) };

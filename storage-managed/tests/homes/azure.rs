@@ -10,7 +10,7 @@ use storage_tests::{Azurite, Fault, Proxy, variable};
 
 use crate::{
     cases::{TERM, acquire, done, text},
-    stores::prefix,
+    stores::{TIMEOUT, prefix},
 };
 
 /// The account that every Azurite has, and the key that Microsoft publishes for it.
@@ -33,7 +33,7 @@ fn key(key: &str) -> AzureCredentials {
 }
 
 pub(crate) fn home(account_url: &str, prefix: &str) -> AzureHome {
-    with(account_url, prefix, key(KEY))
+    with(account_url, prefix, key(KEY)).with_timeout(TIMEOUT)
 }
 
 /// A home behind a proxy; the proxy has seen nothing yet.

@@ -8,7 +8,11 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::{buckets::Cloud, cases::text, stores::prefix};
+use crate::{
+    buckets::Cloud,
+    cases::text,
+    stores::{TIMEOUT, prefix},
+};
 
 const BUCKET: &str = "storage";
 const SECRET: &str = "a-secret-access-key";
@@ -29,7 +33,7 @@ fn variables(url: &str) -> impl Fn(&str) -> Option<String> {
 }
 
 pub(crate) fn home(url: &str, prefix: &str) -> S3Home {
-    S3Home::new(BUCKET, prefix, &variables(url)).unwrap()
+    S3Home::new(BUCKET, prefix, &variables(url)).unwrap().with_timeout(TIMEOUT)
 }
 
 pub(crate) fn cloud() -> Cloud {

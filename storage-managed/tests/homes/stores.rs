@@ -37,6 +37,10 @@ pub(crate) fn prefix() -> String {
     format!("test/{}-{count}", std::process::id())
 }
 
+/// How long a request may take, on a busy machine too.
+#[cfg(any(feature = "azure", feature = "s3"))]
+pub(crate) const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+
 #[cfg(feature = "azure")]
 pub(crate) async fn azure() -> Store {
     use crate::azure::{home, url};

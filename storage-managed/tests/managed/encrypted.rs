@@ -6,6 +6,7 @@ use storage_core::ErrorKind;
 use storage_managed::{
     DatabaseStore, Error, Options,
     home::{EncryptedHome, FolderHome, Home, Keys},
+    repair,
 };
 
 use crate::{Faulty, Place, add, faulty::Fault, rows, rows_of};
@@ -223,4 +224,22 @@ async fn after_a_rotation_the_old_key_is_needed_until_what_it_encrypted_is_gone(
     let again = open(&place, &new, "c").await.unwrap();
     assert_eq!(rows(&again).await, ["1", "2", "3"]);
     again.verify().await.unwrap();
+}
+
+/// Without its head nothing tells that a home is encrypted but each object.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_for_want_of_a_key_says_so() {
+    let (place, ring) = (Place::new(), Keys::generate("2026a").unwrap());
+    let store = open(&place, &ring, "a").await.unwrap();
+    for body in ["1", "2", "3"] {
+        add(&store, body).await.unwrap();
+    }
+    store.close().await.unwrap();
+    fs::remove_file(place.home_path().join("head")).unwrap();
+    let found = repair(plain(&place), place.options("b")).await.unwrap();
+    let problems: Vec<String> = found.damage.iter().map(|damage| format!("{damage:?}")).collect();
+    assert!(problems.iter().any(|problem| problem.contains("encrypted, and no key is set")), "{problems:?}");
+    drop(found);
+    let found = repair(behind(plain(&place), &ring), place.options("c")).await.unwrap();
+    assert_eq!(found.sound.as_ref().unwrap().generation, 3);
 }

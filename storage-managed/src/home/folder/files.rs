@@ -274,9 +274,17 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 
 /// An error of the system where nothing was done.
 pub(super) fn failed(error: &io::Error) -> Error {
-    let kind = match error.kind() {
-        io::ErrorKind::PermissionDenied => ErrorKind::Unauthorized,
-        _ => ErrorKind::Unavailable,
+    let (kind, hint) = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            (ErrorKind::Unauthorized, "let this user read and write the folder of the home and all below it")
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            (ErrorKind::Unavailable, "make room where the home is; what was acknowledged is there")
+        }
+        _ => (
+            ErrorKind::Unavailable,
+            "see that the folder of the home is there, and its disk or share mounted and sound",
+        ),
     };
-    Error::new(kind, format!("the folder refused it: {error}"))
+    Error::new(kind, format!("the folder refused it: {error}")).with_hint(hint)
 }

@@ -25,7 +25,7 @@ use super::{
 
 /// What travels at once between two files.
 const PIECE: usize = 256 * 1024;
-const SYNC_BYTES: u64 = 4 * 1024 * 1024;
+const SYNC_BYTES: u64 = 1024 * 1024;
 
 /// A home in a local or shared folder, which is created on the first write (mode 0700, files 0600).
 ///
