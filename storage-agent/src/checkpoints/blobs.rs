@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use storage_core::{CollectionStore, Json, Operation, Partition, Precondition, PutMode, Result};
 
 use super::{
-    chunks::{Cut, Piece, hash, hashes, join_hashes, split_hashes},
+    chunks::{Cut, MOST_LEVELS, MOST_PIECES, Piece, hash, hashes, join_hashes, split_hashes},
     layout::{chunk, corrupt, node},
     record::{Packer, Record, unpack},
 };
@@ -64,9 +64,17 @@ pub(super) async fn load(
         Record::Inline(bytes) => return Ok(Some(bytes)),
         Record::Tree { depth, bytes, root } => (depth, bytes, root),
     };
+    // A damaged item must not ask for more than a payload can have.
+    let bounded = |hashes: &Vec<u128>| hashes.len() <= MOST_PIECES;
+    if depth > MOST_LEVELS || !bounded(&hashes) {
+        return Err(corrupt(partition.as_str()));
+    }
     for _ in 0..depth {
         let nodes = nodes(store, partition, &hashes).await?;
         hashes = nodes.into_iter().flatten().collect();
+        if !bounded(&hashes) {
+            return Err(corrupt(partition.as_str()));
+        }
     }
     let mut joined = BytesMut::new();
     for hashes in hashes.chunks(FETCHED) {
@@ -74,6 +82,9 @@ pub(super) async fn load(
             joined.extend(
                 &body.1.ok_or_else(|| corrupt(&sort)).and_then(|packed| checked(&sort, body.0, &packed))?,
             );
+        }
+        if joined.len() as u64 > bytes {
+            break;
         }
     }
     if joined.len() as u64 == bytes { Ok(Some(joined.freeze())) } else { Err(corrupt(partition.as_str())) }

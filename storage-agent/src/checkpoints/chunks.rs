@@ -12,6 +12,10 @@ pub(super) const INLINE_BYTES: usize = 1024;
 const CHUNK_BYTES: usize = 512;
 /// A payload of more chunks is cut into larger ones, so that it fits one commit.
 const MAX_CHUNKS: usize = 8 * 1024;
+/// No level has more pieces: the smallest chunk is a quarter of the average.
+pub(super) const MOST_PIECES: usize = 4 * MAX_CHUNKS + ROOT_ENTRIES;
+/// Nor are there more levels of nodes, of which each has a quarter of the pieces below at most.
+pub(super) const MOST_LEVELS: u8 = 8;
 /// So many entries may stand in the item itself; more get a level of nodes.
 const ROOT_ENTRIES: usize = 16;
 /// A node ends, past the least, where a hash is a multiple of the average, and at the most.

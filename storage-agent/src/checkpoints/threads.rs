@@ -99,6 +99,9 @@ impl CheckpointerBackend {
         let work = async {
             let store = self.store()?;
             let (source, target) = (layout::thread(source)?, layout::thread(target)?);
+            if store.partition(&target).await?.is_some() {
+                return Err(is_there(&target));
+            }
             let mut copy = Copy { store, target, version: 0, expire: self.expire() };
             for _ in 0..TRIES {
                 let Some(before) = store.partition(&source).await? else { return copy.end(false).await };
@@ -156,7 +159,13 @@ impl Copy<'_> {
         let mut commit = Commit::new(self.target.clone()).expire(self.expire);
         commit.preconditions.push(Precondition::Version(self.version));
         commit.operations = operations;
-        self.version = self.store.commit(commit).await?.version;
+        let committed = self.store.commit(commit).await;
+        self.version = match committed {
+            Err(error) if error.kind() == ErrorKind::Conflict && self.version == 0 => {
+                return Err(is_there(&self.target));
+            }
+            committed => committed?.version,
+        };
         Ok(())
     }
 
@@ -168,6 +177,12 @@ impl Copy<'_> {
         }
         Ok(answer)
     }
+}
+
+fn is_there(target: &Partition) -> Error {
+    Error::new(ErrorKind::Conflict, "the thread to copy to is there already")
+        .with_key(target.as_str())
+        .with_hint("name another one, or delete it first")
 }
 
 fn put(item: Item) -> Operation {

@@ -86,11 +86,14 @@ impl fmt::Debug for Payload {
 pub enum Version {
     /// An integer.
     Int(i64),
-    /// A finite float.
+    /// A float between -2^53 and 2^53: beyond, it may stand for several integers.
     Float(f64),
     /// A text.
     Text(String),
 }
+
+/// Up to here each integer is a float of its own.
+const LARGEST_FLOAT: f64 = 9_007_199_254_740_992.0;
 
 impl Version {
     /// Told apart by type: 1, 1.0 and "1" are three versions.
@@ -149,11 +152,14 @@ impl NewCheckpoint {
             return Err(Error::invalid_input("metadata is a JSON object"));
         }
         let values = self.new_values.iter().map(|value| &value.version);
-        let finite = |version: &Version| !matches!(version, Version::Float(number) if !number.is_finite());
-        if self.channel_versions.values().chain(values).all(finite) {
+        let is_exact = |version: &Version| !matches!(version, Version::Float(number) if number.abs() > LARGEST_FLOAT || number.is_nan());
+        if self.channel_versions.values().chain(values).all(is_exact) {
             return Ok(());
         }
-        Err(Error::invalid_input("a channel's version is a finite number or a text"))
+        Err(Error::invalid_input(
+            "a channel's version is an integer of 64 bits, a float up to 2^53, or a text",
+        )
+        .with_hint("a larger integer has become a float, which two of them may share: write it as a text"))
     }
 }
 

@@ -1,6 +1,9 @@
 //! What is more than one commit can carry.
 
+use std::time::Duration;
+
 use storage_agent::checkpoints::{CheckpointStore, CheckpointerBackend, Payload, PruneReport, Retention};
+use storage_core::{Commit, ErrorKind, Operation, Partition, PutMode, Query};
 
 use crate::cases::{WithValue, id, json, noise, of_thread, plain, writes};
 
@@ -82,4 +85,28 @@ async fn a_thread_of_more_items_than_a_commit_has_operations_is_copied_and_prune
         left.iter().map(|left| left.id.clone()).collect::<Vec<_>>(),
         [id(CHECKPOINTS - 1), id(CHECKPOINTS - 2)]
     );
+}
+
+/// A node that lists itself would unfold to more than any memory holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_payload_unfolds_to_a_bound() {
+    let storage = crate::memory().await;
+    let checkpointer = CheckpointerBackend::new(storage.clone());
+    let large = Payload::new("bytes", noise(1, 100_000));
+    checkpointer.advance(&plain("damaged", "", 1, None).with("c", 1, Some(large)), &[]).await.unwrap();
+    let (partition, store) =
+        (Partition::new("thread", &["damaged"]).unwrap(), storage.collections().unwrap());
+    let values = store.query(Query::prefix(partition.clone(), "v:", 10)).await.unwrap();
+    let [value] = values.items.as_slice() else { panic!("{values:?}") };
+    let hash = 7_u128.to_be_bytes();
+    let node =
+        Operation::put(format!("m:{:032x}", 7), value.attributes.clone(), hash.repeat(64), PutMode::Upsert);
+    for depth in [3, 200] {
+        let body = [&[3, depth], u64::MAX.to_be_bytes().as_slice(), &hash.repeat(16)].concat();
+        let record = Operation::put(value.sort.clone(), value.attributes.clone(), body, PutMode::Upsert);
+        store.commit(Commit::new(partition.clone()).with(node.clone()).with(record)).await.unwrap();
+        let found = checkpointer.get("damaged", "", None);
+        let error = tokio::time::timeout(Duration::from_secs(60), found).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    }
 }

@@ -197,6 +197,7 @@ pub(crate) async fn a_copy_is_complete_and_its_own(storage: Storage) {
     assert!(checkpointer.copy_thread("copy", "copy:b").await.unwrap());
     let taken = checkpointer.copy_thread("copy", "copy:b").await.unwrap_err();
     assert_eq!(taken.kind(), ErrorKind::Conflict);
+    assert!(taken.to_string().contains("is there already") && taken.hint().is_some(), "{taken}");
     assert!(checkpointer.delete_thread("copy").await.unwrap());
     let listed = checkpointer.list(&of_thread("copy:b")).await.unwrap();
     assert_eq!(listed.len(), 21);
