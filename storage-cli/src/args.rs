@@ -289,12 +289,12 @@ pub(crate) enum Managed {
     /// Write a generation to a new SQLite file, from the home alone.
     Restore {
         /// The generation; without it, --at and --hold, the newest.
-        #[arg(long, value_name = "N", conflicts_with_all = ["at", "hold"])]
+        #[arg(long, value_name = "N", conflicts_with = "at")]
         generation: Option<u64>,
         /// The generation that was the newest at this time, such as '2026-11-28 12:00' (UTC), or so long ago, such as 2h.
         #[arg(long, value_name = "TIME", value_parser = time)]
         at: Option<SystemTime>,
-        /// The generation that is kept under this name.
+        /// The generation that is kept under this name; with --generation, where there are several.
         #[arg(long, value_name = "NAME", conflicts_with = "at")]
         hold: Option<String>,
         /// The file; it must not exist.
@@ -335,6 +335,9 @@ pub(crate) enum Hold {
     Remove {
         /// Its name.
         name: String,
+        /// Its generation, where several have that name.
+        #[arg(long, value_name = "N")]
+        generation: Option<u64>,
     },
 }
 

@@ -63,7 +63,7 @@ pub(crate) async fn check_exists(
 #[cfg(feature = "managed")]
 mod built {
     use std::{
-        path::{Path, PathBuf},
+        path::{Component, Path, PathBuf},
         sync::Arc,
         time::Duration,
     };
@@ -180,13 +180,9 @@ mod built {
 
     /// Each would take the other's files for its own, or for damage.
     fn check_apart(home: &str, cache: &Path) -> Result<()> {
-        let home = absolute(home);
-        let (Some(home), Ok(cache)) =
-            (home.strip_prefix("folder ").map(Path::new), std::path::absolute(cache))
-        else {
-            return Ok(());
-        };
-        if cache.starts_with(home) || home.starts_with(&cache) {
+        let Some(home) = home.strip_prefix("folder ") else { return Ok(()) };
+        let (home, cache) = (real(Path::new(home)), real(cache));
+        if cache.starts_with(&home) || home.starts_with(&cache) {
             return Err(Error::config(
                 "the local copy of the managed database is in its home, or the home in it",
             )
@@ -195,9 +191,25 @@ mod built {
         Ok(())
     }
 
-    /// The home's name, where it is relative to the working directory without that.
+    /// The home's name; a folder by the one path that it has, so that however it is written, its copy is one.
     fn absolute(home: &str) -> String {
-        let path = home.strip_prefix("folder ").and_then(|path| std::path::absolute(Path::new(path)).ok());
+        let path = home.strip_prefix("folder ").map(|path| real(Path::new(path)));
         path.map_or_else(|| home.to_owned(), |path| format!("folder {}", path.display()))
+    }
+
+    /// The path without links, as far as it is there.
+    fn real(path: &Path) -> PathBuf {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        for there in absolute.ancestors() {
+            if let (Ok(real), Ok(rest)) = (there.canonicalize(), absolute.strip_prefix(there)) {
+                // By its parts, so that a separator at the end is none.
+                return rest.components().fold(real, |path, part| match part {
+                    // What is not there is no link.
+                    Component::ParentDir => path.parent().map(Path::to_owned).unwrap_or(path),
+                    part => path.join(part),
+                });
+            }
+        }
+        absolute
     }
 }

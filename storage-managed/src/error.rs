@@ -250,6 +250,9 @@ impl From<Error> for storage_core::Error {
             Error::Corrupt { .. } => {
                 "bring the object back from a copy; `storage managed repair` shows what else is sound, and goes on from it"
             }
+            Error::Recreated { found: None, .. } => {
+                "bring the home back, or its `head`; `storage managed repair` shows what is sound, here too"
+            }
             Error::Recreated { .. } => "name another cache folder, or bring the home back",
             Error::WentBack { .. } => "name another cache folder if the home was restored on purpose",
             Error::CacheInUse { .. } => "give each process a cache folder of its own",
@@ -257,6 +260,9 @@ impl From<Error> for storage_core::Error {
                 "try again later; the lease of a process that is gone ends by itself, or with `storage managed unlock`"
             }
             error if error.is_full() => "make room on the disk of the cache",
+            Error::Io { .. } => {
+                "see that the folder of the local copy is there and may be written to; STORAGE_CACHE_DIR, or --cache, names another"
+            }
             _ => "",
         };
         let made = Self::new(error.kind(), error.to_string());

@@ -61,9 +61,19 @@ impl Shared {
         Ok(self.find_holds().await?.into_iter().map(|(hold, _)| hold).collect())
     }
 
-    async fn find_hold(&self, name: &str) -> Result<(Hold, HeldCopy)> {
-        let found = self.find_holds().await?.into_iter().find(|(hold, _)| hold.name == name);
-        found.ok_or_else(|| Error::Unsupported(format!("the home has no hold `{name}`")))
+    /// The hold of a name. Two may have one, where both were made at once: then it takes the generation, too.
+    async fn find_hold(&self, name: &str, generation: Option<u64>) -> Result<(Hold, HeldCopy)> {
+        let mut found = self.find_holds().await?;
+        found.retain(|(hold, _)| hold.name == name && generation.is_none_or(|of| of == hold.generation));
+        if found.len() > 1 {
+            let generations: Vec<String> =
+                found.iter().map(|(hold, _)| hold.generation.to_string()).collect();
+            return Err(Error::Unsupported(format!(
+                "`{name}` keeps several generations: say which of {}",
+                generations.join(", ")
+            )));
+        }
+        found.pop().ok_or_else(|| Error::Unsupported(format!("the home has no such hold as `{name}`")))
     }
 
     /// Keeps a generation, the newest or this one, under a name.
@@ -85,22 +95,25 @@ impl Shared {
         };
         let body = Body::File { path: staged.to_path_buf(), length: rebuilt.verified.bytes };
         self.remote.put_new(&copy.name(), &body).await?;
-        Ok(self.find_hold(name).await?.0)
+        Ok(self.find_hold(name, Some(copy.generation)).await?.0)
     }
 
-    /// Lets go what is kept under a name. What two have made at once goes together.
-    pub(crate) async fn remove_hold(&self, name: &str) -> Result<Hold> {
-        let (hold, _) = self.find_hold(name).await?;
-        for (_, copy) in self.find_holds().await?.iter().filter(|(hold, _)| hold.name == name) {
-            let object = copy.name();
-            self.remote.run(|| self.remote.home.delete(&object)).await?;
-        }
+    /// Lets go what is kept under a name.
+    pub(crate) async fn remove_hold(&self, name: &str, generation: Option<u64>) -> Result<Hold> {
+        let (hold, copy) = self.find_hold(name, generation).await?;
+        let object = copy.name();
+        self.remote.run(|| self.remote.home.delete(&object)).await?;
         Ok(hold)
     }
 
     /// Writes what is kept under a name to a new file, and checks it.
-    pub(crate) async fn rebuild_hold(&self, name: &str, to: &Path) -> Result<Verified> {
-        let (_, copy) = self.find_hold(name).await?;
+    pub(crate) async fn rebuild_hold(
+        &self,
+        name: &str,
+        generation: Option<u64>,
+        to: &Path,
+    ) -> Result<Verified> {
+        let (_, copy) = self.find_hold(name, generation).await?;
         let object = copy.name();
         let Some(file) = self.remote.downloads.download(&object, to).await? else {
             return Err(Error::Unsupported(format!("the hold `{name}` was removed meanwhile")));
@@ -110,10 +123,11 @@ impl Shared {
         let read =
             move || sums_of(&file, page_size).map(|sums| (file, sums)).map_err(Error::io("read", path));
         let (file, sums) = blocking(read).await?;
-        if sums.total() != copy.checksum {
+        let bytes = u64::from(sums.page_count()) * u64::from(page_size);
+        let length = file.metadata().map_err(Error::io("read", to))?.len();
+        if sums.total() != copy.checksum || length != bytes {
             return Err(Error::corrupt(&object, "its pages are not what was kept"));
         }
-        let bytes = u64::from(sums.page_count()) * u64::from(page_size);
         check_integrity(file, to.to_owned(), object).await?;
         Ok(Verified { generation: copy.generation, bytes, objects: 1 })
     }

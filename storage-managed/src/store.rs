@@ -331,22 +331,24 @@ impl DatabaseStore {
         while_awaited(async move { shared.holds().await }).await
     }
 
-    /// Removes what is kept under a name, and says what it was.
+    /// Removes what is kept under a name, and says what it was. Two holds that were made at once may have one name: then the
+    /// generation tells them apart.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where nothing is; [`Error::Home`].
-    pub async fn remove_hold(&self, name: &str) -> Result<Hold> {
+    /// [`Error::Unsupported`] where there is none, or more than one; [`Error::Home`].
+    pub async fn remove_hold(&self, name: &str, generation: Option<u64>) -> Result<Hold> {
         let (shared, name) = (Arc::clone(&self.inner.shared), name.to_owned());
-        while_awaited(async move { shared.remove_hold(&name).await }).await
+        while_awaited(async move { shared.remove_hold(&name, generation).await }).await
     }
 
-    /// Writes what is kept under a name to a new file, and checks it.
+    /// Writes what is kept under a name to a new file, and checks it. The generation is as for
+    /// [`remove_hold`](Self::remove_hold).
     ///
     /// # Errors
     /// As [`restore`](Self::restore).
-    pub async fn restore_hold(&self, name: &str, to: &Path) -> Result<Verified> {
+    pub async fn restore_hold(&self, name: &str, generation: Option<u64>, to: &Path) -> Result<Verified> {
         let (shared, name, path) = (Arc::clone(&self.inner.shared), name.to_owned(), to.to_owned());
-        write_new(to, async move { shared.rebuild_hold(&name, &path).await }).await
+        write_new(to, async move { shared.rebuild_hold(&name, generation, &path).await }).await
     }
 
     /// Publishes what is not published yet, gives back the lease, and closes the cache. Every later call is

@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use crate::{
     error::{Error, Result},
-    format::{HEAD, Hex, Id, parse_name},
+    format::{HEAD, HeldCopy, Hex, Id, parse_name},
     freshen::REREADS,
     history::History,
     home::{Home, Listed},
@@ -122,7 +122,8 @@ impl Shared {
 /// An object, among those of a home without a head, that shows that there was one. A first base without anything else is of
 /// somebody who did not come so far.
 pub(crate) fn left_behind(objects: &[Listed]) -> Option<&Listed> {
-    objects.iter().find(|object| parse_name(&object.name).is_some_and(|named| named.last() > 1))
+    let leads_on = |name: &str| parse_name(name).is_some_and(|named| named.last() > 1);
+    objects.iter().find(|object| leads_on(&object.name) || HeldCopy::parse(&object.name).is_some())
 }
 
 /// Whether a home in which no head was found is a new one. It is not where the head was made since. One that has lost its

@@ -277,7 +277,8 @@ fn a_generation_that_is_kept_is_listed_restored_and_removed() {
 #[test]
 fn a_cache_in_its_home_and_a_home_in_its_cache_are_refused() {
     let place = Place::new();
-    for cache in ["home", "home/cache", "."] {
+    std::os::unix::fs::symlink(".", place.path().join("link")).unwrap();
+    for cache in ["home", "home/cache", ".", "link/home/cache", "other/../home/x"] {
         let variables = [("DATABASE_URL", HOME), ("STORAGE_CACHE_DIR", cache)];
         let refused = place.run_in(&variables, &["set", "deal:1", "1"]);
         assert_eq!(refused.code, 2, "{cache}: {}", refused.err);

@@ -99,7 +99,7 @@ impl Failure {
             Self::NotSent => Error::new(ErrorKind::Unavailable, "no connection to the store"),
             Self::NoAnswer => Error::new(unanswered, "the connection ended before the answer"),
             Self::NoToken => Error::new(ErrorKind::Unauthorized, "no token for the store was to be had")
-                .with_hint("give the program an identity, a key or a shared access signature"),
+                .with_hint("set the cloud's own variables, such as AZURE_STORAGE_KEY, AWS_ACCESS_KEY_ID or GOOGLE_APPLICATION_CREDENTIALS, or give the machine an identity"),
             Self::Answered(status, code) => answered(status, &code, unanswered),
         }
     }

@@ -71,13 +71,17 @@ pub(crate) async fn acquire_back(
     former: &[String],
 ) -> Option<Held> {
     let proof = new_proof();
-    loop {
-        match home.acquire(&Claim { owner, proof: &proof, former, term }).await {
-            // Others ask at the same moment: as writers do, it asks again.
-            Err(error) if error.kind() == ErrorKind::Unavailable => tokio::task::yield_now().await,
+    let claim = Claim { owner, proof: &proof, former, term };
+    // Others may ask at the same moment: as writers do, whoever is put off for them asks again.
+    for _ in 0..100 {
+        match home.acquire(&claim).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             taken => return taken.unwrap(),
         }
     }
+    home.acquire(&claim).await.unwrap()
 }
 
 pub(crate) fn new_proof() -> String {

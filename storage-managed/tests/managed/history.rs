@@ -111,7 +111,7 @@ async fn what_is_kept_under_a_name_stays_until_it_is_removed() {
     let names: Vec<String> = store.holds().await.unwrap().into_iter().map(|hold| hold.name).collect();
     assert_eq!(names, ["first", "early-v2.1"]);
     for (name, expected) in [("first", vec!["1"]), ("early-v2.1", vec!["1", "2"])] {
-        store.restore_hold(name, &to).await.unwrap();
+        store.restore_hold(name, None, &to).await.unwrap();
         assert_eq!(rows_of(&rusqlite::Connection::open(&to).unwrap()).unwrap(), expected, "{name}");
         std::fs::remove_file(&to).unwrap();
     }
@@ -126,12 +126,22 @@ async fn what_is_kept_under_a_name_stays_until_it_is_removed() {
     let mut content = std::fs::read(&path).unwrap();
     *content.last_mut().unwrap() ^= 1;
     std::fs::write(&path, content).unwrap();
-    let refused = store.restore_hold("first", &to).await.unwrap_err();
+    let refused = store.restore_hold("first", None, &to).await.unwrap_err();
     assert!(matches!(&refused, Error::Corrupt { object, .. } if object.ends_with("-first")), "{refused}");
     assert!(!to.exists());
-    assert_eq!(store.remove_hold("first").await.unwrap().generation, 1);
-    assert!(matches!(store.remove_hold("first").await, Err(Error::Unsupported(_))));
-    assert!(matches!(store.restore_hold("first", &to).await, Err(Error::Unsupported(_))));
+    // Two of one name, as where two were made at once: neither is taken for the other.
+    let other = place.object("hold", &object.replacen('1', "9", 1));
+    std::fs::copy(&path, &other).unwrap();
+    for refused in [
+        store.remove_hold("first", None).await.map(drop),
+        store.restore_hold("first", None, &to).await.map(drop),
+    ] {
+        assert!(refused.unwrap_err().to_string().contains("several generations"));
+    }
+    assert_eq!(store.remove_hold("first", Some(9)).await.unwrap().generation, 9);
+    assert_eq!(store.remove_hold("first", None).await.unwrap().generation, 1);
+    assert!(matches!(store.remove_hold("first", None).await, Err(Error::Unsupported(_))));
+    assert!(matches!(store.restore_hold("first", None, &to).await, Err(Error::Unsupported(_))));
     let left = store.holds().await.unwrap();
     assert_eq!((left.len(), &left[0].name, &left[0].commit), (1, &early.name, &early.commit));
 }

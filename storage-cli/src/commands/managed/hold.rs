@@ -25,8 +25,9 @@ pub(super) async fn run(command: args::Hold, settings: &Settings, out: &mut Outp
             out.answer(&document(&kept), format_args!("kept {name}: {}", described(&kept)))?;
         }
         args::Hold::List => list(settings, out).await?,
-        args::Hold::Remove { name } => {
-            let remove = async |opened: &Opened| opened.store.remove_hold(&name).await.map_err(absent);
+        args::Hold::Remove { name, generation } => {
+            let remove =
+                async |opened: &Opened| opened.store.remove_hold(&name, generation).await.map_err(absent);
             let removed = with_home(settings, remove).await?;
             out.answer(&document(&removed), format_args!("removed {name}: {}", described(&removed)))?;
         }
@@ -50,7 +51,7 @@ fn document(kept: &Hold) -> Value {
     json!({
         "name": kept.name,
         "generation": kept.generation,
-        "made": kept.made.map(moment),
+        "kept_at": kept.made.map(moment),
         "bytes": kept.bytes,
         "commit": kept.commit,
     })

@@ -172,7 +172,10 @@ async fn restore(
     let (verified, published) = with_home(settings, async |opened| {
         let file = folder.path().join("restored.db");
         if let Some(hold) = hold {
-            return Ok((opened.store.restore_hold(hold, &file).await.map_err(hold::absent)?, None));
+            return Ok((
+                opened.store.restore_hold(hold, generation, &file).await.map_err(hold::absent)?,
+                None,
+            ));
         }
         let (generation, published) = match (generation, at) {
             (Some(generation), _) => (generation, None),
