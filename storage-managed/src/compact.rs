@@ -137,17 +137,19 @@ impl Shared {
     pub(crate) async fn clean(self: &Arc<Self>) -> Result<()> {
         let Some((known, _)) = self.content.lock().await.known.clone() else { return Ok(()) };
         // By the head that is there now: the home may have been brought back to an earlier state since.
-        let Some((head, _)) = self.remote.head().await? else { return Ok(()) };
+        let Some(newest) = self.remote.head().await? else { return Ok(()) };
+        let head = &newest.0;
         if head.incarnation != known.incarnation || head.generation < known.generation {
             return Ok(());
         }
-        let Ok(index) = self.remote.index(&head).await? else { return Ok(()) };
+        let Ok(index) = self.remote.index(head).await? else { return Ok(()) };
         let objects = self.remote.list("").await?;
         let base = base_name(head.base.generation, head.base.commit);
         if !objects.iter().any(|object| object.name == base) {
-            return Err(Error::corrupt(&base, "the head names it and it is gone"));
+            // It may have been superseded and removed since the head was read.
+            return self.remote.head_instead_of(&newest, &base).await.map(drop);
         }
-        let Superseded { gone, left } = superseded(&objects, &head, index.as_deref(), self.options.grace);
+        let Superseded { gone, left } = superseded(&objects, head, index.as_deref(), self.options.grace);
         let count = gone.len() as u64;
         let removed = stream::iter(gone)
             .map(|name| async move { self.remote.run(|| self.remote.home.delete(&name)).await });

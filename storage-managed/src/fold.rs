@@ -56,11 +56,13 @@ impl Shared {
 
     /// Lets the head name the base, unless it went on without it.
     async fn name_base(&self, content: &mut Content, base: Base) -> Result<bool> {
-        let Some((known, _)) = &content.known else { return Ok(false) };
+        let Some(newest) = &content.known else { return Ok(false) };
+        let known = &newest.0;
         let at_base = known.commit_at(base.generation).map(|(commit, _)| commit);
         let index = match self.remote.index(known).await? {
             Ok(index) => index,
-            Err(missing) => return Err(Error::corrupt(&missing, "the head names it and it is gone")),
+            // Who has lost the lease meanwhile knows an old head.
+            Err(missing) => return self.remote.head_instead_of(newest, &missing).await.map(|_| false),
         };
         // A merged segment may have taken the place of the base's own commit.
         let is_known =

@@ -307,3 +307,40 @@ async fn who_lost_the_lease_and_knows_an_old_head_goes_on() {
     assert_eq!(rows_in_home(&place).await.last().unwrap(), "three");
     store.close().await.unwrap();
 }
+
+/// Its head names an index that others have replaced and removed: that is no damage.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lost_the_lease_while_it_folded_does_not_take_an_old_index_for_a_lost_one() {
+    let place = Place::new();
+    let (home, options) = (place.home(), place.holding("a"));
+    let store = DatabaseStore::open(home.clone(), options).await.unwrap();
+    let other = place.open("b").await.unwrap();
+    for body in ["one", "two", "three"] {
+        add(&other, body).await.unwrap();
+    }
+    store.ensure_fresh().await.unwrap();
+    assert!(other.merge().await.unwrap());
+    let old = place.objects("index");
+    home.stall("put base");
+    let folding = tokio::spawn({
+        let store = store.clone();
+        async move { store.fold().await }
+    });
+    while !home.has_stalled() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    lose_lease(&place);
+    for body in ["four", "five"] {
+        add(&other, body).await.unwrap();
+    }
+    assert!(other.merge().await.unwrap());
+    for name in old {
+        fs::remove_file(place.object("index", &name)).unwrap();
+    }
+    home.go_on();
+    assert!(!folding.await.unwrap().unwrap(), "others went on without it");
+    store.close().await.unwrap();
+    other.verify().await.unwrap();
+    other.close().await.unwrap();
+    assert_eq!(rows_in_home(&place).await.len(), 5);
+}
