@@ -1,4 +1,4 @@
-//! Generations that are kept until somebody lets them go, whatever the retention: each a copy of its own, so that neither
+//! Generations that are kept until somebody removes them, whatever the retention: each a copy of its own, so that neither
 //! what is removed nor what is damaged elsewhere concerns it.
 
 use std::{path::Path, time::SystemTime};
@@ -98,7 +98,7 @@ impl Shared {
         Ok(self.find_hold(name, Some(copy.generation)).await?.0)
     }
 
-    /// Lets go what is kept under a name.
+    /// Removes what is kept under a name.
     pub(crate) async fn remove_hold(&self, name: &str, generation: Option<u64>) -> Result<Hold> {
         let (hold, copy) = self.find_hold(name, generation).await?;
         let object = copy.name();

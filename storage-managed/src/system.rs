@@ -8,17 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// After so many bytes what is written or freed beside the batches is on the disk: at once, all of it would keep their syncs
-/// waiting.
-const STEP_BYTES: u64 = 1024 * 1024;
-const FREED_BYTES: u64 = 16 * STEP_BYTES;
-
 /// Reads and writes at a position, and leaves that of the file alone, or does not care.
 #[cfg(unix)]
 pub(crate) use std::os::unix::fs::FileExt as Positioned;
 
 #[cfg(windows)]
 pub(crate) use windows::Positioned;
+
+/// So much is written beside the batches before it is synced: at once, all of it would keep their syncs waiting.
+pub(crate) const STEP_BYTES: u64 = 1024 * 1024;
+/// So much is freed at once, for the same reason.
+const FREED_BYTES: u64 = 16 * STEP_BYTES;
 
 /// Makes a folder and those above it; where the system has modes, for this user alone.
 pub(crate) fn make_folder(path: &Path) -> io::Result<()> {

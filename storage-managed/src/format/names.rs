@@ -96,11 +96,10 @@ impl HeldCopy {
 
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let mut parts = name.strip_prefix(HOLD)?.splitn(4, '-');
-        let mut next = || parts.next();
-        let generation = u64::from_str_radix(next()?, 16).ok()?;
-        let commit = Hex(u128::from_str_radix(next()?, 16).ok()?);
-        let checksum = Hex(u128::from_str_radix(next()?, 16).ok()?);
-        Some(Self { generation, commit, checksum, label: next()?.to_owned() })
+        let generation = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let commit = Hex(u128::from_str_radix(parts.next()?, 16).ok()?);
+        let checksum = Hex(u128::from_str_radix(parts.next()?, 16).ok()?);
+        Some(Self { generation, commit, checksum, label: parts.next()?.to_owned() })
     }
 }
 

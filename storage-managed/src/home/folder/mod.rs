@@ -22,10 +22,10 @@ use super::{
     Body, Claim, Fresh, Held, Holder, Home, Listed, Object, Put, Version,
     names::{check_name, check_prefix},
 };
+use crate::system::STEP_BYTES;
 
 /// What travels at once between two files.
 const PIECE: usize = 256 * 1024;
-const SYNC_BYTES: u64 = 1024 * 1024;
 
 /// A home in a local or shared folder, which is created on the first write (mode 0700, files 0600).
 ///
@@ -111,7 +111,7 @@ impl FolderHome {
             copied += u64::try_from(piece.len()).unwrap_or(u64::MAX);
             sent(copied);
             // At once, all of it would keep every other sync of the disk waiting.
-            if copied - synced >= SYNC_BYTES {
+            if copied - synced >= STEP_BYTES {
                 self.in_time(target.sync_data()).await?;
                 synced = copied;
             }
