@@ -46,7 +46,7 @@ pub use clock::{
 pub use collection::{
     CollectionStore, Commit, Committed, Expire, Item, MAX_ATTRIBUTES_BYTES, MAX_COMMIT_BYTES,
     MAX_COMMIT_OPERATIONS, MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Operation, Order, Outcome, Page, Partition,
-    PartitionInfo, Precondition, PutMode, Query, sequence_key, sort_key, sort_key_segments,
+    PartitionInfo, Precondition, PutMode, Query, next_version, sequence_key, sort_key, sort_key_segments,
 };
 pub use engine::SweepConfig;
 pub use error::{Error, ErrorKind, Result, Retry};

@@ -163,7 +163,7 @@ async fn works(backend: &Backend, name: &str) {
     if let Some(collections) = backend.collections() {
         let partition = Partition::new("conversation", &["works", name]).unwrap();
         let put = Operation::put("a", numbered(1), Vec::new(), PutMode::Upsert);
-        assert_eq!(collections.commit(Commit::new(partition.clone()).with(put)).await.unwrap().version, 1);
+        assert!(collections.commit(Commit::new(partition.clone()).with(put)).await.unwrap().version > 0);
         assert_eq!(collections.query(Query::all(partition, 10)).await.unwrap().items.len(), 1);
     }
 }

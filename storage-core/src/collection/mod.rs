@@ -12,13 +12,13 @@ pub use commit::{
     Commit, Committed, Expire, MAX_ATTRIBUTES_BYTES, MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, Operation,
     Outcome, Precondition, PutMode, sequence_key,
 };
-pub use partition::{Partition, PartitionInfo, sort_key, sort_key_segments};
+pub use partition::{Partition, PartitionInfo, next_version, sort_key, sort_key_segments};
 pub use query::{Item, MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Order, Page, Query};
 
 /// Partitions of ordered items: logs, conversations, checkpoints, indexes.
 ///
 /// A partition (such as `conversation:s-1`) is the unit of atomicity, placement, expiry and deletion. It comes into being
-/// with its first commit and has a version, which each commit raises by one. An item has a sort key, small JSON attributes
+/// with its first commit and has a version, which each commit raises by one and which no later partition of the name repeats. An item has a sort key, small JSON attributes
 /// and a body of any bytes.
 ///
 /// # Contract

@@ -2,7 +2,10 @@
 
 use std::{fmt, time::SystemTime};
 
-use crate::{Error, Result, check_key, prefix_successor};
+use crate::{Error, Result, check_key, epoch_millis, prefix_successor};
+
+/// So many bits of a partition's first version are random.
+const RANDOM_BITS: u32 = 20;
 
 /// The name of a partition: a kind, and segments that are kept apart whatever they hold.
 ///
@@ -130,7 +133,8 @@ fn join(segments: &[&str]) -> String {
 pub struct PartitionInfo {
     /// Which.
     pub partition: Partition,
-    /// How many commits it has seen.
+    /// Raised by one by each commit. The first has a number that an earlier partition of the name did not have, so that a
+    /// precondition from before a deletion does not hold by chance.
     pub version: u64,
     /// How many items it has.
     pub items: u64,
@@ -149,6 +153,16 @@ impl PartitionInfo {
     #[must_use]
     pub fn new(partition: Partition, version: u64, updated_at: SystemTime) -> Self {
         Self { partition, version, items: 0, bytes: 0, sequence: 0, updated_at, expires_at: None }
+    }
+}
+
+/// The version after `version`, for stores. After 0, which is that of no partition, a new one: the milliseconds of the epoch
+/// above 20 random bits, which is less than 2^63.
+#[must_use]
+pub fn next_version(version: u64) -> u64 {
+    match version {
+        0 => (epoch_millis(SystemTime::now()) << RANDOM_BITS) | fastrand::u64(1..1 << RANDOM_BITS),
+        version => version + 1,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use storage_core::{Commit, Committed, Operation, Outcome, Result};
+use storage_core::{Commit, Committed, Operation, Outcome, Result, next_version};
 
 use crate::{
     connections::executor::Executor,
@@ -72,6 +72,7 @@ impl<'c> Appends<'c> {
                     &self.attributes,
                     &self.bodies,
                     &self.tags,
+                    &signed(next_version(0)),
                 ],
             )
             .await;

@@ -8,7 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use storage_core::{
-    Commit, Error, Json, Operation, Outcome, Precondition, PutMode, Result, add_integer, sequence_key,
+    Commit, Error, Json, Operation, Outcome, Precondition, PutMode, Result, add_integer, next_version,
+    sequence_key,
 };
 
 use super::known::{Content, Known, Row, State};
@@ -42,7 +43,7 @@ impl<'c> Plan<'c> {
         let unknown = BTreeSet::new();
         let mut plan = Self { commit, known, row, items, tags, unknown, beyond: false, outcomes };
         commit.preconditions.iter().try_for_each(|precondition| plan.check(precondition))?;
-        plan.row.version += 1;
+        plan.row.version = next_version(plan.row.version);
         for operation in &commit.operations {
             let outcome = plan.perform(operation)?;
             plan.outcomes.push(outcome);

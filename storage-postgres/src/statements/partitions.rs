@@ -192,7 +192,7 @@ fn append(Tables { partitions, items }: &Tables) -> String {
     format!(
         "WITH p AS ( \
              INSERT INTO {partitions} AS p (name, version, sequence, items, bytes, updated_at, expires_at) \
-             VALUES ($1, 1, $2, $2, $3, {MOMENT}, {fresh}) \
+             VALUES ($1, $10, $2, $2, $3, {MOMENT}, {fresh}) \
              ON CONFLICT (name) DO UPDATE SET version = p.version + 1, sequence = p.sequence + $2, \
                  items = p.items + $2, bytes = p.bytes + $3, updated_at = {MOMENT}, expires_at = {renewed} \
              WHERE {LIVE} AND NOT EXISTS ( \

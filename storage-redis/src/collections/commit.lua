@@ -286,7 +286,8 @@ if not meta[1] and count > 0 then
   call('UNLINK', index)
   count = 0
 end
-version = text(version + 1)
+-- No later partition of the name has a version of an earlier one: the first is the time in microseconds.
+version = text(meta[1] and version + 1 or time[1] * 1000000 + time[2])
 local done, why = pcall(function()
   while position < #ARGV do answer[#answer + 1] = operations[take()]() end
 end)

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use storage_core::{
     Commit, Committed, Error, Expire, Json, Operation, Outcome, Precondition, PutMode, add_integer,
-    epoch_millis, sequence_key, ttl_millis,
+    epoch_millis, next_version, sequence_key, ttl_millis,
 };
 
 use super::{
@@ -67,7 +67,7 @@ fn holds(view: &View<'_>, stored: Option<&Stored>, precondition: &Precondition) 
 
 impl<'a> Change<'a> {
     fn new(view: &'a View<'a>, commit: &'a Commit, mut stored: Stored) -> Self {
-        stored.version += 1;
+        stored.version = next_version(stored.version);
         let items = Items { view, partition: stored.id };
         Self { commit, stored, items, written_at_ms: epoch_millis(view.now) }
     }

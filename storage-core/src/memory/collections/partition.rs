@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     Commit, Committed, Expire, Item, Json, Operation, Outcome, Partition, PartitionInfo, Precondition,
-    PutMode, Result, add_integer, epoch_millis, sequence_key, ttl_millis,
+    PutMode, Result, add_integer, epoch_millis, next_version, sequence_key, ttl_millis,
 };
 
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ impl Stored {
         let before = (self.version, self.sequence, self.bytes);
         let now = UNIX_EPOCH + Duration::from_millis(epoch_millis(now));
         // Before the operations: an item carries the version of the commit that wrote it.
-        self.version += 1;
+        self.version = next_version(self.version);
         let mut undo = Undo::new();
         let mut outcomes = Vec::with_capacity(commit.operations.len());
         for operation in &commit.operations {

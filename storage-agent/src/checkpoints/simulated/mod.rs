@@ -1,0 +1,239 @@
+//! Steps, prunings, copies and deletions at once, with some of them killed, in thousands of seeded schedules over the memory
+//! store: every checkpoint that is listed reads, what was acknowledged and not removed is there, and nothing is left over.
+//!
+//! `SEEDS=100000 cargo test --release -p storage-agent --lib simulated` runs more of them; a failure names its seed, and
+//! `SEED=n` repeats it alone.
+
+mod stepped;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use futures::{FutureExt, executor::block_on};
+use storage_core::{ErrorKind, Json, MemoryBackend, MemoryConfig, StorageBackend};
+
+use super::{
+    ChannelValue, Checkpoint, CheckpointConfig, CheckpointKey, CheckpointerBackend, ListCheckpoints,
+    NewCheckpoint, Payload, PruneStrategy, Retention, TaskWrites, Version,
+};
+use stepped::{Stepped, run};
+
+const THREADS: [&str; 2] = ["one", "two"];
+const NAMESPACES: [&str; 2] = ["", "sub:1"];
+/// So few that a pruning takes several commits.
+const MOST: usize = 24;
+
+/// What the tasks of a schedule know of each other.
+#[derive(Default)]
+struct Known {
+    /// The next id.
+    next: u64,
+    /// What each checkpoint says, by thread, namespace and id; also of such as were never acknowledged.
+    written: BTreeMap<(String, String, String), Vec<u8>>,
+    /// The greatest id that was acknowledged, by thread and namespace; a deletion forgets them.
+    latest: BTreeMap<(String, String), String>,
+    /// Threads that something may have been deleted of besides what is out of date.
+    deleted: Vec<String>,
+}
+
+struct World {
+    checkpointer: CheckpointerBackend,
+    known: Mutex<Known>,
+}
+
+impl World {
+    fn new() -> Self {
+        let memory =
+            Arc::new(MemoryBackend::with_config(MemoryConfig { sweep: None, ..MemoryConfig::default() }));
+        block_on(memory.connect()).unwrap();
+        let config =
+            CheckpointConfig { zstd_level: None, cache_bytes: 64 * 1024, ..CheckpointConfig::default() };
+        let mut checkpointer = CheckpointerBackend::with_config(Arc::new(Stepped(memory)), config);
+        checkpointer.most = MOST;
+        Self { checkpointer, known: Mutex::default() }
+    }
+
+    /// One step on top of the latest: its value is that of the latest, changed at its end or cut.
+    async fn step(&self, thread: &str, ns: &str, mut random: fastrand::Rng) {
+        let latest = self.read(thread, ns).await;
+        let parent = latest.as_ref().map(|latest| latest.header.key.checkpoint_id.clone());
+        let value = latest.as_ref().and_then(|latest| latest.channel_values.get("messages"));
+        let mut bytes: Vec<u8> =
+            value.and_then(|value| value.bytes.as_ref()).map(|bytes| bytes.to_vec()).unwrap_or_default();
+        if random.u8(..4) == 0 {
+            bytes.truncate(random.usize(..=bytes.len()));
+        }
+        let more = random.usize(1..9_000);
+        bytes.extend(std::iter::repeat_with(|| random.u8(..)).take(more));
+        bytes.truncate(60_000);
+        let id = {
+            let mut known = self.known.lock().unwrap();
+            known.next += 1;
+            let id = format!("{:08}", known.next);
+            known.written.insert((thread.to_owned(), ns.to_owned(), id.clone()), bytes.clone());
+            id
+        };
+        let run = random.u8(..3);
+        let new = NewCheckpoint {
+            key: CheckpointKey::new(thread, ns, &id),
+            parent_id: parent,
+            checkpoint: Payload::new("bytes", vec![1; 10]),
+            metadata: Json::parse(format!(r#"{{"run_id":"{run}"}}"#)).unwrap(),
+            channel_versions: [("messages".to_owned(), Version::Text(id.clone()))].into(),
+            new_values: vec![ChannelValue {
+                channel: "messages".to_owned(),
+                version: Version::Text(id.clone()),
+                value: Some(Payload::new("bytes", bytes)),
+            }],
+        };
+        let writes = TaskWrites {
+            checkpoint_id: id.clone(),
+            task_id: "task".to_owned(),
+            task_path: String::new(),
+            writes: vec![("messages".to_owned(), Payload::new("bytes", vec![2; random.usize(..3_000)]))],
+        };
+        let writes = if random.bool() { vec![writes] } else { Vec::new() };
+        match self.checkpointer.advance(&new, &writes).await {
+            Ok(()) => {
+                let mut known = self.known.lock().unwrap();
+                known.latest.insert((thread.to_owned(), ns.to_owned()), id);
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}"),
+        }
+    }
+
+    /// The latest of a namespace, which is what was written.
+    async fn read(&self, thread: &str, ns: &str) -> Option<Checkpoint> {
+        let latest = self.checkpointer.get(thread, ns, None).await;
+        match latest {
+            Ok(latest) => latest.inspect(|latest| self.check(thread, latest)),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+                None
+            }
+        }
+    }
+
+    fn check(&self, source: &str, checkpoint: &Checkpoint) {
+        let key = &checkpoint.header.key;
+        let known = self.known.lock().unwrap();
+        let written =
+            known.written.get(&(source.to_owned(), key.checkpoint_ns.clone(), key.checkpoint_id.clone()));
+        let value = checkpoint.channel_values.get("messages").and_then(|value| value.bytes.as_deref());
+        assert!(value == written.map(Vec::as_slice), "{key:?} is not what was written");
+    }
+
+    async fn remove(&self, thread: &str, mut random: fastrand::Rng) {
+        let checkpointer = &self.checkpointer;
+        let keep = Retention { keep_last: Some(random.usize(1..3)), max_age: None };
+        let removed = match random.u8(..8) {
+            0 => {
+                let run = random.u8(..3).to_string();
+                self.known.lock().unwrap().deleted.extend(THREADS.map(str::to_owned));
+                checkpointer.delete_for_runs(&[&run]).await.map(drop)
+            }
+            1 => {
+                self.known.lock().unwrap().deleted.push(thread.to_owned());
+                checkpointer.delete_thread(thread).await.map(drop)
+            }
+            2 => {
+                self.known.lock().unwrap().deleted.push(thread.to_owned());
+                checkpointer.prune(&[thread], PruneStrategy::Delete).await.map(drop)
+            }
+            3 => checkpointer.prune(&[thread], PruneStrategy::KeepLatest).await.map(drop),
+            _ => checkpointer.retain(thread, &keep, false).await.map(drop),
+        };
+        if let Err(error) = removed {
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+        }
+    }
+
+    async fn copy(&self, thread: &str, random: fastrand::Rng) {
+        let target = format!("{thread}'");
+        match self.checkpointer.copy_thread(thread, &target).await {
+            Ok(_) => self.whole(&target, thread).await,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}"),
+        }
+        drop(random);
+    }
+
+    /// Every checkpoint that is listed reads, and says what was written to `source`.
+    async fn whole(&self, thread: &str, source: &str) {
+        let of_thread = ListCheckpoints { thread_id: Some(thread.to_owned()), ..ListCheckpoints::default() };
+        let listed = self.checkpointer.list(&of_thread).await.unwrap();
+        let info = self.checkpointer.thread(thread).await.unwrap();
+        assert_eq!(info.map_or(0, |info| info.checkpoints), listed.len() as u64, "{thread}");
+        for header in listed {
+            let key = header.key;
+            let read = self.checkpointer.get(thread, &key.checkpoint_ns, Some(&key.checkpoint_id)).await;
+            self.check(source, &read.unwrap().unwrap());
+        }
+    }
+
+    /// What holds once everything has ended.
+    async fn settled(&self) {
+        for thread in THREADS {
+            for copy in [thread.to_owned(), format!("{thread}'")] {
+                self.whole(&copy, thread).await;
+            }
+            for ns in NAMESPACES {
+                let (latest, deleted) = {
+                    let known = self.known.lock().unwrap();
+                    let latest = known.latest.get(&(thread.to_owned(), ns.to_owned())).cloned();
+                    (latest, known.deleted.iter().any(|deleted| deleted == thread))
+                };
+                let found = self.read(thread, ns).await.map(|found| found.header.key.checkpoint_id);
+                assert!(deleted || found >= latest, "{thread} {ns}: {found:?} of {latest:?}");
+            }
+            let everything = Retention::default();
+            self.checkpointer.retain(thread, &everything, false).await.unwrap();
+            let left = self.checkpointer.retain(thread, &everything, true).await.unwrap();
+            assert_eq!(left.bytes, 0, "{thread}");
+            self.whole(thread, thread).await;
+        }
+    }
+}
+
+fn schedule(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    fastrand::seed(seed);
+    let world = World::new();
+    for _ in 0..random.usize(1..4) {
+        let mut tasks = Vec::new();
+        for _ in 0..random.usize(2..7) {
+            let (thread, ns) = (THREADS[random.usize(..2)], NAMESPACES[random.usize(..2)]);
+            let mut of_task = random.fork();
+            let world = &world;
+            let task = match random.u8(..10) {
+                0..=4 => async move {
+                    for _ in 0..of_task.usize(1..5) {
+                        world.step(thread, ns, of_task.fork()).await;
+                    }
+                }
+                .boxed(),
+                5..=7 => world.remove(thread, of_task).boxed(),
+                8 if std::env::var("NOCOPY").is_err() => world.copy(thread, of_task).boxed(),
+                _ => async move { _ = world.read(thread, ns).await }.boxed(),
+            };
+            tasks.push(task);
+        }
+        let killed = random.bool().then_some(30);
+        run(&mut random, tasks, killed);
+    }
+    run(&mut random, vec![world.settled().boxed()], None);
+}
+
+#[test]
+fn whatever_the_schedule_what_is_listed_reads_and_nothing_is_left_over() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SEEDS").unwrap_or(300),
+    };
+    for seed in seeds {
+        let ended = std::panic::catch_unwind(|| schedule(seed));
+        assert!(ended.is_ok(), "seed {seed}: SEED={seed} repeats it");
+    }
+}
