@@ -93,7 +93,10 @@ impl Counter<'_> {
         let checkpoints = match info.partition.kind() {
             THREADS => {
                 let id = info.partition.segments().into_iter().next().unwrap_or_default();
-                self.checkpointer.info(&id).await?.map_or(0, |thread| thread.checkpoints)
+                match self.checkpointer.info(&id).await? {
+                    Some(thread) => thread.checkpoints,
+                    None => return Ok(Sum::default()),
+                }
             }
             CHECKPOINTS => self.plain_checkpoints(&info.partition).await?,
             _ => 0,

@@ -7,8 +7,8 @@ use std::{
 };
 
 use storage_core::{
-    Clock, CollectionStore, Commit, Error, ErrorKind, Expire, Item, Json, Operation, Precondition, PutMode,
-    Result, StorageBackend, SystemClock,
+    Clock, CollectionStore, Commit, Error, ErrorKind, Expire, Item, Json, MAX_COMMIT_OPERATIONS, Operation,
+    Precondition, PutMode, Result, StorageBackend, SystemClock,
 };
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     commit::{Failed, commit_all, retried},
     cuts::Cuts,
     layout::{self, Head, Place},
+    marks::Marks,
     prepare::{Parts, off_thread},
     record::Packer,
     step::{Before, Step, stage_writes},
@@ -34,13 +35,22 @@ pub struct CheckpointConfig {
     /// 0 for none. What was used least recently goes first. It counts a value's own bytes: where they are a part of a
     /// larger buffer, all of that stays.
     pub cache_bytes: usize,
+    /// How long a thread that was deleted refuses what goes on from a checkpoint that was deleted with it: a step or writes
+    /// of somebody who has not noticed. `None`: not at all, and nothing is left of the thread.
+    pub deleted_for: Option<Duration>,
     /// Where ages and epochs take the time from.
     pub clock: Arc<dyn Clock>,
 }
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { ttl: None, zstd_level: Some(3), cache_bytes: 64 * 1024 * 1024, clock: Arc::new(SystemClock) }
+        Self {
+            ttl: None,
+            zstd_level: Some(3),
+            cache_bytes: 64 * 1024 * 1024,
+            deleted_for: Some(Duration::from_secs(60 * 60)),
+            clock: Arc::new(SystemClock),
+        }
     }
 }
 
@@ -71,6 +81,8 @@ pub struct CheckpointerBackend {
     pub(super) shared: Shared,
     pub(super) config: CheckpointConfig,
     pub(super) cuts: Arc<Cuts>,
+    /// The operations and preconditions of one commit; fewer in simulations.
+    pub(super) most: usize,
     epoch: Option<Epoch>,
 }
 
@@ -89,7 +101,7 @@ impl CheckpointerBackend {
 
     pub(crate) fn on(shared: Shared, config: CheckpointConfig) -> Self {
         let cuts = Arc::new(Cuts::new(config.cache_bytes));
-        Self { shared, config, cuts, epoch: None }
+        Self { shared, config, cuts, most: MAX_COMMIT_OPERATIONS, epoch: None }
     }
 
     /// A checkpointer whose writes to the epoch's thread are a `Conflict` once somebody has claimed the thread anew.
@@ -132,8 +144,6 @@ impl CheckpointerBackend {
         let place = Place::new(thread_id, checkpoint_ns)?;
         let parts = Parts::of(&place, None, std::slice::from_ref(writes), &self.cuts).await?;
         let (store, epoch) = (self.store()?, self.epoch_of(thread_id));
-        let mut commit = Commit::new(place.partition.clone()).expire(self.expire());
-        commit.preconditions.extend(epoch.clone().map(Precondition::Present));
         let (bytes, level) = (parts.bytes, self.config.zstd_level);
         let work = {
             let place = place.clone();
@@ -144,10 +154,18 @@ impl CheckpointerBackend {
             }
         };
         let (pieces, records) = off_thread(bytes, work).await??;
-        commit.operations = records;
-        let (place, commit, pieces, epoch) = (&place, &commit, &pieces, &epoch);
-        retried(|_| async move {
-            let done = commit_all(store, pieces.clone(), commit.clone()).await;
+        let (place, records, pieces, epoch) = (&place, &records, &pieces, &epoch);
+        retried(|tries| async move {
+            // The first try asks for nothing: most threads have no marks.
+            let marks = if tries == 0 { Marks::default() } else { Marks::of(store, place).await? };
+            marks.admit(store, place, Some(&writes.checkpoint_id)).await?;
+            let expire = if marks.is_gone() { Expire::Keep } else { self.expire() };
+            let (mut first, mut commit) = (Vec::new(), Commit::new(place.partition.clone()).expire(expire));
+            marks.apply(&mut first, &mut commit);
+            commit.preconditions.extend(epoch.clone().map(Precondition::Present));
+            commit.operations.clone_from(records);
+            first.extend_from_slice(pieces);
+            let done = commit_all(store, first, commit, self.most).await;
             match (done, epoch) {
                 (Err(error), Some(epoch)) if error.kind() == ErrorKind::Conflict => {
                     let found = store.items(&place.partition, &[epoch]).await?;
@@ -231,7 +249,7 @@ impl CheckpointerBackend {
             let bytes = if hinted { step.parts.fresh() } else { step.parts.bytes };
             let cut = off_thread(bytes, move || step.commit(before, level, expire)).await?;
             let (pieces, commit) = cut?;
-            Ok(commit_all(store, pieces, commit).await?)
+            Ok(commit_all(store, pieces, commit, self.most).await?)
         })
         .await
     }
@@ -243,6 +261,7 @@ impl CheckpointerBackend {
         let epoch = self.epoch_of(&step.new.key.thread_id);
         let mut sorts = vec![head.clone(), own.clone()];
         sorts.extend(step.parts.hints(place));
+        sorts.extend(Marks::SORTS.map(str::to_owned));
         sorts.extend(epoch.clone());
         let keys: Vec<&str> = sorts.iter().map(String::as_str).collect();
         let found = store.items(&place.partition, &keys).await?.into_iter().flatten();
@@ -250,11 +269,13 @@ impl CheckpointerBackend {
         if epoch.as_ref().is_some_and(|epoch| !found.contains_key(epoch)) {
             return Err(Failed::For(fenced_out(place)));
         }
+        let marks = Marks::take(&mut found, place);
+        marks.admit(store, place, step.new.parent_id.as_deref()).await?;
         let head = found.remove(&head);
         let head =
             head.map(|item| Ok::<_, Error>((layout::decode::<Head>(&item)?, item.version))).transpose()?;
         let replaces = found.remove(&own).is_some();
-        Ok(Before { head, replaces, hints: found, epoch })
+        Ok(Before { head, replaces, hints: found, epoch, marks })
     }
 }
 
@@ -263,7 +284,7 @@ fn epoch_micros(time: SystemTime) -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn conflict(place: &Place, what: &'static str) -> Error {
+pub(super) fn conflict(place: &Place, what: &'static str) -> Error {
     Error::new(ErrorKind::Conflict, what).with_key(place.partition.as_str())
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::{Bytes, BytesMut};
-use storage_core::{CollectionStore, Json, Operation, Partition, Precondition, PutMode, Result};
+use storage_core::{CollectionStore, Item, Json, Operation, Partition, Precondition, PutMode, Result};
 
 use super::{
     chunks::{Cut, MOST_LEVELS, MOST_PIECES, Piece, hash, hashes, join_hashes, split_hashes},
@@ -27,9 +27,13 @@ pub(super) struct Staged {
 }
 
 impl Staged {
-    /// Adds what is not `known` to be there. A piece is only ever there with all that it lists: so what a known one lists
-    /// is not written, and that the known one is still there becomes a precondition.
-    pub(super) fn add(&mut self, cut: &Cut, known: &HashSet<u128>, packer: &mut Packer) -> Result<()> {
+    /// Adds what is not known to be there by a `hint`. While that stays as it was found, which becomes a precondition, each
+    /// piece that it names is there with all that it lists: a removal of pieces begins with the hints. That the piece is there
+    /// becomes another, for a partition that was damaged.
+    pub(super) fn add(&mut self, cut: &Cut, hint: Option<&Item>, packer: &mut Packer) -> Result<()> {
+        let known: HashSet<u128> =
+            hint.and_then(|hint| split_hashes(&hint.body)).into_iter().flatten().collect();
+        let mut counted_on = hint.filter(|_| !known.is_empty());
         let mut open: Vec<(usize, &Piece)> = cut.root().iter().map(|piece| (cut.depth(), piece)).collect();
         while let Some((level, piece)) = open.pop() {
             let sort = if level == 0 { chunk(piece.hash) } else { node(piece.hash) };
@@ -38,6 +42,7 @@ impl Staged {
             }
             if known.contains(&piece.hash) {
                 self.preconditions.push(Precondition::Present(sort));
+                self.preconditions.extend(counted_on.take().map(unchanged));
                 continue;
             }
             let listed = cut.listed(level, piece);
@@ -48,6 +53,10 @@ impl Staged {
         }
         Ok(())
     }
+}
+
+fn unchanged(item: &Item) -> Precondition {
+    Precondition::ItemVersion(item.sort.clone(), item.version)
 }
 
 /// The bytes of a record: `None` where it has none.

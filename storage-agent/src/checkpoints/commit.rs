@@ -3,8 +3,8 @@
 use std::future::Future;
 
 use storage_core::{
-    CollectionStore, Commit, Error, ErrorKind, MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, Operation,
-    PartitionInfo, Precondition, Result, engine::back_off,
+    CollectionStore, Commit, Error, ErrorKind, MAX_COMMIT_BYTES, Operation, PartitionInfo, Precondition,
+    Result, engine::back_off,
 };
 
 /// How often a step that somebody else's commit got in the way of is tried.
@@ -12,21 +12,22 @@ const TRIES: u32 = 64;
 
 /// Commits the pieces of payloads and what refers to them: in one commit, or where they are too large for one, first the
 /// pieces, which nobody sees by themselves, and then all the rest at once. Each commit demands that nothing came between
-/// it and the one before.
+/// it and the one before. None has more than `most` operations and preconditions, but for the last.
 pub(super) async fn commit_all(
     store: &dyn CollectionStore,
     pieces: Vec<Operation>,
     mut commit: Commit,
+    most: usize,
 ) -> Result<()> {
     let steps = pieces.len() + commit.operations.len() + commit.preconditions.len();
     let bytes: usize = pieces.iter().chain(&commit.operations).map(carried).sum();
-    if steps <= MAX_COMMIT_OPERATIONS && bytes <= MAX_COMMIT_BYTES {
+    if steps <= most && bytes <= MAX_COMMIT_BYTES {
         commit.operations.splice(0..0, pieces);
         return store.commit(commit).await.map(drop);
     }
     // What would be refused at the end is refused before anything is written.
     commit.check(usize::MAX)?;
-    for group in groups(pieces) {
+    for group in groups(pieces, most) {
         let mut before = Commit::new(commit.partition.clone()).expire(commit.expire);
         before.operations = group;
         before.preconditions = std::mem::take(&mut commit.preconditions);
@@ -36,13 +37,13 @@ pub(super) async fn commit_all(
     store.commit(commit).await.map(drop)
 }
 
-/// Operations in groups of which each fits one commit, with room for preconditions.
-pub(super) fn groups(operations: Vec<Operation>) -> Vec<Vec<Operation>> {
+/// Operations in groups of which each fits one commit of `most` operations, with room for preconditions.
+pub(super) fn groups(operations: Vec<Operation>, most: usize) -> Vec<Vec<Operation>> {
     let mut groups = Vec::new();
     let (mut group, mut bytes) = (Vec::new(), 0);
     for operation in operations {
         let more = carried(&operation);
-        if group.len() >= MAX_COMMIT_OPERATIONS / 2 || (bytes + more > MAX_COMMIT_BYTES / 2 && bytes > 0) {
+        if group.len() >= most / 2 || (bytes + more > MAX_COMMIT_BYTES / 2 && bytes > 0) {
             groups.push(std::mem::take(&mut group));
             bytes = 0;
         }

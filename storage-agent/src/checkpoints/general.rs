@@ -19,7 +19,7 @@ use storage_core::{
 use super::{
     CheckpointConfig, CheckpointerBackend, MAX_METADATA_BYTES,
     blobs::{Staged, load, null},
-    chunks::{join_hashes, split_hashes},
+    chunks::join_hashes,
     commit::{Failed, commit_all, retried, unless_moved},
     cuts::Cuts,
     layout::{self, corrupt},
@@ -130,7 +130,7 @@ impl CheckpointStore {
                 let [head, earlier, hint] = found.as_slice() else { return Err(Failed::For(corrupt(HEAD))) };
                 let before = Before { head: head.as_ref(), earlier: earlier.as_ref(), hint: hint.as_ref() };
                 let (pieces, commit) = self.step(partition, &own, attributes, prepared, &before, tries)?;
-                Ok(commit_all(store, pieces, commit).await?)
+                Ok(commit_all(store, pieces, commit, MAX_COMMIT_OPERATIONS).await?)
             })
             .await
         };
@@ -152,8 +152,7 @@ impl CheckpointStore {
         let sequence = before.head.map(number).transpose()?.map_or(1, |last| last + 1);
         if let Prepared::Tree(cut) = prepared {
             // A hint may name what was removed meanwhile: the second try does without.
-            let hint = before.hint.filter(|_| tries == 0).and_then(|item| split_hashes(&item.body));
-            staged.add(cut, &hint.into_iter().flatten().collect(), &mut packer)?;
+            staged.add(cut, before.hint.filter(|_| tries == 0), &mut packer)?;
             let edges = join_hashes(cut.edges().into_iter());
             commit.operations.push(Operation::put(HINT, null(), edges, PutMode::Upsert));
         }
@@ -264,7 +263,7 @@ impl CheckpointStore {
             loop {
                 let (some, more) = retried(|_| async move {
                     let Some(info) = store.partition(partition).await? else { return Ok((0, false)) };
-                    let mut plan = Plan::new(true);
+                    let mut plan = Plan::new(MAX_COMMIT_OPERATIONS);
                     let removed = match removal(store, partition, keep, &mut plan).await {
                         Ok(removed) => removed,
                         Err(error) => return Err(unless_moved(store, &info, error).await?),

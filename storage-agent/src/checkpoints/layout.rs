@@ -9,6 +9,8 @@
 //! | `k:{hash}`, `m:{hash}` | a chunk of payloads; a node of the tree that lists them |
 //! | `h:{ns}:{channel}` | a hint: hashes that a channel's next value is likely to share |
 //! | `l:{ns}` | the greatest checkpoint id of a namespace, and how many there are |
+//! | `l-deleted` | that the thread was deleted: its greatest checkpoint id |
+//! | `l-copying` | that a copy is on its way into the thread, which is not one yet |
 //! | `e`, `e:{number}:{nonce}` | the epoch that may write: its number and nonce, and what its writers depend on |
 //!
 //! The id ends its key unescaped, so that keys order as ids do.
@@ -21,6 +23,10 @@ use crate::shared::THREADS;
 
 /// The item that says which epoch may write.
 pub(super) const CLAIM: &str = "e";
+/// The item that says that the thread was deleted. A query from here to the heads' end reads it, the next and all heads.
+pub(super) const DELETED: &str = "l-deleted";
+/// The item that says that a copy is on its way.
+pub(super) const COPYING: &str = "l-copying";
 
 /// A namespace of a thread.
 #[derive(Debug, Clone)]
@@ -140,6 +146,13 @@ pub(super) struct Head {
     pub(super) id: String,
     #[serde(rename = "n")]
     pub(super) count: u64,
+}
+
+/// The attributes of a deleted thread's mark.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Deleted {
+    /// The greatest checkpoint id of all namespaces.
+    pub(super) id: String,
 }
 
 pub(super) fn decode<T: DeserializeOwned>(item: &Item) -> Result<T> {

@@ -65,10 +65,13 @@ mod cuts;
 mod general;
 mod history;
 mod layout;
+mod marks;
 mod prepare;
 mod read;
 mod record;
 mod retention;
+#[cfg(test)]
+mod simulated;
 mod step;
 mod survey;
 mod sweep;

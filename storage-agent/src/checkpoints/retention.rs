@@ -42,7 +42,7 @@ impl CheckpointerBackend {
         let store = self.store()?;
         let Some(info) = store.partition(&partition).await? else { return Ok(PruneReport::default()) };
         let survey = Survey::of(store, &partition).await?;
-        if !store.delete_partition(&partition).await? {
+        if !self.delete(&partition).await? {
             return Ok(PruneReport::default());
         }
         let key = |(ns, id): &(String, String)| CheckpointKey::new(thread_id, ns, id);
@@ -139,7 +139,7 @@ impl CheckpointerBackend {
         unwanted: &(impl Fn(&Survey) -> Keys + Send + Sync),
     ) -> Result<Plan, Failed> {
         let store = self.store()?;
-        let mut plan = Plan::new(!dry_run);
+        let mut plan = Plan::new(if dry_run { usize::MAX } else { self.most });
         let Some(info) = store.partition(partition).await? else { return Ok(plan) };
         if let Err(error) = fill(store, partition, unwanted, &mut plan).await {
             return Err(unless_moved(store, &info, error).await?);

@@ -1,14 +1,15 @@
 //! A step: what a checkpoint and writes become in a thread's partition.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use storage_core::{Commit, Expire, Item, Json, Operation, Precondition, PutMode, Result};
 
 use super::{
     blobs::{Staged, null},
     body::join_body,
-    chunks::{join_hashes, split_hashes},
+    chunks::join_hashes,
     layout::{self, CheckpointAttributes, Head, Place, WriteAttributes},
+    marks::Marks,
     prepare::{Parts, TaskParts},
     record::{Packer, Prepared},
     types::NewCheckpoint,
@@ -32,6 +33,7 @@ pub(super) struct Before {
     pub(super) hints: HashMap<String, Item>,
     /// The sort key of the epoch that must still be there.
     pub(super) epoch: Option<String>,
+    pub(super) marks: Marks,
 }
 
 impl Step {
@@ -48,7 +50,7 @@ impl Step {
         for (channel, prepared) in self.parts.payloads() {
             let Prepared::Tree(cut) = prepared else { continue };
             let hint = self.place.hint(channel);
-            staged.add(cut, &before.known(&hint), &mut packer)?;
+            staged.add(cut, before.hints.get(&hint), &mut packer)?;
             hints.push(Operation::put(hint, null(), join_hashes(cut.edges().into_iter()), PutMode::Upsert));
         }
         let mut commit = Commit::new(self.place.partition.clone()).expire(expire);
@@ -57,7 +59,8 @@ impl Step {
         commit.operations.extend(hints);
         commit.operations.extend(self.checkpoint(&mut packer)?);
         commit.operations.push(before.head_after(&self.place, &self.new.key.checkpoint_id)?);
-        commit.preconditions = staged.preconditions;
+        before.marks.apply(&mut staged.operations, &mut commit);
+        commit.preconditions.extend(staged.preconditions);
         commit.preconditions.push(match &before.head {
             Some((_, version)) => Precondition::ItemVersion(self.place.head(), *version),
             None => Precondition::Absent(self.place.head()),
@@ -93,11 +96,6 @@ impl Step {
 }
 
 impl Before {
-    fn known(&self, hint: &str) -> HashSet<u128> {
-        let hashes = self.hints.get(hint).and_then(|item| split_hashes(&item.body));
-        hashes.unwrap_or_default().into_iter().collect()
-    }
-
     /// Always written, so that of two steps that saw the same head one fails.
     fn head_after(&self, place: &Place, id: &str) -> Result<Operation> {
         let head = match &self.head {
@@ -122,7 +120,7 @@ pub(super) fn stage_writes(
     for task in tasks {
         for write in &task.writes {
             if let Prepared::Tree(cut) = &write.prepared {
-                staged.add(cut, &HashSet::new(), packer)?;
+                staged.add(cut, None, packer)?;
             }
             let attributes = WriteAttributes {
                 path: task.task_path.clone(),

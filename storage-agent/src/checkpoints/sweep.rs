@@ -1,14 +1,13 @@
 //! The removal of checkpoints with everything that only they need: what stays is marked, the rest goes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use storage_core::{
-    CollectionStore, Item, Json, MAX_COMMIT_OPERATIONS, Operation, Partition, PutMode, Query, Result,
-};
+use storage_core::{CollectionStore, Error, Item, Json, Operation, Partition, PutMode, Query, Result};
 
 use super::{
     blobs::{FETCHED, nodes, null},
     body::split_body,
+    chunks::{MOST_LEVELS, split_hashes},
     layout::{self, Head, Place},
     read::all,
     record::Record,
@@ -27,10 +26,10 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// A plan for one commit; without a bound, for a dry run.
-    pub(super) fn new(bounded: bool) -> Self {
+    /// A plan for one commit of `most` operations; `usize::MAX` for a dry run.
+    pub(super) fn new(most: usize) -> Self {
         // One is for the precondition.
-        let room = if bounded { MAX_COMMIT_OPERATIONS - 1 } else { usize::MAX };
+        let room = most - 1;
         Self { operations: Vec::new(), report: PruneReport::default(), more: false, room, written: 0 }
     }
 
@@ -116,8 +115,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Removes the unmarked chunks and nodes. The hints, which may name them, go before: else a writer could count on a
-    /// node while a part of what it lists is gone.
+    /// Removes the unmarked chunks and nodes. The hints, which may name them, go before, and a node before what it lists: a
+    /// writer counts on a piece because of a hint, and what lists a piece that is gone is no use to anybody.
     pub(super) async fn pieces(
         &mut self,
         store: &dyn CollectionStore,
@@ -125,18 +124,48 @@ impl Plan {
         marked: &Marked,
     ) -> Result<()> {
         let listed = |prefix| all(store, Query::prefix(partition.clone(), prefix, 1000).without_bodies());
-        let mut unneeded = Vec::new();
-        for (prefix, stay) in [("m:", &marked.nodes), ("k:", &marked.chunks)] {
-            let hash = |item: &Item| item.sort.get(2..).and_then(|hash| u128::from_str_radix(hash, 16).ok());
-            let found = listed(prefix).await?.into_iter();
-            unneeded.extend(found.filter(|item| hash(item).is_none_or(|hash| !stay.contains(&hash))));
-        }
+        let unmarked = async |prefix, stay: &HashSet<u128>| {
+            let mut found = listed(prefix).await?;
+            found.retain(|item| hash_of(item).is_none_or(|hash| !stay.contains(&hash)));
+            Ok::<_, Error>(found)
+        };
+        let nodes = unmarked("m:", &marked.nodes).await?;
+        let mut unneeded = parents_first(store, partition, nodes).await?;
+        unneeded.extend(unmarked("k:", &marked.chunks).await?);
         if !unneeded.is_empty() {
             let hints = listed("h:").await?;
             hints.iter().chain(&unneeded).for_each(|item| _ = self.delete(item));
         }
         Ok(())
     }
+}
+
+fn hash_of(piece: &Item) -> Option<u128> {
+    piece.sort.get(2..).and_then(|hash| u128::from_str_radix(hash, 16).ok())
+}
+
+/// Nodes, each before those that it lists.
+async fn parents_first(
+    store: &dyn CollectionStore,
+    partition: &Partition,
+    mut nodes: Vec<Item>,
+) -> Result<Vec<Item>> {
+    let sorts: Vec<&str> = nodes.iter().map(|item| item.sort.as_str()).collect();
+    let mut lists = HashMap::new();
+    for sorts in sorts.chunks(FETCHED) {
+        for item in store.items(partition, sorts).await?.into_iter().flatten() {
+            // One that is damaged goes, too, wherever.
+            lists.extend(hash_of(&item).zip(split_hashes(&item.body)));
+        }
+    }
+    let mut level: HashSet<u128> = lists.keys().copied().collect();
+    let mut depths = HashMap::new();
+    for depth in 0..=MOST_LEVELS {
+        level.iter().for_each(|hash| _ = depths.insert(*hash, depth));
+        level = level.iter().filter_map(|hash| lists.get(hash)).flatten().copied().collect();
+    }
+    nodes.sort_by_key(|item| hash_of(item).and_then(|hash| depths.get(&hash).copied()));
+    Ok(nodes)
 }
 
 fn size(item: &Item) -> u64 {

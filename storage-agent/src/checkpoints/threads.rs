@@ -4,21 +4,27 @@ use std::{collections::BinaryHeap, time::Duration};
 
 use futures::TryStreamExt;
 use storage_core::{
-    CollectionStore, Commit, Error, ErrorKind, Expire, Item, Operation, Partition, PartitionInfo,
+    CollectionStore, Commit, Error, ErrorKind, Expire, Item, Json, Operation, Partition, PartitionInfo,
     Precondition, PutMode, Query, Result, StorageExt,
 };
 
 use super::{
     CheckpointerBackend,
+    blobs::null,
     commit::groups,
-    layout::{self, Head},
+    layout::{self, Deleted},
+    marks::State,
     read::all,
     types::ThreadInfo,
 };
 use crate::shared::{THREADS, expire};
 
 /// What a copy takes along, what others refer to first. Epochs are of the source alone.
-const COPIED: [&str; 8] = ["k:", "m:", "h:", "v:", "w:", "i:", "l:", "c:"];
+const COPIED: [&str; 6] = ["k:", "m:", "h:", "v:", "w:", "i:"];
+/// What makes them a thread: the last commit, which brings all of it.
+const SHOWN: [&str; 2] = ["l:", "c:"];
+/// How long what a copy has brought stays unless it is ended: a program that dies leaves nothing.
+const COPYING_FOR: Duration = Duration::from_secs(300);
 const TRIES: u32 = 8;
 
 impl CheckpointerBackend {
@@ -33,10 +39,10 @@ impl CheckpointerBackend {
     pub(crate) async fn info(&self, thread_id: &str) -> Result<Option<ThreadInfo>> {
         let store = self.store()?;
         let found = store.partition(&layout::thread(thread_id)?).await?;
-        Ok(match found {
-            Some(info) => Some(described(store, info).await?),
-            None => None,
-        })
+        match found {
+            Some(info) => described(store, info).await,
+            None => Ok(None),
+        }
     }
 
     /// The threads that were written to last, the latest first. Looks at all threads, without their items.
@@ -49,6 +55,10 @@ impl CheckpointerBackend {
             let mut latest = BinaryHeap::new();
             let mut listed = self.shared.storage.partitions(THREADS, &[]);
             while let Some(info) = listed.try_next().await? {
+                // Nothing but a deletion's mark, perhaps.
+                if info.items == 1 && State::of(store, &info.partition).await?.is_gone() {
+                    continue;
+                }
                 latest.push(std::cmp::Reverse((info.updated_at, info.partition.as_str().to_owned())));
                 if latest.len() > limit {
                     latest.pop();
@@ -58,7 +68,7 @@ impl CheckpointerBackend {
             for std::cmp::Reverse((_, text)) in latest.into_sorted_vec() {
                 let partition = Partition::from_text(&text)?;
                 if let Some(info) = store.partition(&partition).await? {
-                    threads.push(described(store, info).await?);
+                    threads.extend(described(store, info).await?);
                 }
             }
             Ok(threads)
@@ -68,11 +78,38 @@ impl CheckpointerBackend {
 
     /// Deletes a thread with all that is in it, in one step; true where there was one.
     ///
+    /// For [`deleted_for`](super::CheckpointConfig::deleted_for) a mark stays, because of which a step that goes on from a
+    /// checkpoint of before, and writes to one, are a `Conflict`. A checkpoint without a parent begins the thread anew.
+    ///
     /// # Errors
-    /// As the store.
+    /// `Conflict` where the thread is written to all the time; else as the store.
     pub async fn delete_thread(&self, thread_id: &str) -> Result<bool> {
-        let work = async { self.store()?.delete_partition(&layout::thread(thread_id)?).await };
+        let work = async { self.delete(&layout::thread(thread_id)?).await };
         self.shared.measured("checkpointer.delete_thread", work).await
+    }
+
+    pub(super) async fn delete(&self, partition: &Partition) -> Result<bool> {
+        let (store, mut greatest, mut was_there) = (self.store()?, String::new(), false);
+        for _ in 0..TRIES {
+            let state = State::of(store, partition).await?;
+            let is_gone = state.is_gone();
+            greatest = greatest.max(state.greatest);
+            was_there |= !is_gone && store.delete_partition(partition).await?;
+            let Some(deleted_for) = self.config.deleted_for.filter(|_| was_there) else {
+                return Ok(was_there);
+            };
+            let mark = Json::from_serialize(&Deleted { id: greatest.clone() })?;
+            let commit = Commit::new(partition.clone())
+                .only_if(Precondition::Version(0))
+                .with(Operation::put(layout::DELETED, mark, "", PutMode::Insert))
+                .expire(Expire::After(deleted_for));
+            match store.commit(commit).await {
+                // Somebody has written to it in between.
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                done => return done.map(|_| was_there),
+            }
+        }
+        Err(written_to_all_the_time(partition))
     }
 
     /// Sets when a thread expires, or that it does not; false where there is none. The next write to it sets that anew, to
@@ -90,34 +127,34 @@ impl CheckpointerBackend {
     }
 
     /// Copies a thread, its checkpoints with all namespaces, values and writes, to a new one; false where there is none.
-    /// The copy is one state of the source. A thread of up to 5,000 items appears in one step; a larger one in several, its
-    /// checkpoints last: one of them may stay behind an error, and is there to be deleted.
+    /// The copy is one state of the source, and appears in one step: a call that dies before leaves nothing that anybody sees,
+    /// and what it brought goes within five minutes.
     ///
     /// # Errors
-    /// `Conflict` where the target exists, or the source is written to all the time; else as the store.
+    /// `Conflict` where the target exists, or the source is written to all the time; `InvalidInput` for a source of more than
+    /// about 9,900 checkpoints or 64 MiB of them, their values apart; else as the store.
     pub async fn copy_thread(&self, source: &str, target: &str) -> Result<bool> {
         let work = async {
             let store = self.store()?;
             let (source, target) = (layout::thread(source)?, layout::thread(target)?);
-            if store.partition(&target).await?.is_some() {
-                return Err(is_there(&target));
-            }
-            let mut copy = Copy { store, target, version: 0, expire: self.expire() };
+            let mut copy = Copy { store, target, version: 0, expire: self.expire(), most: self.most };
+            copy.version = copy.vacant().await?;
+            let begun = copy.version;
             for _ in 0..TRIES {
-                let Some(before) = store.partition(&source).await? else { return copy.end(false).await };
-                // What an earlier try has left there.
-                let left =
-                    (copy.version > 0).then_some(Operation::DeleteRange { from: String::new(), to: None });
-                let last = copy.all_but_the_last(&source, left.into_iter().collect()).await?;
+                let before = store.partition(&source).await?;
+                let shown = copy.shown(&source).await?;
+                let Some(before) = before.filter(|_| !shown.is_empty()) else {
+                    return copy.end(begun, false).await;
+                };
+                copy.bring(&source).await?;
                 let after = store.partition(&source).await?;
                 if after.is_some_and(|after| after.version == before.version) {
-                    copy.paste(last).await?;
+                    copy.show(shown).await?;
                     return Ok(true);
                 }
             }
-            copy.end(false).await?;
-            Err(Error::new(ErrorKind::Conflict, "the thread is written to all the time")
-                .with_key(source.as_str()))
+            copy.end(begun, false).await?;
+            Err(written_to_all_the_time(&source))
         };
         self.shared.measured("checkpointer.copy_thread", work).await
     }
@@ -130,53 +167,76 @@ struct Copy<'a> {
     /// The target's, so that nobody else writes to it.
     version: u64,
     expire: Expire,
+    most: usize,
 }
 
 impl Copy<'_> {
-    /// Pastes group by group, and returns the last one.
-    async fn all_but_the_last(
-        &mut self,
-        source: &Partition,
-        mut group: Vec<Operation>,
-    ) -> Result<Vec<Operation>> {
+    /// The version of the target where no thread is: only what a copy that died or a deletion has left.
+    async fn vacant(&self) -> Result<u64> {
+        let Some(info) = self.store.partition(&self.target).await? else { return Ok(0) };
+        let is_gone = State::of(self.store, &self.target).await?.is_gone();
+        if is_gone { Ok(info.version) } else { Err(is_there(&self.target)) }
+    }
+
+    /// What makes the source a thread.
+    async fn shown(&self, source: &Partition) -> Result<Vec<Operation>> {
+        let mut shown = Vec::new();
+        for prefix in SHOWN {
+            let items = all(self.store, Query::prefix(source.clone(), prefix, 1000)).await?;
+            shown.extend(items.into_iter().map(put));
+        }
+        Ok(shown)
+    }
+
+    /// Brings all that nobody sees by itself.
+    async fn bring(&mut self, source: &Partition) -> Result<()> {
+        let mark = Operation::put(layout::COPYING, null(), "", PutMode::Insert);
+        let mut group = vec![Operation::DeleteRange { from: String::new(), to: None }, mark];
         for prefix in COPIED {
             let mut next = Some(Query::prefix(source.clone(), prefix, 1000));
             while let Some(query) = next {
                 let page = self.store.query(query.clone()).await?;
                 next = query.after(&page);
                 group.extend(page.items.into_iter().map(put));
-                let mut groups = groups(std::mem::take(&mut group));
+                let mut groups = groups(std::mem::take(&mut group), self.most);
                 group = groups.pop().unwrap_or_default();
                 for full in groups {
-                    self.paste(full).await?;
+                    self.paste(full, Expire::After(COPYING_FOR)).await?;
                 }
             }
         }
-        Ok(group)
+        self.paste(group, Expire::After(COPYING_FOR)).await
     }
 
-    async fn paste(&mut self, operations: Vec<Operation>) -> Result<()> {
-        let mut commit = Commit::new(self.target.clone()).expire(self.expire);
+    async fn show(&mut self, mut shown: Vec<Operation>) -> Result<()> {
+        shown.push(Operation::Delete { sort: layout::COPYING.to_owned() });
+        self.paste(shown, self.expire).await
+    }
+
+    async fn paste(&mut self, operations: Vec<Operation>, expire: Expire) -> Result<()> {
+        let mut commit = Commit::new(self.target.clone()).expire(expire);
         commit.preconditions.push(Precondition::Version(self.version));
         commit.operations = operations;
         let committed = self.store.commit(commit).await;
         self.version = match committed {
-            Err(error) if error.kind() == ErrorKind::Conflict && self.version == 0 => {
-                return Err(is_there(&self.target));
-            }
+            Err(error) if error.kind() == ErrorKind::Conflict => return Err(is_there(&self.target)),
             committed => committed?.version,
         };
         Ok(())
     }
 
-    /// Gives up, and removes what was pasted.
-    async fn end<T>(mut self, answer: T) -> Result<T> {
-        if self.version > 0 {
-            self.expire = Expire::After(Duration::from_millis(1));
-            self.paste(vec![Operation::DeleteRange { from: String::new(), to: None }]).await?;
+    /// Gives up, and removes what was brought since the target had the version `begun`.
+    async fn end<T>(mut self, begun: u64, answer: T) -> Result<T> {
+        if self.version != begun {
+            let everything = Operation::DeleteRange { from: String::new(), to: None };
+            self.paste(vec![everything], Expire::After(Duration::from_millis(1))).await?;
         }
         Ok(answer)
     }
+}
+
+fn written_to_all_the_time(partition: &Partition) -> Error {
+    Error::new(ErrorKind::Conflict, "the thread is written to all the time").with_key(partition.as_str())
 }
 
 fn is_there(target: &Partition) -> Error {
@@ -189,15 +249,15 @@ fn put(item: Item) -> Operation {
     Operation::put(item.sort, item.attributes, item.body, PutMode::Insert)
 }
 
-async fn described(store: &dyn CollectionStore, info: PartitionInfo) -> Result<ThreadInfo> {
-    let heads = all(store, Query::prefix(info.partition.clone(), "l:", 1000)).await?;
-    let counts = heads.iter().map(layout::decode::<Head>).collect::<Result<Vec<_>>>()?;
-    Ok(ThreadInfo {
+/// What is known of a thread; `None` where a mark alone is.
+async fn described(store: &dyn CollectionStore, info: PartitionInfo) -> Result<Option<ThreadInfo>> {
+    let state = State::of(store, &info.partition).await?;
+    Ok((!state.is_gone()).then(|| ThreadInfo {
         thread_id: layout::thread_id(&info.partition),
-        checkpoints: counts.iter().map(|head| head.count).sum(),
+        checkpoints: state.checkpoints,
         items: info.items,
         bytes: info.bytes,
         updated_at: info.updated_at,
         expires_at: info.expires_at,
-    })
+    }))
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use storage_agent::checkpoints::{
-    CheckpointerBackend, ListCheckpoints, Payload, PruneStrategy, Retention, Version,
+    CheckpointConfig, CheckpointerBackend, ListCheckpoints, Payload, PruneStrategy, Retention, Version,
 };
 
 use crate::cases::{WithValue, id, noise, plain, writes};
@@ -217,7 +217,7 @@ proptest! {
     #[test]
     fn a_random_history_reads_as_the_model_says(actions in prop::collection::vec(action(), 1..40)) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-            let checkpointer = CheckpointerBackend::new(crate::memory().await);
+            let checkpointer = CheckpointerBackend::with_config(crate::memory().await, CheckpointConfig { deleted_for: None, ..CheckpointConfig::default() });
             let mut model = Model::default();
             for action in &actions {
                 act(&checkpointer, &mut model, action).await;

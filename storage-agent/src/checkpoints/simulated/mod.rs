@@ -7,11 +7,12 @@
 mod stepped;
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
 };
 
-use futures::{FutureExt, executor::block_on};
+use futures::{FutureExt, executor::block_on, future::BoxFuture};
 use storage_core::{ErrorKind, Json, MemoryBackend, MemoryConfig, StorageBackend};
 
 use super::{
@@ -23,7 +24,7 @@ use stepped::{Stepped, run};
 const THREADS: [&str; 2] = ["one", "two"];
 const NAMESPACES: [&str; 2] = ["", "sub:1"];
 /// So few that a pruning takes several commits.
-const MOST: usize = 24;
+const MOST: usize = 12;
 
 /// What the tasks of a schedule know of each other.
 #[derive(Default)]
@@ -40,19 +41,25 @@ struct Known {
 
 struct World {
     checkpointer: CheckpointerBackend,
+    store: Arc<Stepped>,
     known: Mutex<Known>,
+    /// How large the values are: lists of chunks take several levels of nodes where it is not 1.
+    scale: usize,
+    /// What every value begins with.
+    noise: Vec<u8>,
 }
 
 impl World {
-    fn new() -> Self {
-        let memory =
-            Arc::new(MemoryBackend::with_config(MemoryConfig { sweep: None, ..MemoryConfig::default() }));
+    fn new(scale: usize, random: &mut fastrand::Rng) -> Self {
+        let noise = std::iter::repeat_with(|| random.u8(..)).take(60_000 * scale).collect();
+        let memory = MemoryBackend::with_config(MemoryConfig { sweep: None, ..MemoryConfig::default() });
         block_on(memory.connect()).unwrap();
+        let store = Arc::new(Stepped::new(memory));
         let config =
-            CheckpointConfig { zstd_level: None, cache_bytes: 64 * 1024, ..CheckpointConfig::default() };
-        let mut checkpointer = CheckpointerBackend::with_config(Arc::new(Stepped(memory)), config);
+            CheckpointConfig { zstd_level: None, cache_bytes: 512 * 1024, ..CheckpointConfig::default() };
+        let mut checkpointer = CheckpointerBackend::with_config(store.clone(), config);
         checkpointer.most = MOST;
-        Self { checkpointer, known: Mutex::default() }
+        Self { checkpointer, store, known: Mutex::default(), scale, noise }
     }
 
     /// One step on top of the latest: its value is that of the latest, changed at its end or cut.
@@ -60,14 +67,12 @@ impl World {
         let latest = self.read(thread, ns).await;
         let parent = latest.as_ref().map(|latest| latest.header.key.checkpoint_id.clone());
         let value = latest.as_ref().and_then(|latest| latest.channel_values.get("messages"));
-        let mut bytes: Vec<u8> =
-            value.and_then(|value| value.bytes.as_ref()).map(|bytes| bytes.to_vec()).unwrap_or_default();
-        if random.u8(..4) == 0 {
-            bytes.truncate(random.usize(..=bytes.len()));
-        }
-        let more = random.usize(1..9_000);
-        bytes.extend(std::iter::repeat_with(|| random.u8(..)).take(more));
-        bytes.truncate(60_000);
+        let length = value.and_then(|value| value.bytes.as_ref()).map_or(0, |bytes| bytes.len());
+        let length = if random.u8(..4) == 0 { random.usize(..=length) } else { length };
+        let length = (length + random.usize(1..9_000) * self.scale).min(self.noise.len());
+        // What was removed comes again, with another end: its pieces are the same.
+        let mut bytes = self.noise[..length].to_vec();
+        bytes.extend(random.u64(..).to_be_bytes());
         let id = {
             let mut known = self.known.lock().unwrap();
             known.next += 1;
@@ -76,18 +81,8 @@ impl World {
             id
         };
         let run = random.u8(..3);
-        let new = NewCheckpoint {
-            key: CheckpointKey::new(thread, ns, &id),
-            parent_id: parent,
-            checkpoint: Payload::new("bytes", vec![1; 10]),
-            metadata: Json::parse(format!(r#"{{"run_id":"{run}"}}"#)).unwrap(),
-            channel_versions: [("messages".to_owned(), Version::Text(id.clone()))].into(),
-            new_values: vec![ChannelValue {
-                channel: "messages".to_owned(),
-                version: Version::Text(id.clone()),
-                value: Some(Payload::new("bytes", bytes)),
-            }],
-        };
+        let mut new = large(&id, parent.as_deref(), &run.to_string(), &bytes);
+        (new.key.thread_id, new.key.checkpoint_ns) = (thread.to_owned(), ns.to_owned());
         let writes = TaskWrites {
             checkpoint_id: id.clone(),
             task_id: "task".to_owned(),
@@ -150,13 +145,12 @@ impl World {
         }
     }
 
-    async fn copy(&self, thread: &str, random: fastrand::Rng) {
+    async fn copy(&self, thread: &str) {
         let target = format!("{thread}'");
         match self.checkpointer.copy_thread(thread, &target).await {
             Ok(_) => self.whole(&target, thread).await,
             Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}"),
         }
-        drop(random);
     }
 
     /// Every checkpoint that is listed reads, and says what was written to `source`.
@@ -199,7 +193,7 @@ impl World {
 fn schedule(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     fastrand::seed(seed);
-    let world = World::new();
+    let world = World::new(if random.u8(..8) == 0 { 8 } else { 1 }, &mut random);
     for _ in 0..random.usize(1..4) {
         let mut tasks = Vec::new();
         for _ in 0..random.usize(2..7) {
@@ -214,7 +208,7 @@ fn schedule(seed: u64) {
                 }
                 .boxed(),
                 5..=7 => world.remove(thread, of_task).boxed(),
-                8 if std::env::var("NOCOPY").is_err() => world.copy(thread, of_task).boxed(),
+                8 => world.copy(thread).boxed(),
                 _ => async move { _ = world.read(thread, ns).await }.boxed(),
             };
             tasks.push(task);
@@ -235,5 +229,61 @@ fn whatever_the_schedule_what_is_listed_reads_and_nothing_is_left_over() {
     for seed in seeds {
         let ended = std::panic::catch_unwind(|| schedule(seed));
         assert!(ended.is_ok(), "seed {seed}: SEED={seed} repeats it");
+    }
+}
+
+/// Polls until `holds`, or the work has ended.
+fn poll_until(work: &mut BoxFuture<'_, ()>, holds: impl Fn() -> bool) {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    while !holds() && work.as_mut().poll(&mut context).is_pending() {}
+}
+
+fn large(id: &str, parent: Option<&str>, run: &str, value: &[u8]) -> NewCheckpoint {
+    NewCheckpoint {
+        key: CheckpointKey::new("t", "", id),
+        parent_id: parent.map(str::to_owned),
+        checkpoint: Payload::new("bytes", vec![1; 10]),
+        metadata: Json::parse(format!(r#"{{"run_id":"{run}"}}"#)).unwrap(),
+        channel_versions: [("messages".to_owned(), Version::Text(id.to_owned()))].into(),
+        new_values: vec![ChannelValue {
+            channel: "messages".to_owned(),
+            version: Version::Text(id.to_owned()),
+            value: Some(Payload::new("bytes", value.to_vec())),
+        }],
+    }
+}
+
+/// A step whose value has the pieces of one that a pruning is removing: it read that they are there, and commits when the
+/// first of them are gone.
+#[test]
+fn a_step_never_counts_on_what_a_pruning_is_removing() {
+    for seed in 0..60 {
+        let world = World::new(8, &mut fastrand::Rng::with_seed(seed));
+        let (checkpointer, value) = (&world.checkpointer, &world.noise[..90_000]);
+        let mut goes = large("2", Some("1"), "goes", value);
+        // So many values that the pruning removes pieces some commits after the checkpoint.
+        goes.new_values.extend((0..30).map(|number| ChannelValue {
+            channel: number.to_string(),
+            version: Version::Int(1),
+            value: Some(Payload::new("bytes", vec![3; 10])),
+        }));
+        block_on(checkpointer.advance(&large("1", None, "stays", b"small"), &[])).unwrap();
+        block_on(checkpointer.advance(&goes, &[])).unwrap();
+        let commits = || world.store.commits.load(Ordering::SeqCst);
+        let before = commits();
+        let mut pruning = async { drop(checkpointer.delete_for_runs(&["goes"]).await.unwrap()) }.boxed();
+        poll_until(&mut pruning, || commits() > before);
+        let new = large("3", Some("1"), "stays", value);
+        let mut step = async { checkpointer.advance(&new, &[]).await.unwrap() }.boxed();
+        let polls = Cell::new(0);
+        poll_until(&mut step, || polls.replace(polls.get() + 1) == 3);
+        poll_until(&mut pruning, || commits() > before + 3);
+        block_on(step);
+        let latest = block_on(checkpointer.get("t", "", None)).unwrap().unwrap();
+        assert!(latest.channel_values["messages"].bytes.as_deref() == Some(value), "seed {seed}");
+        block_on(pruning);
+        assert_eq!(block_on(checkpointer.get("t", "", None)).unwrap(), Some(latest));
+        let everything = Retention::default();
+        assert_eq!(block_on(checkpointer.retain("t", &everything, true)).unwrap().bytes, 0);
     }
 }

@@ -1,7 +1,12 @@
 //! A memory store whose every call waits once before it happens and once after, so that whoever polls decides the order; and a
 //! seeded scheduler, which polls one task at a time and kills some.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::atomic::{AtomicUsize, Ordering},
+    task::Poll,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -11,17 +16,29 @@ use storage_core::{
 };
 
 #[derive(Debug)]
-pub(super) struct Stepped(pub(super) Arc<MemoryBackend>);
+pub(super) struct Stepped {
+    memory: MemoryBackend,
+    /// How many commits happened.
+    pub(super) commits: AtomicUsize,
+}
 
 impl Stepped {
+    pub(super) fn new(memory: MemoryBackend) -> Self {
+        Self { memory, commits: AtomicUsize::new(0) }
+    }
+
     fn store(&self) -> &dyn CollectionStore {
-        self.0.collections().unwrap()
+        self.memory.collections().unwrap()
     }
 }
 
 async fn step() {
     let mut polled = false;
-    poll_fn(|_| if std::mem::replace(&mut polled, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+    poll_fn(|context| {
+        context.waker().wake_by_ref();
+        if std::mem::replace(&mut polled, true) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 async fn stepped<T>(work: impl Future<Output = T>) -> T {
@@ -34,25 +51,25 @@ async fn stepped<T>(work: impl Future<Output = T>) -> T {
 #[async_trait]
 impl StorageBackend for Stepped {
     async fn connect(&self) -> Result<()> {
-        self.0.connect().await
+        self.memory.connect().await
     }
     async fn disconnect(&self) -> Result<()> {
-        self.0.disconnect().await
+        self.memory.disconnect().await
     }
     async fn get(&self, key: &str) -> Result<Option<Json>> {
-        stepped(self.0.get(key)).await
+        stepped(self.memory.get(key)).await
     }
     async fn set(&self, key: &str, value: Json, ttl: Option<Duration>) -> Result<()> {
-        stepped(self.0.set(key, value, ttl)).await
+        stepped(self.memory.set(key, value, ttl)).await
     }
     async fn delete(&self, key: &str) -> Result<bool> {
-        stepped(self.0.delete(key)).await
+        stepped(self.memory.delete(key)).await
     }
     async fn exists(&self, key: &str) -> Result<bool> {
-        stepped(self.0.exists(key)).await
+        stepped(self.memory.exists(key)).await
     }
     async fn keys(&self, pattern: &str) -> Result<Vec<String>> {
-        stepped(self.0.keys(pattern)).await
+        stepped(self.memory.keys(pattern)).await
     }
     fn collections(&self) -> Option<&dyn CollectionStore> {
         Some(self)
@@ -62,7 +79,12 @@ impl StorageBackend for Stepped {
 #[async_trait]
 impl CollectionStore for Stepped {
     async fn commit(&self, commit: Commit) -> Result<Committed> {
-        stepped(self.store().commit(commit)).await
+        let work = async {
+            let done = self.store().commit(commit).await;
+            self.commits.fetch_add(usize::from(done.is_ok()), Ordering::SeqCst);
+            done
+        };
+        stepped(work).await
     }
     async fn query(&self, query: Query) -> Result<Page> {
         stepped(self.store().query(query)).await
@@ -87,14 +109,23 @@ impl CollectionStore for Stepped {
     }
 }
 
-/// Polls tasks in an order that the seed decides until all have ended; one of `killed` polls drops its task instead.
-pub(super) fn run(random: &mut fastrand::Rng, mut tasks: Vec<BoxFuture<'_, ()>>, killed: Option<u32>) {
+/// Polls tasks in an order that the seed decides until all have ended. Some sleep for long, so that much happens between two of
+/// their steps; one of `killed` polls drops its task instead.
+pub(super) fn run(random: &mut fastrand::Rng, tasks: Vec<BoxFuture<'_, ()>>, killed: Option<u32>) {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut tasks: Vec<(BoxFuture<'_, ()>, u32)> = tasks.into_iter().map(|task| (task, 0)).collect();
     while !tasks.is_empty() {
         let chosen = random.usize(..tasks.len());
+        let (task, asleep) = &mut tasks[chosen];
+        if *asleep > 0 {
+            *asleep -= 1;
+            continue;
+        }
         let dies = killed.is_some_and(|one_of| random.u32(..one_of) == 0);
-        if dies || tasks[chosen].as_mut().poll(&mut context).is_ready() {
+        if dies || task.as_mut().poll(&mut context).is_ready() {
             drop(tasks.swap_remove(chosen));
+        } else if random.u8(..6) == 0 {
+            *asleep = random.u32(..80);
         }
     }
 }

@@ -34,7 +34,7 @@ macro_rules! checkpoint_cases {
                 pruning_keeps_the_ancestors_of_delta_channels, pruning_ends_calls_of_pruned_checkpoints,
                 a_dry_run_says_to_the_byte_what_would_go, runs_are_deleted_in_every_namespace_and_thread,
                 a_copy_is_complete_and_its_own, retention_goes_by_number_and_age, threads_expire_and_are_listed_by_activity,
-                pruned_general_checkpoints_leave_the_others_whole,
+                pruned_general_checkpoints_leave_the_others_whole, a_deleted_thread_stays_deleted_for_late_writers,
             ]
             remembered: [
                 processes_that_take_turns_store_what_each_was_given, what_somebody_else_removed_is_stored_again,

@@ -294,3 +294,42 @@ pub(crate) async fn pruned_general_checkpoints_leave_the_others_whole(storage: S
     assert_eq!(checkpoints.get_checkpoint("pruned", Some(&id(16))).await.unwrap(), None);
     assert_eq!(checkpoints.list_checkpoints("pruned", None).await.unwrap().len(), 4);
 }
+
+/// Who has not noticed that a thread was deleted does not bring it back; who begins anew does.
+pub(crate) async fn a_deleted_thread_stays_deleted_for_late_writers(storage: Storage) {
+    let checkpointer = CheckpointerBackend::new(storage.clone());
+    for number in 1..4 {
+        checkpointer.put(&growing("late", number, Some(number - 1))).await.unwrap();
+    }
+    assert!(checkpointer.delete_thread("late").await.unwrap());
+    let late = [
+        checkpointer.put(&growing("late", 4, Some(3))).await.unwrap_err(),
+        checkpointer.advance(&growing("late", 4, Some(3)), &[]).await.unwrap_err(),
+        checkpointer.put_writes("late", "", &writes(3, "task", &[("c", "x")])).await.unwrap_err(),
+    ];
+    for error in late {
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(error.to_string().contains("was deleted") && error.hint().is_some(), "{error}");
+    }
+    assert_eq!(checkpointer.thread("late").await.unwrap(), None);
+    assert!(!checkpointer.delete_thread("late").await.unwrap());
+    assert!(checkpointer.list(&of_thread("late")).await.unwrap().is_empty());
+    let listed = checkpointer.threads(1_000).await.unwrap();
+    assert!(listed.iter().all(|thread| thread.thread_id != "late"));
+
+    // Writes may come before their checkpoint, and ids may be those of before.
+    checkpointer.put_writes("late", "", &writes(5, "task", &[("c", "x")])).await.unwrap();
+    checkpointer.advance(&growing("late", 1, None), &[]).await.unwrap();
+    checkpointer.advance(&growing("late", 5, Some(1)), &[]).await.unwrap();
+    let latest = checkpointer.get("late", "", None).await.unwrap().unwrap();
+    assert_eq!((latest.pending_writes.len(), latest.header.parent_id), (1, Some(id(1))));
+    let late = checkpointer.put(&growing("late", 6, Some(3))).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Conflict);
+    assert_eq!(checkpointer.thread("late").await.unwrap().unwrap().checkpoints, 2);
+
+    // Without a mark nothing is left, and anything goes.
+    let config = CheckpointConfig { deleted_for: None, ..CheckpointConfig::default() };
+    let checkpointer = CheckpointerBackend::with_config(storage, config);
+    assert!(checkpointer.delete_thread("late").await.unwrap());
+    checkpointer.put(&growing("late", 6, Some(3))).await.unwrap();
+}
