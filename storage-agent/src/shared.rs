@@ -7,8 +7,8 @@ use std::{
 };
 
 use storage_core::{
-    Clock, CollectionStore, Commit, Error, ErrorKind, Expire, Operation, PartitionInfo, Precondition, Result,
-    StorageBackend, SystemClock,
+    Clock, CollectionStore, Commit, Error, ErrorKind, Expire, Json, Operation, Partition, PartitionInfo,
+    Precondition, PutMode, Result, StorageBackend, SystemClock,
 };
 
 use crate::metrics::Recorder;
@@ -17,6 +17,10 @@ use crate::metrics::Recorder;
 pub(crate) const THREADS: &str = "thread";
 /// What the partition of each thread of a [`CheckpointStore`](crate::checkpoints::CheckpointStore) is named by.
 pub(crate) const CHECKPOINTS: &str = "checkpoint";
+/// What the partitions are named by whose commits tell the time.
+const CLOCK: &str = "clock";
+/// How long one of them stays.
+const CLOCK_TTL: Duration = Duration::from_secs(60);
 
 /// The storage, the clock and the counters; a clone shares them.
 #[derive(Debug, Clone)]
@@ -51,9 +55,14 @@ impl Shared {
         crate::time::whole(self.clock.now())
     }
 
-    /// The time `ago`; the beginning of time where there is no such time.
-    pub(crate) fn past(&self, ago: Duration) -> SystemTime {
-        self.now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)
+    /// The time `ago` by the clock of the store, which judges ages and expiry, whatever this machine's says; the beginning of
+    /// time where there is no such time. A store without partitions has no clock that could be asked.
+    pub(crate) async fn past(&self, ago: Duration) -> Result<SystemTime> {
+        let now = match self.storage.collections() {
+            Some(store) => store_now(store).await?,
+            None => self.now(),
+        };
+        Ok(now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH))
     }
 
     /// Runs an operation, counts it, and names it in its error.
@@ -81,6 +90,16 @@ impl Shared {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Asks for the time by a commit to a partition of this call's own, which expires right after.
+async fn store_now(store: &dyn CollectionStore) -> Result<SystemTime> {
+    let partition = Partition::new(CLOCK, &[&format!("{:032x}", fastrand::u128(..))])?;
+    let mark = Operation::put("now", Json::from(0), "", PutMode::Upsert);
+    store.commit(Commit::new(partition.clone()).with(mark).expire(Expire::After(CLOCK_TTL))).await?;
+    let info = store.partition(&partition).await?;
+    let message = "the time of the store could not be read: its answer took a minute";
+    Ok(info.ok_or_else(|| Error::new(ErrorKind::Timeout, message))?.updated_at)
 }
 
 /// What a write says of its partition's expiry. Never "as it was": see [`Shared::delete_unchanged`].

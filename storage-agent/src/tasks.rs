@@ -138,7 +138,7 @@ impl TaskContextStore {
         preconditions: Vec<Precondition>,
     ) -> Result<u64> {
         let append = Operation::append("", Json::parse("{}")?, context.into_text().into_bytes());
-        let trim = Operation::Trim { items: Some(self.keep), bytes: None, written_since: None };
+        let trim = Operation::Trim { items: Some(self.keep), bytes: None, max_age: None };
         let mut commit =
             Commit::new(partition(session, task)?).with(append).with(trim).expire(expire(self.ttl));
         commit.preconditions = preconditions;

@@ -143,7 +143,7 @@ async fn what_is_read_and_written_does_not_grow_with_the_partition() {
         cost.push(calls(&server));
         backend.commit(Commit::new(of.clone()).with(append("x"))).await.unwrap();
         cost.push(calls(&server));
-        let trim = Operation::Trim { items: Some(count as u64 - 2), bytes: None, written_since: None };
+        let trim = Operation::Trim { items: Some(count as u64 - 2), bytes: None, max_age: None };
         assert_eq!(
             backend.commit(Commit::new(of.clone()).with(trim)).await.unwrap().outcomes,
             [Outcome::Deleted(3)]
@@ -215,7 +215,7 @@ async fn the_largest_commits_fit() {
     assert_eq!(backend.query(Query::all(of.clone(), 10_000)).await.unwrap().items.len(), 10_000);
     eprintln!("a page of 10,000: {:?}", start.elapsed());
     let start = std::time::Instant::now();
-    let trim = || Operation::Trim { items: Some(9_999), bytes: None, written_since: None };
+    let trim = || Operation::Trim { items: Some(9_999), bytes: None, max_age: None };
     let mixed = (0..5_000).fold(Commit::new(of.clone()), |commit, number| {
         commit.with(upsert(&format!("a:{number}"), "x")).with(trim())
     });
@@ -326,7 +326,7 @@ async fn sixty_four_writers_lose_nothing_and_keep_the_bound() {
     for backend in [shared().await.0, support::cluster().await] {
         let of = partition("s-1");
         let start = std::time::Instant::now();
-        let trim = || Operation::Trim { items: Some(9_000), bytes: None, written_since: None };
+        let trim = || Operation::Trim { items: Some(9_000), bytes: None, max_age: None };
         join_all((0..64).map(|writer| {
             let (backend, of) = (&backend, of.clone());
             async move {

@@ -38,7 +38,7 @@ pub struct CheckpointConfig {
     /// How long a thread that was deleted refuses what goes on from a checkpoint that was deleted with it: a step or writes
     /// of somebody who has not noticed. `None`: not at all, and nothing is left of the thread.
     pub deleted_for: Option<Duration>,
-    /// Where ages and epochs take the time from.
+    /// Where epochs take the time from.
     pub clock: Arc<dyn Clock>,
 }
 

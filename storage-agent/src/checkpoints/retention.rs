@@ -1,6 +1,9 @@
 //! What of a thread is no longer needed, and its removal.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::SystemTime,
+};
 
 use futures::{TryStreamExt, future::BoxFuture};
 use serde_json::Value;
@@ -72,7 +75,11 @@ impl CheckpointerBackend {
     }
 
     async fn retained(&self, thread_id: &str, policy: &Retention, dry_run: bool) -> Result<PruneReport> {
-        self.remove(thread_id, dry_run, |survey| self.outdated(survey, policy)).await
+        let oldest = match policy.max_age {
+            Some(age) => Some(self.shared.past(age).await?),
+            None => None,
+        };
+        self.remove(thread_id, dry_run, |survey| outdated(survey, policy.keep_last, oldest)).await
     }
 
     /// Deletes the checkpoints that runs made (by their metadata's `run_id`), in all threads, as [`retain`](Self::retain)
@@ -151,34 +158,33 @@ impl CheckpointerBackend {
         }
         Ok(plan)
     }
+}
 
-    /// What a policy does not keep.
-    fn outdated(&self, survey: &Survey, policy: &Retention) -> Keys {
-        let oldest = policy.max_age.and_then(|age| self.config.clock.now().checked_sub(age));
-        let followed: HashSet<(&str, &str)> = survey
-            .checkpoints
-            .iter()
-            .filter_map(|((ns, _), known)| Some((ns.as_str(), known.parent.as_deref()?)))
-            .collect();
-        let mut doomed = Keys::new();
-        for (ns, ids) in survey.namespaces() {
-            for (age, id) in ids.into_iter().rev().enumerate() {
-                let key = (ns.to_owned(), id.to_owned());
-                let waits = survey.writes.contains_key(&key) && !followed.contains(&(ns, id));
-                let old = survey
-                    .checkpoints
-                    .get(&key)
-                    .zip(oldest)
-                    .is_some_and(|(known, oldest)| known.written_at < oldest);
-                let many = policy.keep_last.is_some_and(|most| age >= most);
-                if age > 0 && !waits && (many || old) {
-                    doomed.insert(key);
-                }
+/// What a policy does not keep: beyond the latest of each namespace, or from before a time.
+fn outdated(survey: &Survey, keep_last: Option<usize>, oldest: Option<SystemTime>) -> Keys {
+    let followed: HashSet<(&str, &str)> = survey
+        .checkpoints
+        .iter()
+        .filter_map(|((ns, _), known)| Some((ns.as_str(), known.parent.as_deref()?)))
+        .collect();
+    let mut doomed = Keys::new();
+    for (ns, ids) in survey.namespaces() {
+        for (age, id) in ids.into_iter().rev().enumerate() {
+            let key = (ns.to_owned(), id.to_owned());
+            let waits = survey.writes.contains_key(&key) && !followed.contains(&(ns, id));
+            let old = survey
+                .checkpoints
+                .get(&key)
+                .zip(oldest)
+                .is_some_and(|(known, oldest)| known.written_at < oldest);
+            let many = keep_last.is_some_and(|most| age >= most);
+            if age > 0 && !waits && (many || old) {
+                doomed.insert(key);
             }
         }
-        doomed.extend(ended_calls(survey, &doomed));
-        doomed
     }
+    doomed.extend(ended_calls(survey, &doomed));
+    doomed
 }
 
 /// Boxed, since walks along ancestors make it large.

@@ -265,7 +265,7 @@ pub struct ThreadInfo {
 pub struct Retention {
     /// So many of the latest checkpoints of each namespace; 0 counts as 1.
     pub keep_last: Option<usize>,
-    /// Those that are not older; the latest of each namespace stays, however old.
+    /// Those that are not older, by the clock of the store; the latest of each namespace stays, however old.
     pub max_age: Option<Duration>,
 }
 

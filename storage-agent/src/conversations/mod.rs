@@ -6,7 +6,7 @@ mod read;
 
 use std::{sync::Arc, time::Duration};
 
-use storage_core::{Clock, Operation, Partition, Result, StorageBackend, optional_ttl_millis};
+use storage_core::{Operation, Partition, Result, StorageBackend, optional_ttl_millis};
 
 use crate::{SessionStore, shared::Shared};
 pub use message::{Content, Message, NewMessage};
@@ -80,19 +80,11 @@ impl ConversationStore {
         self
     }
 
-    /// Where the age of messages is judged from; the machine's clock unless set otherwise.
-    #[must_use]
-    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.shared.clock = clock;
-        self
-    }
-
     /// What keeps a conversation within its limits; the last step of each append.
     fn trim(&self) -> Option<Operation> {
         let ConversationLimits { max_messages: items, max_bytes: bytes, max_age } = self.limits;
-        let written_since = max_age.map(|age| self.shared.past(age));
-        let bounded = items.is_some() || bytes.is_some() || written_since.is_some();
-        bounded.then_some(Operation::Trim { items, bytes, written_since })
+        let bounded = items.is_some() || bytes.is_some() || max_age.is_some();
+        bounded.then_some(Operation::Trim { items, bytes, max_age })
     }
 }
 

@@ -8,9 +8,9 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
-use storage_core::{ErrorKind, Expected, Partition, PartitionInfo, Record, Result, StorageExt};
+use storage_core::{ErrorKind, Expected, Partition, PartitionInfo, Record, Result, Scan, StorageExt};
 
-use super::{SessionFilter, SessionStore, key, list::decode, touch::interval};
+use super::{SessionStore, key, list::decode, touch::interval};
 use crate::{
     conversations,
     shared::{CHECKPOINTS, Shared, THREADS},
@@ -39,7 +39,8 @@ impl SessionStore {
     /// conversation `conversation:{id}`, the task contexts `task:{id}:…`, and the checkpoints of the thread whose id is the
     /// session's. Also removes what belongs to sessions that had a conversation or a task and have expired.
     ///
-    /// A session is in use while it or anything that belongs to it is written to. The session goes first, and only if
+    /// Ages are judged by the clock of the store, whatever this machine's says. A session is in use while it or anything that
+    /// belongs to it is written to; a document whose writer's clock was behind tells by its expiry that it was. The session goes first, and only if
     /// nobody has changed it since it was read; then what belongs to it, each only if nobody has written to it since. So a
     /// session that is used at the same time stays. Its document notes the use of a conversation or a task now and then
     /// only: one that says nothing for twice that time (two minutes, or a fiftieth of a shorter expiry) is idle, none
@@ -57,13 +58,19 @@ impl SessionStore {
     }
 
     async fn cleanup(&self, max_idle: Duration) -> Result<Cleanup> {
+        let idle_since = self.shared.past(max_idle).await?;
+        let silent = max_idle.max(2 * interval(self.ttl));
+        let silent_since = idle_since.checked_sub(silent - max_idle).unwrap_or(SystemTime::UNIX_EPOCH);
         let run = Run {
             shared: &self.shared,
-            idle_since: self.cutoff(max_idle),
-            silent_since: self.cutoff(max_idle.max(2 * interval(self.ttl))),
-            working: self.working(self.cutoff(max_idle)).await?,
+            idle_since,
+            silent_since,
+            // An entry that was written at `silent_since` expires then.
+            expires_by: self.ttl.and_then(|ttl| silent_since.checked_add(ttl)),
+            working: self.working(idle_since).await?,
         };
-        let idle = self.records(&SessionFilter::default())?.map(|record| run.remove_idle(record));
+        let all = Scan::entries(&format!("{}*", super::PREFIX))?.with_expiry();
+        let idle = self.shared.storage.scan(all).map(|record| run.remove_idle(record));
         let mut removed = sum(idle.buffer_unordered(PARALLEL)).await?;
         if self.shared.storage.collections().is_some() {
             for kind in [conversations::KIND, tasks::KIND] {
@@ -93,6 +100,8 @@ struct Run<'a> {
     idle_since: SystemTime,
     /// A session that was last written to later may be in use without saying so.
     silent_since: SystemTime,
+    /// A session that expires later may be in use, whatever the clock of who wrote its document said.
+    expires_by: Option<SystemTime>,
     /// The sessions with tasks in use.
     working: HashSet<String>,
 }
@@ -108,7 +117,8 @@ impl Run<'_> {
         };
         let id = record.key.strip_prefix(super::PREFIX).unwrap_or_default();
         // Whoever writes after this finds a refresh due, so that the swap below misses. Twice, for clocks that differ.
-        if session.updated_at > self.silent_since {
+        let later = record.expires_at.zip(self.expires_by).is_some_and(|(expires_at, by)| expires_at > by);
+        if session.updated_at > self.silent_since || later {
             return Ok(nothing);
         }
         let Some(belongings) = self.idle_belongings(id).await? else { return Ok(nothing) };

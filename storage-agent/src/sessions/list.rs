@@ -79,7 +79,8 @@ impl SessionStore {
         if !(1..=MAX_LIMIT).contains(&filter.limit) {
             return Err(Error::invalid_input(format!("a page has 1 to {MAX_LIMIT} sessions")));
         }
-        let cutoff = filter.idle_for.map(|idle| self.cutoff(idle));
+        let before = |idle| self.shared.now().checked_sub(idle).unwrap_or(SystemTime::UNIX_EPOCH);
+        let cutoff = filter.idle_for.map(before);
         let after = filter.after.as_ref().map(|SessionCursor(id)| format!("{PREFIX}{id}"));
         let mut least = Least::new(filter.limit);
         let mut records = self.records(filter)?;

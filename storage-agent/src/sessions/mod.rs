@@ -6,11 +6,7 @@ mod session;
 mod touch;
 mod updates;
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use storage_core::{
@@ -182,10 +178,6 @@ impl SessionStore {
             Ok(_) => self.touched.note(id, now),
             Err(error) => tracing::warn!(%error, "the expiry of a session could not be refreshed"),
         }
-    }
-
-    fn cutoff(&self, idle: Duration) -> SystemTime {
-        self.shared.past(idle)
     }
 }
 

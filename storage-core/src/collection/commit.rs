@@ -1,6 +1,6 @@
 //! What a commit asks for and what it answers.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -120,14 +120,15 @@ pub enum Operation {
         /// What to add.
         by: i64,
     },
-    /// Deletes items from the beginning of the partition until each bound holds.
+    /// Deletes items from the beginning of the partition until each bound holds, or the next was written by this commit: what
+    /// a commit appends, it does not delete.
     Trim {
         /// So many items stay at most.
         items: Option<u64>,
         /// The partition has so many bytes at most; the last item stays, whatever it has.
         bytes: Option<u64>,
-        /// Nothing at the beginning was written before.
-        written_since: Option<SystemTime>,
+        /// Nothing at the beginning was written longer ago, by the clock that judges expiry.
+        max_age: Option<Duration>,
     },
 }
 

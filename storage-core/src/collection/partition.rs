@@ -2,7 +2,7 @@
 
 use std::{fmt, time::SystemTime};
 
-use crate::{Error, Result, check_key, epoch_millis, prefix_successor};
+use crate::{Clock, Error, Result, SystemClock, check_key, epoch_millis, prefix_successor};
 
 /// So many bits of a partition's first version are random.
 const RANDOM_BITS: u32 = 20;
@@ -161,7 +161,7 @@ impl PartitionInfo {
 #[must_use]
 pub fn next_version(version: u64) -> u64 {
     match version {
-        0 => (epoch_millis(SystemTime::now()) << RANDOM_BITS) | fastrand::u64(1..1 << RANDOM_BITS),
+        0 => (epoch_millis(SystemClock.now()) << RANDOM_BITS) | fastrand::u64(1..1 << RANDOM_BITS),
         version => version + 1,
     }
 }

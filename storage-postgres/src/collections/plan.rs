@@ -89,8 +89,9 @@ impl<'c> Plan<'c> {
             Operation::Delete { sort } => Outcome::Applied(self.remove(sort).is_some()),
             Operation::DeleteRange { from, to } => Outcome::Deleted(self.delete_range(from, to.as_deref())),
             Operation::Increment { sort, by } => self.increment(sort, *by)?,
-            Operation::Trim { items, bytes, written_since } => {
-                Outcome::Deleted(self.trim(*items, *bytes, *written_since))
+            Operation::Trim { items, bytes, max_age } => {
+                let since = max_age.and_then(|age| self.row.now.checked_sub(age));
+                Outcome::Deleted(self.trim(*items, *bytes, since))
             }
             _ => return Err(Error::unsupported("postgres", "operation")),
         })
@@ -131,7 +132,7 @@ impl<'c> Plan<'c> {
             let too_many = items.is_some_and(|most| self.row.items > most);
             let too_large = bytes.is_some_and(|most| self.row.bytes > most) && self.row.items > 1;
             let too_old = since.is_some_and(|since| first.written_at < since);
-            if !(too_many || too_large || too_old) {
+            if first.version == self.row.version || !(too_many || too_large || too_old) {
                 break;
             }
             let sort = sort.clone();

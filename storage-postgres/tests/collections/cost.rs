@@ -122,7 +122,7 @@ async fn a_commit_reads_what_it_touches_and_a_bound_what_it_deletes() {
     assert!(whole.rows <= 4 && whole.scans == 0 && whole.bodies == 0, "{whole:?}");
     for (most, deleted) in [(ITEMS, 3), (ITEMS - 100, 100)] {
         let trim = cost(&config, async |backend| {
-            let trim = Operation::Trim { items: Some(most), bytes: None, written_since: None };
+            let trim = Operation::Trim { items: Some(most), bytes: None, max_age: None };
             let outcomes =
                 store(backend).commit(Commit::new(partition("s")).with(trim)).await.unwrap().outcomes;
             // What was added above lies beyond.

@@ -30,7 +30,7 @@ async fn commits_deletions_and_sweeps_never_deadlock() {
                         store(&backend).commit(commit).await.unwrap();
                     }
                     3 => {
-                        let trim = Operation::Trim { items: Some(5), bytes: None, written_since: None };
+                        let trim = Operation::Trim { items: Some(5), bytes: None, max_age: None };
                         let range = Operation::DeleteRange { from: "m:".into(), to: None };
                         let commit = commit(&of, "x", true).with(trim).with(append("y")).with(range);
                         store(&backend).commit(commit).await.unwrap();

@@ -23,7 +23,7 @@ fn tagged(prefix: &str, tag: &str) -> Operation {
 }
 
 fn trim(items: Option<u64>, bytes: Option<u64>) -> Operation {
-    Operation::Trim { items, bytes, written_since: None }
+    Operation::Trim { items, bytes, max_age: None }
 }
 
 async fn state(

@@ -194,14 +194,14 @@ local operations = {
     return sum
   end,
   trim = function()
-    local most, most_bytes, since = tonumber(take()), tonumber(take()), tonumber(take())
+    local most, most_bytes, max_age = tonumber(take()), tonumber(take()), tonumber(take())
     local deleted = 0
     while count > 0 do
       local sort = call('ZRANGE', index, 0, 0)[1]
       local first = load(sort)
       if not first then error({status = 'CORRUPT'}, 0) end
       local beyond = (most and count > most) or (most_bytes and bytes > most_bytes and count > 1)
-      if not beyond and not (since and first.written < since) then break end
+      if first.version == version or not (beyond or (max_age and first.written < now - max_age)) then break end
       remove(sort)
       deleted = deleted + 1
     end

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use storage_core::{
     Commit, Committed, Error, ErrorKind, Expire, Operation, Outcome, Precondition, PutMode, Result,
-    epoch_millis, ttl_millis,
+    ttl_millis,
 };
 
 use super::query::{lower, upper};
@@ -75,10 +75,9 @@ fn add_operation<'a>(arguments: &mut Vec<Argument<'a>>, operation: &'a Operation
             arguments.extend([text("delete_range"), owned(&lower(from)), owned(&upper(to.as_deref()))]);
         }
         Operation::Increment { sort, by } => arguments.extend([text("increment"), text(sort), owned(by)]),
-        Operation::Trim { items, bytes, written_since } => {
-            // Items are written at whole milliseconds: rounding up keeps which are before it.
-            let since = written_since.map(epoch_millis);
-            arguments.extend([text("trim"), bound(*items), bound(*bytes), bound(since)]);
+        Operation::Trim { items, bytes, max_age } => {
+            let age = max_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+            arguments.extend([text("trim"), bound(*items), bound(*bytes), bound(age)]);
         }
         _ => return Err(unknown()),
     }

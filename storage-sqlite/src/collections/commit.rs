@@ -1,6 +1,6 @@
 //! A commit, in whatever transaction there is: whoever runs it undoes all of it where it fails.
 
-use std::time::SystemTime;
+use std::time::Duration;
 
 use storage_core::{
     Commit, Committed, Error, Expire, Json, Operation, Outcome, Precondition, PutMode, add_integer,
@@ -114,8 +114,8 @@ impl<'a> Change<'a> {
                 self.delete_range(from, to.as_deref()).map(Outcome::Deleted)
             }
             Operation::Increment { sort, by } => self.increment(sort, *by).map(Outcome::Sum),
-            Operation::Trim { items, bytes, written_since } => {
-                self.trim(*items, *bytes, *written_since).map(Outcome::Deleted)
+            Operation::Trim { items, bytes, max_age } => {
+                self.trim(*items, *bytes, *max_age).map(Outcome::Deleted)
             }
             _ => Err(unknown()),
         }
@@ -202,20 +202,16 @@ impl<'a> Change<'a> {
     }
 
     /// Deletes from the beginning until each bound holds; reads one item more than it deletes.
-    fn trim(
-        &mut self,
-        items: Option<u64>,
-        bytes: Option<u64>,
-        written_since: Option<SystemTime>,
-    ) -> Answer<u64> {
+    fn trim(&mut self, items: Option<u64>, bytes: Option<u64>, max_age: Option<Duration>) -> Answer<u64> {
+        let since = max_age.and_then(|age| self.items.view.now.checked_sub(age));
         let (mut count, mut size) = (self.stored.items, self.stored.bytes);
-        let first = self.items.first_to_stay(|written_at, item_bytes| {
+        let first = self.items.first_to_stay(|version, written_at, item_bytes| {
             let too_many = items.is_some_and(|most| count > most);
             let too_large = bytes.is_some_and(|most| size > most) && count > 1;
-            let too_old = written_since.is_some_and(|since| written_at < since);
+            let too_old = since.is_some_and(|since| written_at < since);
             count = count.saturating_sub(1);
             size = size.saturating_sub(item_bytes);
-            too_many || too_large || too_old
+            version != self.stored.version && (too_many || too_large || too_old)
         })?;
         self.delete_range("", first.as_deref())
     }

@@ -30,7 +30,7 @@ pub(super) const MEASURE: &str = "SELECT count(*),
     FROM storage_item WHERE partition = ?1 AND sort >= ?2 AND sort < ?3";
 pub(super) const REMOVE_RANGE: &str =
     "DELETE FROM storage_item WHERE partition = ?1 AND sort >= ?2 AND sort < ?3";
-pub(super) const FROM_START: &str = "SELECT sort, written_at_ms,
+pub(super) const FROM_START: &str = "SELECT sort, version, written_at_ms,
         octet_length(sort) + octet_length(attributes) + octet_length(body)
     FROM storage_item WHERE partition = ?1 ORDER BY sort";
 
@@ -143,12 +143,12 @@ impl Items<'_> {
     /// the bytes of each.
     pub(super) fn first_to_stay(
         &self,
-        mut goes: impl FnMut(SystemTime, u64) -> bool,
+        mut goes: impl FnMut(u64, SystemTime, u64) -> bool,
     ) -> Answer<Option<String>> {
         let mut select = self.view.db.prepare_cached(FROM_START)?;
         let mut rows = select.query([self.partition])?;
         while let Some(row) = rows.next()? {
-            if !goes(time(unsigned(row, 1)?), unsigned(row, 2)?) {
+            if !goes(unsigned(row, 1)?, time(unsigned(row, 2)?), unsigned(row, 3)?) {
                 return Ok(Some(row.get(0)?));
             }
             self.view.check()?;

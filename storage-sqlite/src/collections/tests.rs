@@ -142,7 +142,7 @@ fn a_commit_costs_what_it_changes_not_what_the_partition_has() {
         partition::FIND,
         partition::UPDATE,
     ];
-    let trim = |items| Operation::Trim { items: Some(items), bytes: None, written_since: None };
+    let trim = |items| Operation::Trim { items: Some(items), bytes: None, max_age: None };
     let commits = |held: u64| {
         [
             append(1),

@@ -220,6 +220,7 @@ fn schedule(seed: u64) {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "how many schedules to run is asked of whoever runs the test")]
 fn whatever_the_schedule_what_is_listed_reads_and_nothing_is_left_over() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("SEED") {

@@ -159,8 +159,9 @@ impl Stored {
                 self.write(sort, Json::from(sum), body, now, undo);
                 Outcome::Sum(sum)
             }
-            Operation::Trim { items, bytes, written_since } => {
-                Outcome::Deleted(self.trim(*items, *bytes, *written_since, undo))
+            Operation::Trim { items, bytes, max_age } => {
+                let since = max_age.and_then(|age| now.checked_sub(age));
+                Outcome::Deleted(self.trim(*items, *bytes, since, undo))
             }
         })
     }
@@ -178,7 +179,7 @@ impl Stored {
             let too_many = items.is_some_and(|most| count > most);
             let too_large = bytes.is_some_and(|most| self.bytes > most) && count > 1;
             let too_old = since.is_some_and(|since| first.written_at < since);
-            if !(too_many || too_large || too_old) {
+            if first.version == self.version || !(too_many || too_large || too_old) {
                 break;
             }
             let sort = sort.clone();

@@ -1,11 +1,15 @@
 //! Removing what nobody uses.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use storage_agent::{
-    AgentConfig, AgentStorage, Cleanup, Metadata, SessionUpdate,
-    checkpoints::{CheckpointKey, NewCheckpoint, Payload},
+    AgentConfig, AgentStorage, Cleanup, ConversationLimits, Metadata, NewMessage, SessionUpdate,
+    checkpoints::{CheckpointConfig, CheckpointKey, NewCheckpoint, Payload, Retention},
 };
+use storage_core::{Clock, ManualClock, SystemClock};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::stores::{Backend, json};
@@ -145,4 +149,44 @@ pub(crate) async fn a_message_written_at_the_same_time_stays_or_is_counted(stora
     sleep(Duration::from_millis(20)).await;
     let last = agent.conversations().get_conversation_history("s", 1).await.unwrap();
     assert_eq!(last[0].sequence, written, "what is emptied and written to again does not expire");
+}
+
+/// Programs whose clocks are hours ahead or behind remove nothing that is in use: the store's clock judges.
+pub(crate) async fn a_wrong_clock_removes_nothing_that_is_in_use(storage: Backend) {
+    let hour = Duration::from_secs(3600);
+    let now = SystemClock.now();
+    let [ahead, behind] = [now + 25 * hour, now - 25 * hour].map(|time| {
+        let config = AgentConfig {
+            clock: Arc::new(ManualClock::new(time)),
+            conversation_limits: ConversationLimits {
+                max_messages: Some(3),
+                max_age: Some(hour),
+                ..ConversationLimits::default()
+            },
+            checkpoints: CheckpointConfig {
+                clock: Arc::new(ManualClock::new(time)),
+                ..CheckpointConfig::default()
+            },
+            ..AgentConfig::default()
+        };
+        AgentStorage::with_config(storage.clone(), config).unwrap()
+    });
+    begin(&behind, "in use").await;
+    begin(&ahead, "also").await;
+    for cleaner in [&ahead, &behind] {
+        assert_eq!(counts(cleaner.cleanup_expired_sessions(hour).await.unwrap()), [0; 4]);
+        let policy = Retention { keep_last: None, max_age: Some(hour) };
+        for thread in ["in use", "also"] {
+            let removed = cleaner.checkpointer().retain(thread, &policy, false).await.unwrap();
+            assert_eq!(removed.checkpoints.len(), 0);
+        }
+        say(cleaner, "in use").await;
+    }
+    assert_eq!(messages(&ahead, "in use").await, 3);
+    // What a call appends it does not drop, whatever the limit.
+    let five = (0..5).map(|n| NewMessage::new("user", n.to_string())).collect();
+    ahead.conversations().add_conversation_messages("in use", five).await.unwrap();
+    assert_eq!(messages(&ahead, "in use").await, 5);
+    say(&behind, "in use").await;
+    assert_eq!(messages(&ahead, "in use").await, 3);
 }

@@ -66,6 +66,7 @@ on_stores! {
             tasks_of_sessions_and_of_none_never_meet
         }
         cleanup {
+            a_wrong_clock_removes_nothing_that_is_in_use
             idle_sessions_go_with_what_belongs_to_them
             orphans_of_expired_sessions_go
             a_session_in_use_is_never_removed
