@@ -15,8 +15,8 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::{StreamExt, TryStreamExt, future::join_all};
 use redis::aio::MultiplexedConnection;
 use storage_core::{
-    CollectionStore, Commit, ErrorKind, Expire, Json, Operation, Order, Outcome, Partition, PutMode, Query,
-    Scan, StorageBackend, StorageExt, add_integer, sequence_key,
+    CollectionStore, Commit, ErrorKind, Expire, Json, Operation, Order, Outcome, Partition, Precondition,
+    PutMode, Query, Scan, StorageBackend, StorageExt, add_integer, sequence_key,
 };
 use storage_redis::RedisBackend;
 use storage_tests::{Redis, RedisOptions};
@@ -207,6 +207,7 @@ async fn the_largest_commits_fit() {
     let of = partition("s-1");
     let start = std::time::Instant::now();
     filled(&backend, &of, 10_000).await;
+    let first = backend.partition(&of).await.unwrap().unwrap().version;
     eprintln!("10,000 appends in one commit: {:?}", start.elapsed());
     let sorts: Vec<String> = (1..=10_000).map(|number| sequence_key("m:", number)).collect();
     let names: Vec<&str> = sorts.iter().map(String::as_str).collect();
@@ -227,11 +228,44 @@ async fn the_largest_commits_fit() {
     assert_eq!(backend.commit(everything).await.unwrap().outcomes, [Outcome::Deleted(9_999)]);
     eprintln!("a range of 9,999 deleted: {:?}", start.elapsed());
     let info = backend.partition(&of).await.unwrap().unwrap();
-    assert_eq!((info.items, info.bytes, info.sequence, info.version), (0, 0, 10_000, 3));
+    assert_eq!((info.items, info.bytes, info.sequence, info.version), (0, 0, 10_000, first + 2));
     let large = vec![7_u8; 16 * 1024 * 1024];
     let put = Operation::put("large", json("1"), large.clone(), PutMode::Insert);
     backend.commit(Commit::new(of.clone()).with(put)).await.unwrap();
     assert_eq!(backend.query(Query::all(of.clone(), 1)).await.unwrap().items[0].body, large);
+}
+
+#[tokio::test]
+async fn a_version_is_exact_wherever_it_is_read_and_compared() {
+    let (backend, namespace) = shared().await;
+    let mut raw = raw(&variable("STORAGE_TEST_REDIS_URL")).await;
+    let backend = std::sync::Arc::new(backend);
+    let of = partition("s-1");
+    let [hash, _] = keys(&namespace, &of);
+    let commit = || Commit::new(of.clone()).with(upsert("a", "1"));
+    let time = backend.commit(commit()).await.unwrap().version;
+    assert!(time > 1_000_000_000_000_000, "more digits than Lua writes: {time}");
+    for before in [time, (1 << 53) - 10] {
+        redis::cmd("HSET").arg(&hash).arg("version").arg(before).exec_async(&mut raw).await.unwrap();
+        let version = backend.commit(commit()).await.unwrap().version;
+        assert_eq!(version, before + 1);
+        let info = backend.partition(&of).await.unwrap().unwrap();
+        assert_eq!((info.version, info.items), (version, 1));
+        let page = backend.query(Query::all(of.clone(), 5)).await.unwrap();
+        let item = backend.items(&of, &["a"]).await.unwrap().remove(0).unwrap();
+        assert_eq!((page.items[0].version, item.version), (version, version));
+        for near in [version - 1, version + 1] {
+            for wrong in [Precondition::Version(near), Precondition::ItemVersion("a".into(), near)] {
+                let refused = kind_of(backend.commit(commit().only_if(wrong.clone()))).await;
+                assert_eq!(refused, ErrorKind::Conflict, "{wrong:?}");
+            }
+        }
+        let right = commit().only_if(Precondition::Version(version));
+        let right = right.only_if(Precondition::ItemVersion("a".into(), version));
+        assert_eq!(backend.commit(right).await.unwrap().version, version + 1);
+        let listed: Vec<_> = backend.partitions("conversation", &[]).try_collect().await.unwrap();
+        assert_eq!(listed[0].version, version + 1);
+    }
 }
 
 async fn expiries(raw: &mut MultiplexedConnection, keys: &[String; 2]) -> [i64; 2] {
@@ -285,7 +319,8 @@ async fn a_partition_that_lost_a_key_is_corrupt_or_gone_and_never_mixed() {
     redis::cmd("DEL").arg(&hash).exec_async(&mut raw).await.unwrap();
     assert!(backend.query(Query::all(of.clone(), 5)).await.unwrap().items.is_empty());
     assert_eq!(backend.partition(&of).await.unwrap(), None);
-    assert_eq!(backend.commit(Commit::new(of.clone()).with(upsert("a", "1"))).await.unwrap().version, 1);
+    let fresh = Commit::new(of.clone()).only_if(Precondition::Version(0)).with(upsert("a", "1"));
+    backend.commit(fresh).await.unwrap();
     let items = backend.query(Query::all(of.clone(), 5)).await.unwrap().items;
     assert!(items.len() == 1 && items[0].sort == "a", "nothing of the old one comes back");
 }
@@ -318,7 +353,8 @@ async fn damage_is_named_and_spares_the_rest() {
     assert_eq!(kind_of(backend.commit(Commit::new(of.clone()).with(append("x")))).await, ErrorKind::Corrupt);
     assert_eq!(kind_of(backend.partition(&of)).await, ErrorKind::Corrupt);
     assert!(backend.delete_partition(&of).await.unwrap());
-    assert_eq!(backend.commit(Commit::new(of.clone()).with(append("x"))).await.unwrap().version, 1);
+    let fresh = Commit::new(of.clone()).only_if(Precondition::Version(0)).with(append("x"));
+    assert_eq!(backend.commit(fresh).await.unwrap().outcomes, [Outcome::Appended { sequence: 1, new: true }]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -327,9 +363,10 @@ async fn sixty_four_writers_lose_nothing_and_keep_the_bound() {
         let of = partition("s-1");
         let start = std::time::Instant::now();
         let trim = || Operation::Trim { items: Some(9_000), bytes: None, max_age: None };
-        join_all((0..64).map(|writer| {
+        let versions = join_all((0..64).map(|writer| {
             let (backend, of) = (&backend, of.clone());
             async move {
+                let mut versions = Vec::new();
                 for number in 0..150 {
                     let body = format!("{writer}:{number}");
                     let tagged = Operation::Append {
@@ -343,13 +380,18 @@ async fn sixty_four_writers_lose_nothing_and_keep_the_bound() {
                     let Outcome::Appended { sequence, new: true } = first.outcomes[0] else { panic!() };
                     let again = backend.commit(Commit::new(of.clone()).with(tagged)).await.unwrap();
                     assert_eq!(again.outcomes, [Outcome::Appended { sequence, new: false }]);
+                    versions.extend([first.version, again.version]);
                 }
+                versions
             }
         }))
         .await;
         eprintln!("19,200 commits of 64 writers: {:?}", start.elapsed());
         let info = backend.partition(&of).await.unwrap().unwrap();
-        assert_eq!((info.items, info.sequence, info.version), (9_000, 9_600, 19_200));
+        assert_eq!((info.items, info.sequence), (9_000, 9_600));
+        let mut versions = versions.concat();
+        versions.sort_unstable();
+        assert_eq!(versions, (info.version - 19_199..=info.version).collect::<Vec<_>>(), "one each");
         let items = backend.query(Query::all(of.clone(), 10_000)).await.unwrap().items;
         for (item, sequence) in items.iter().zip(601..) {
             assert_eq!(item.sort, sequence_key("m:", sequence));

@@ -153,7 +153,7 @@ pub enum Outcome {
 /// What a commit answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
-    /// The partition's version now.
+    /// The partition's version now; 0 where the commit had no operation and found none.
     pub version: u64,
     /// An outcome for each operation, in their order.
     pub outcomes: Vec<Outcome>,

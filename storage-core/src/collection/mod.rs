@@ -18,8 +18,8 @@ pub use query::{Item, MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Order, Page, Query};
 /// Partitions of ordered items: logs, conversations, checkpoints, indexes.
 ///
 /// A partition (such as `conversation:s-1`) is the unit of atomicity, placement, expiry and deletion. It comes into being
-/// with its first commit and has a version, which each commit raises by one and which no later partition of the name repeats. An item has a sort key, small JSON attributes
-/// and a body of any bytes.
+/// with its first commit and has a version, which each commit raises by one and no later partition of the name repeats.
+/// An item has a sort key, small JSON attributes and a body of any bytes.
 ///
 /// # Contract
 ///
@@ -28,6 +28,9 @@ pub use query::{Item, MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Order, Page, Query};
 ///   bytes as the backend lets a value have. Anything else is `InvalidInput` before any I/O.
 /// - **A commit** happens whole or not at all, also when its caller goes away, its connection breaks or the process dies.
 ///   Commits to one partition happen one after the other; its sequence has no gaps that are filled later.
+/// - **A version** tells the states of a partition apart, and counts no commits: the first comes from the time, so that none
+///   that a deleted or expired partition had comes again under its name. It is less than 2^63, but most often beyond the 2^53
+///   up to which a reader of JSON that takes numbers for doubles is exact.
 /// - **A read** sees the partition between two commits, never in the middle of one.
 /// - **Expiry** is the partition's. An expired one is gone at once, version and sequence included; what was in it is
 ///   removed later, in bounded batches.

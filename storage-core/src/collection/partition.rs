@@ -133,8 +133,8 @@ fn join(segments: &[&str]) -> String {
 pub struct PartitionInfo {
     /// Which.
     pub partition: Partition,
-    /// Raised by one by each commit. The first has a number that an earlier partition of the name did not have, so that a
-    /// precondition from before a deletion does not hold by chance.
+    /// Raised by one by each commit. It does not tell how many there were: the first has a number that no earlier partition
+    /// of the name had, so that a precondition from before a deletion does not hold by chance.
     pub version: u64,
     /// How many items it has.
     pub items: u64,
@@ -183,6 +183,15 @@ mod tests {
         for text in ["a", "A:b", "a:%", "a:%41", "a:b%3a"] {
             assert!(Partition::from_text(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_first_version_comes_from_the_time_and_each_next_is_one_more() {
+        let time = || epoch_millis(SystemTime::now()) << RANDOM_BITS;
+        let (before, first) = (time(), next_version(0));
+        assert!(before < first && first < time() + (1 << RANDOM_BITS), "{before} {first}");
+        assert_eq!(next_version(first), first + 1);
+        assert!(i64::try_from(first).is_ok(), "stores keep it as a signed integer");
     }
 
     #[test]

@@ -187,7 +187,7 @@ fn write(Tables { partitions, items }: &Tables) -> String {
 }
 
 /// Answers no row where the partition has expired, or where a tag is there. A tag that came meanwhile, or an item where
-/// one should go, is a unique violation; either way it takes the longer way.
+/// one should go, is a unique violation; either way it takes the longer way. `$10` is the version of a new partition.
 fn append(Tables { partitions, items }: &Tables) -> String {
     format!(
         "WITH p AS ( \

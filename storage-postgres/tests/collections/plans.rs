@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use storage_core::{
-    CollectionStore, Commit, Item, Json, MemoryBackend, Operation, PartitionInfo, Precondition, PutMode,
-    Query, StorageBackend, sequence_key,
+    CollectionStore, Commit, Committed, Error, ErrorKind, Item, Json, MemoryBackend, Operation, Outcome,
+    PartitionInfo, Precondition, PutMode, Query, StorageBackend, sequence_key,
 };
 
 use crate::{
@@ -26,13 +26,19 @@ fn trim(items: Option<u64>, bytes: Option<u64>) -> Operation {
     Operation::Trim { items, bytes, max_age: None }
 }
 
+/// `before`: what the versions of the partition are counted from.
 async fn state(
     store: &dyn CollectionStore,
+    before: u64,
 ) -> (Vec<impl PartialEq + std::fmt::Debug>, Option<impl PartialEq + std::fmt::Debug>) {
     let items = store.query(Query::all(partition("s"), 10_000)).await.unwrap().items;
-    let plain = |item: Item| (item.sort, item.attributes, item.body, item.version);
-    let counted = |info: PartitionInfo| (info.version, info.sequence, info.items, info.bytes);
+    let plain = |item: Item| (item.sort, item.attributes, item.body, item.version - before);
+    let counted = |info: PartitionInfo| (info.version - before, info.sequence, info.items, info.bytes);
     (items.into_iter().map(plain).collect(), store.partition(&partition("s")).await.unwrap().map(counted))
+}
+
+fn counted(answer: Result<Committed, Error>, before: u64) -> Result<(u64, Vec<Outcome>), ErrorKind> {
+    answer.map(|committed| (committed.version - before, committed.outcomes)).map_err(|error| error.kind())
 }
 
 async fn same_as_in_memory(name: &str, commits: Vec<Vec<Operation>>) {
@@ -40,12 +46,17 @@ async fn same_as_in_memory(name: &str, commits: Vec<Vec<Operation>>) {
     backend.connect().await.unwrap();
     reference.connect().await.unwrap();
     let (found, expected) = (backend.collections().unwrap(), reference.collections().unwrap());
+    let mut before = None;
     for (number, operations) in commits.into_iter().enumerate() {
         let commit = operations.into_iter().fold(Commit::new(partition("s")), Commit::with);
         let (answer, right) = (found.commit(commit.clone()).await, expected.commit(commit).await);
-        let (answer, right) = (answer.map_err(|error| error.kind()), right.map_err(|error| error.kind()));
-        assert_eq!(answer, right, "commit {number}");
-        assert_eq!(state(found).await, state(expected).await, "after commit {number}");
+        if let (None, Ok(answer), Ok(right)) = (before, &answer, &right) {
+            before = Some((answer.version - 1, right.version - 1));
+        }
+        let (found_before, expected_before) = before.expect("the first commit made a partition");
+        assert_eq!(counted(answer, found_before), counted(right, expected_before), "commit {number}");
+        let (state, right) = (state(found, found_before).await, state(expected, expected_before).await);
+        assert_eq!(state, right, "after commit {number}");
     }
 }
 
@@ -104,10 +115,12 @@ async fn preconditions_are_judged_before_anything_is_written() {
     assert_eq!(store.commit(Commit::new(partition("s"))).await.unwrap().version, 0);
     assert_eq!(store.commit(only_if(Precondition::Version(0))).await.unwrap().version, 0);
     assert_eq!(store.partition(&partition("s")).await.unwrap(), None);
-    store.commit(only_if(Precondition::Absent("a".into())).with(put("a", "x"))).await.unwrap();
-    assert_eq!(store.commit(only_if(Precondition::ItemVersion("a".into(), 1))).await.unwrap().version, 2);
+    let fresh = only_if(Precondition::Absent("a".into())).with(put("a", "x"));
+    let first = store.commit(fresh).await.unwrap().version;
+    let second = store.commit(only_if(Precondition::ItemVersion("a".into(), first))).await.unwrap().version;
+    assert_eq!(second, first + 1);
     tokio::time::sleep(Duration::from_millis(5)).await;
     let before = store.partition(&partition("s")).await.unwrap();
-    store.commit(only_if(Precondition::Version(1)).with(put("a", "y"))).await.unwrap_err();
+    store.commit(only_if(Precondition::Version(first)).with(put("a", "y"))).await.unwrap_err();
     assert_eq!(store.partition(&partition("s")).await.unwrap(), before);
 }

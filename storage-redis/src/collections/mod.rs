@@ -6,6 +6,7 @@
 //!   (milliseconds) of the partition; by `a:<sort key>` the header and the attributes of an item, as
 //!   `<version> <written at> <bytes of the body> <bytes of the tag> <tag><attributes>`; by `b:<sort key>` its body,
 //!   unless that is empty; by `t:<tag>` the sort key of the item with a tag.
+//!   The first version is the server's time in microseconds, below the 2^53 up to which Lua's numbers are exact.
 //! - `{namespace}{<text>}\0s`, a sorted set of the sort keys, all of score 0, which Redis orders by bytes.
 //!
 //! No entry's key holds a NUL, so no entry is ever written over a partition. The first `{` is the one before the text,

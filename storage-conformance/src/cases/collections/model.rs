@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use storage_core::{Commit, Item, Operation, Partition, PartitionInfo, Precondition, PutMode};
+use storage_core::{
+    Commit, Committed, Item, Operation, Partition, PartitionInfo, Precondition, PutMode, Result,
+};
 
 use super::*;
 use crate::{Subject, sample::Backend};
@@ -12,42 +14,71 @@ pub async fn random_commits_behave_as_in_memory(subject: Subject) {
     let backend = subject.connected().await;
     let reference: Backend = Arc::new(storage_core::MemoryBackend::new());
     reference.connect().await.unwrap();
+    let of = partition("s-1");
+    let [mut found, mut expected] = [backend, reference].map(|backend| Counted { backend, before: 0 });
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
-    let of = partition("s-1");
     for step in 0..250 {
-        let commit = random_commit(&mut random, &of);
-        let expected = store(&reference).commit(commit.clone()).await;
-        let found = store(&backend).commit(commit.clone()).await;
-        match (expected, found) {
-            (Ok(expected), Ok(found)) => assert_eq!(found, expected, "step {step}, seed {seed}: {commit:?}"),
-            (Err(expected), Err(found)) => {
-                assert_eq!(found.kind(), expected.kind(), "step {step}, seed {seed}: {commit:?}");
+        let right = expected.commit(random_commit(&mut random.clone(), &of, expected.before)).await;
+        let commit = random_commit(&mut random, &of, found.before);
+        match (right, found.commit(commit.clone()).await) {
+            (Ok(right), Ok(answer)) => assert_eq!(answer, right, "step {step}, seed {seed}: {commit:?}"),
+            (Err(right), Err(error)) => {
+                assert_eq!(error.kind(), right.kind(), "step {step}, seed {seed}: {commit:?}");
             }
-            (expected, found) => panic!("step {step}, seed {seed}: {commit:?}: {found:?}, not {expected:?}"),
+            (right, answer) => panic!("step {step}, seed {seed}: {commit:?}: {answer:?}, not {right:?}"),
         }
         if random.u8(..40) == 0 {
-            let deleted = store(&backend).delete_partition(&of).await.unwrap();
-            assert_eq!(deleted, store(&reference).delete_partition(&of).await.unwrap());
+            assert_eq!(found.delete(&of).await, expected.delete(&of).await, "step {step}, seed {seed}");
         }
     }
-    let plain = |item: Item| (item.sort, item.attributes, item.body, item.version);
-    let found: Vec<_> = all(&backend, &of).await.into_iter().map(plain).collect();
-    let expected: Vec<_> = all(&reference, &of).await.into_iter().map(plain).collect();
-    assert_eq!(found, expected, "seed {seed}");
-    let plain = |info: PartitionInfo| (info.version, info.items, info.bytes, info.sequence);
-    assert_eq!(info(&backend, &of).await.map(plain), info(&reference, &of).await.map(plain), "seed {seed}");
+    assert_eq!(found.state(&of).await, expected.state(&of).await, "seed {seed}");
 }
 
-fn random_commit(random: &mut fastrand::Rng, of: &Partition) -> Commit {
+/// A backend whose one partition has versions that begin with 1, so that they compare with another's.
+struct Counted {
+    backend: Backend,
+    /// One less than the version of the first commit since there was no partition.
+    before: u64,
+}
+
+impl Counted {
+    async fn commit(&mut self, commit: Commit) -> Result<Committed> {
+        let mut committed = store(&self.backend).commit(commit).await?;
+        if self.before == 0 {
+            self.before = committed.version.saturating_sub(1);
+        }
+        committed.version -= self.before;
+        Ok(committed)
+    }
+
+    async fn delete(&mut self, of: &Partition) -> bool {
+        self.before = 0;
+        store(&self.backend).delete_partition(of).await.unwrap()
+    }
+
+    async fn state(&self, of: &Partition) -> impl PartialEq + std::fmt::Debug {
+        let item = |item: Item| (item.sort, item.attributes, item.body, item.version - self.before);
+        let items: Vec<_> = all(&self.backend, of).await.into_iter().map(item).collect();
+        let counts =
+            |info: PartitionInfo| (info.version - self.before, info.items, info.bytes, info.sequence);
+        (items, info(&self.backend, of).await.map(counts))
+    }
+}
+
+/// `before`: what versions of the partition are counted from.
+fn random_commit(random: &mut fastrand::Rng, of: &Partition, before: u64) -> Commit {
     let sort = |random: &mut fastrand::Rng| ["a", "b", "c:1", "c:2", "m:", "n"][random.usize(..6)].to_owned();
     let mut commit = Commit::new(of.clone());
     if random.u8(..4) == 0 {
         commit = commit.only_if(match random.u8(..4) {
-            0 => Precondition::Version(random.u64(..6)),
+            0 => Precondition::Version(match random.u64(..6) {
+                0 => 0,
+                count => before + count,
+            }),
             1 => Precondition::Absent(sort(random)),
             2 => Precondition::Present(sort(random)),
-            _ => Precondition::ItemVersion(sort(random), random.u64(1..6)),
+            _ => Precondition::ItemVersion(sort(random), before + random.u64(1..6)),
         });
     }
     for _ in 0..random.usize(..5) {
@@ -66,7 +97,7 @@ fn random_commit(random: &mut fastrand::Rng, of: &Partition) -> Commit {
             _ => Operation::Trim {
                 items: random.bool().then(|| random.u64(..12)),
                 bytes: random.bool().then(|| random.u64(..400)),
-                written_since: None,
+                max_age: None,
             },
         });
     }

@@ -14,17 +14,18 @@ use crate::{
     sample::{Backend, at_once},
 };
 
-/// A partition expires whole and at once, and begins anew.
+/// A partition expires whole and at once, and begins anew, without a version that it had before.
 pub async fn a_partition_expires_whole_and_begins_anew(subject: Subject) {
     let backend = subject.connected().await;
     let of = partition("s-1");
     // Longer than a slow disk takes for a commit and a look.
     let short = Expire::After(Duration::from_millis(500));
     let long = Expire::After(Duration::from_secs(60));
-    store(&backend)
-        .commit(Commit::new(of.clone()).with(append("old")).with(tagged("t", "t-1")).expire(short))
-        .await
-        .unwrap();
+    let old = Commit::new(of.clone()).with(append("old")).with(tagged("t", "t-1")).expire(short);
+    let before = store(&backend).commit(old).await.unwrap().version;
+    let plain = partition("s-3");
+    let old = Commit::new(plain.clone()).with(append("old")).expire(short);
+    let plain_before = store(&backend).commit(old).await.unwrap().version;
     assert!(info(&backend, &of).await.unwrap().expires_at.is_some());
     let stays = partition("s-2");
     store(&backend).commit(Commit::new(stays.clone()).with(append("x")).expire(long)).await.unwrap();
@@ -32,7 +33,7 @@ pub async fn a_partition_expires_whole_and_begins_anew(subject: Subject) {
     assert!(info(&backend, &stays).await.unwrap().expires_at.is_some(), "another commit keeps the expiry");
     store(&backend).commit(Commit::new(stays.clone()).expire(Expire::Never)).await.unwrap();
     for _ in 0..400 {
-        if info(&backend, &of).await.is_none() {
+        if info(&backend, &of).await.is_none() && info(&backend, &plain).await.is_none() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -44,10 +45,10 @@ pub async fn a_partition_expires_whole_and_begins_anew(subject: Subject) {
     assert_eq!(all(&backend, &stays).await.len(), 2);
     let fresh = Commit::new(of.clone()).only_if(Precondition::Version(0)).with(tagged("new", "t-1"));
     let committed = store(&backend).commit(fresh).await.unwrap();
-    assert_eq!(
-        (committed.version, &committed.outcomes[0]),
-        (1, &Outcome::Appended { sequence: 1, new: true })
-    );
+    assert_eq!(committed.outcomes, [Outcome::Appended { sequence: 1, new: true }]);
+    assert_no_longer_holds(&backend, &of, &sequence_key("m:", 1), before).await;
+    store(&backend).commit(Commit::new(plain.clone()).with(append("new"))).await.unwrap();
+    assert_no_longer_holds(&backend, &plain, &sequence_key("m:", 1), plain_before).await;
     assert_eq!(all(&backend, &of).await.len(), 1, "nothing of the old one comes back");
     assert_eq!(info(&backend, &of).await.unwrap().expires_at, None);
     backend.cleanup().await.unwrap();
@@ -59,17 +60,37 @@ pub async fn a_partition_expires_whole_and_begins_anew(subject: Subject) {
 pub async fn a_deleted_partition_begins_anew(subject: Subject) {
     let backend = subject.connected().await;
     let of = partition("s-1");
+    let versions = async || {
+        let mut versions = Vec::new();
+        for body in ["1", "2", "3"] {
+            let commit = Commit::new(of.clone()).with(upsert("a", body));
+            versions.push(store(&backend).commit(commit).await.unwrap().version);
+        }
+        versions
+    };
     filled(&backend, &of).await;
-    let before = info(&backend, &of).await.unwrap().version;
+    let before = versions().await;
     assert!(store(&backend).delete_partition(&of).await.unwrap());
     assert!(!store(&backend).delete_partition(&of).await.unwrap());
     assert_eq!(info(&backend, &of).await, None);
     assert!(all(&backend, &of).await.is_empty());
     let fresh = Commit::new(of.clone()).only_if(Precondition::Absent("a".into())).with(append("x"));
-    let version = store(&backend).commit(fresh).await.unwrap().version;
-    assert!(version > before, "{version} comes after {before}");
+    store(&backend).commit(fresh).await.unwrap();
     backend.cleanup().await.unwrap();
     assert_eq!(sorts(&backend, &of).await, [sequence_key("m:", 1)]);
+    let after = versions().await;
+    for version in &before {
+        assert_no_longer_holds(&backend, &of, "a", *version).await;
+    }
+    assert!(!after.iter().any(|version| before.contains(version)), "{after:?} repeats one of {before:?}");
+}
+
+/// A version from before a partition began anew is neither its own nor that of an item.
+async fn assert_no_longer_holds(backend: &Backend, of: &Partition, sort: &str, version: u64) {
+    for stale in [Precondition::Version(version), Precondition::ItemVersion(sort.to_owned(), version)] {
+        let commit = Commit::new(of.clone()).only_if(stale).with(append("stale"));
+        assert_eq!(kind(store(backend).commit(commit).await), ErrorKind::Conflict, "{version}");
+    }
 }
 
 async fn listed(backend: &Backend, kind: &str, segments: &[&str]) -> Vec<String> {
