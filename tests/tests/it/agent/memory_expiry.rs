@@ -6,7 +6,9 @@ use std::{
 };
 
 use futures::TryStreamExt;
-use storage_agent::{AgentStorage, ListNamespaces, MemoryItem, MemoryStore, MemoryTtl, SearchMemories};
+use storage_agent::{
+    AgentConfig, AgentStorage, ListNamespaces, MemoryItem, MemoryStore, MemoryTtl, SearchMemories,
+};
 use storage_core::{ErrorKind, StorageExt};
 use tokio::{task::JoinSet, time::sleep};
 
@@ -115,6 +117,20 @@ pub(crate) async fn a_later_put_decides_how_long_it_stays(storage: Backend) {
     assert!(get(&memories, "by default").await.unwrap().expires_at.is_some());
     gone(&memories, "by default").await;
     assert_eq!(get(&memories, "for good").await.unwrap().expires_at, None);
+}
+
+pub(crate) async fn an_agents_settings_say_how_long_memories_stay(storage: Backend) {
+    let config =
+        AgentConfig { memory_ttl: Some(LONG), memory_refresh_on_read: false, ..AgentConfig::default() };
+    let agent = AgentStorage::with_config(storage.clone(), config).unwrap();
+    put(agent.memories(), &["a", "b"], "k", "{}").await;
+    let found = get(agent.memories(), "k").await.unwrap();
+    let stays = found.expires_at.unwrap().duration_since(found.updated_at).unwrap_or_default();
+    assert!(LONG - stays < Duration::from_secs(60) && stays < LONG + Duration::from_secs(1), "{stays:?}");
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!(get(agent.memories(), "k").await.unwrap().expires_at, found.expires_at);
+    let wrong = AgentConfig { memory_ttl: Some(Duration::ZERO), ..AgentConfig::default() };
+    assert!(AgentStorage::with_config(storage, wrong).is_err());
 }
 
 pub(crate) async fn a_memory_that_is_put_again_and_again_is_always_there(storage: Backend) {

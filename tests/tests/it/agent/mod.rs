@@ -95,6 +95,7 @@ on_stores! {
             searching_refreshes_what_it_returns
             a_memory_put_anew_after_its_end_begins_anew
             a_later_put_decides_how_long_it_stays
+            an_agents_settings_say_how_long_memories_stay
             a_memory_that_is_put_again_and_again_is_always_there
             what_is_left_of_expired_memories_is_removed
         }
