@@ -176,7 +176,7 @@ impl World {
                 self.set(at, *n, *ttl, version);
             }
             Action::CompareAndSet { at, n, ttl, expected } => {
-                self.compare_and_set(at, *n, *ttl, *expected).await
+                self.compare_and_set(at, *n, *ttl, *expected).await;
             }
             Action::Delete(at) => {
                 let was = self.live(at);

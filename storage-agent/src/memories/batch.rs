@@ -6,9 +6,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 use storage_core::{Json, Listing, Partition, Result, engine::all_written};
 
 use super::{
-    ListNamespaces, MemoryItem, MemoryStore, MemoryTtl, PARALLEL, SearchMemories,
-    item::Content,
+    item::{Content, MemoryItem, MemoryTtl},
     layout::Place,
+    namespaces::ListNamespaces,
+    search::SearchMemories,
+    store::{MemoryStore, PARALLEL},
     write::{Expected, Write},
 };
 

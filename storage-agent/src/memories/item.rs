@@ -68,7 +68,7 @@ pub(super) struct Content {
 
 impl Content {
     pub(super) fn new(value: Json, ttl: Option<Duration>) -> Result<Self> {
-        if !value.as_str().starts_with('{') {
+        if !value.as_str().trim_start().starts_with('{') {
             return Err(Error::invalid_input("the value of a memory is a JSON object")
                 .with_hint(r#"wrap it, such as {"text": "likes tea"}"#));
         }

@@ -11,9 +11,9 @@ use storage_core::{
 };
 
 use super::{
-    MemoryItem, MemoryStore, PARALLEL,
-    item::{Lease, Stored},
+    item::{Lease, MemoryItem, Stored},
     layout::LEASES,
+    store::{MemoryStore, PARALLEL},
 };
 
 /// The one item of a lease.
@@ -68,15 +68,17 @@ impl MemoryStore {
     /// When the lease ends; `None` where it has ended.
     pub(super) async fn alive(&self, lease: &Lease, refresh: bool) -> Result<Option<SystemTime>> {
         let (collections, partition) = (self.shared.collections()?, lease.partition()?);
-        if !refresh {
-            return Ok(collections.partition(&partition).await?.and_then(|info| info.expires_at));
+        if refresh {
+            match self.prolonged(lease).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                // What can be read is answered, also where nothing can be written.
+                Err(error) => tracing::warn!(%error, "the expiry of a memory could not be refreshed"),
+            }
+        } else if let Some(info) = collections.partition(&partition).await? {
+            return Ok(info.expires_at);
         }
-        match self.prolonged(lease).await {
-            Ok(true) => {}
-            Ok(false) => return Ok(None),
-            // What can be read is answered, also where nothing can be written.
-            Err(error) => tracing::warn!(%error, "the expiry of a memory could not be refreshed"),
-        }
+        // A copy that is behind may not have it yet, or not know that it was refreshed.
         Ok(latest(collections.partition(&partition)).await?.and_then(|info| info.expires_at))
     }
 

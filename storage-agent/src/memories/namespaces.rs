@@ -6,10 +6,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use storage_core::{Error, Item, Partition, Result, StorageExt};
 
 use super::{
-    MemoryStore, PARALLEL,
     item::{Lease, Stored},
     layout::{KIND, behind, check_labels, range, split},
     search::{check_page, names},
+    store::{MemoryStore, PARALLEL},
 };
 
 /// How many names are read in one step.
@@ -65,6 +65,15 @@ impl ListNamespaces {
         namespace
     }
 
+    /// Where to go on behind a namespace from which nothing is needed any more, be it the end; `None` where something is.
+    fn passed_over(&self, namespace: Vec<String>, listed: &BTreeSet<Vec<String>>) -> Option<Option<String>> {
+        if !self.matches(&namespace) {
+            return Some(behind(&namespace, false));
+        }
+        let name = self.cut(namespace);
+        listed.contains(&name).then(|| behind(&name, self.max_depth == Some(name.len())))
+    }
+
     /// The labels that the prefix begins with before any `*`.
     fn literal(&self) -> Vec<&str> {
         self.prefix.iter().map(String::as_str).take_while(|label| *label != ANY).collect()
@@ -115,12 +124,11 @@ impl MemoryStore {
             if listed.len() >= most {
                 break;
             }
-            let last = last.map(|(namespace, _)| list.cut(namespace)).filter(|last| listed.contains(last));
-            if let (Some(query), Some(last)) = (&mut next, last) {
-                match behind(&last, list.max_depth == Some(last.len())) {
-                    Some(from) => query.from = from,
-                    None => break,
-                }
+            let (Some(query), Some((last, _))) = (&mut next, last) else { continue };
+            match list.passed_over(last, &listed) {
+                Some(Some(from)) => query.from = from,
+                Some(None) => break,
+                None => {}
             }
         }
         Ok(listed)

@@ -4,10 +4,10 @@ use futures::TryStreamExt;
 use storage_core::{Commit, Error, Expire, Operation, Outcome, Partition, Result, StorageExt};
 
 use super::{
-    MemoryStore,
     item::{Lease, Stored},
     layout::{KIND, check_labels, range},
     search::names,
+    store::MemoryStore,
 };
 
 /// How many memories are removed in one step.

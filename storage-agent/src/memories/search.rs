@@ -6,10 +6,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use storage_core::{Error, Json, Listing, Partition, Query, Result, StorageExt, prefix_successor};
 
 use super::{
-    MemoryItem, MemoryStore, PARALLEL,
     filter::Filter,
-    item::Stored,
+    item::{MemoryItem, Stored},
     layout::{KIND, check_labels, range},
+    store::{MemoryStore, PARALLEL},
 };
 
 /// The most memories or namespaces of one answer, and the most that are passed over before.

@@ -8,9 +8,9 @@ use storage_core::{
 };
 
 use super::{
-    MemoryStore,
     item::{Content, Lease, Stored},
     layout::Place,
+    store::MemoryStore,
 };
 
 /// How often a write is tried while others write to the same memories.

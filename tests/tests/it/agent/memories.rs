@@ -81,6 +81,7 @@ pub(crate) async fn values_and_namespaces_that_are_none_are_refused(storage: Bac
         let refused = memories.put(namespace, "k", json("{}"), MemoryTtl::Default).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{namespace:?}");
     }
+    memories.put(&["a"], "spaced", json(" {} "), MemoryTtl::Default).await.unwrap();
     let never = MemoryTtl::After(std::time::Duration::ZERO);
     assert!(memories.put(&["a"], "k", json("{}"), never).await.is_err());
     assert!(memories.get(&[], "k").await.is_err() && memories.delete(&[], "k").await.is_err());
@@ -128,7 +129,8 @@ pub(crate) async fn any_text_is_a_key(storage: Backend) {
     let found = memories.search(&["n", "a", "b"], &all).await.unwrap();
     let mut found: Vec<_> = found.iter().map(|memory| memory.key.as_str()).collect();
     let mut keys = keys.to_vec();
-    (found.sort_unstable(), keys.sort_unstable());
+    found.sort_unstable();
+    keys.sort_unstable();
     assert_eq!(found, keys);
     assert!(memories.delete(&["n"], &long).await.unwrap());
     assert!(memories.get(&["n"], &other).await.unwrap().is_some());

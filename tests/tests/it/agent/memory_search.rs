@@ -191,6 +191,7 @@ pub(crate) async fn namespaces_are_listed_in_pages_over_many_memories(storage: B
     assert_eq!(listed(&memories, &list(&["a"], &[], Some(2))).await, ["a", "a/b", "a/c", "a/z"]);
     assert_eq!(listed(&memories, &list(&[], &[], Some(1))).await, ["a"]);
     assert_eq!(listed(&memories, &list(&["a"], &["z"], None)).await, ["a/z"]);
+    assert_eq!(listed(&memories, &list(&["a"], &["c", "*"], Some(2))).await, ["a/c"]);
 }
 
 pub(crate) async fn a_damaged_memory_hides_no_other(storage: Backend) {
