@@ -39,10 +39,11 @@ pub(super) const PARALLEL: usize = 32;
 ///
 /// # Namespaces and keys
 ///
-/// A namespace is one label or more, none of them empty, of [`MAX_NAMESPACE_BYTES`] together. A key is any text without NUL of
-/// [`MAX_MEMORY_KEY_BYTES`]; it may be empty. Anything else is `InvalidInput`. As at LangGraph, nothing can be put below
-/// `langgraph`. Other than there, labels may hold a `.`, such as `ada@example.com`, for they are not joined by one; U+0001 they
-/// may not; and reading in the empty namespace is refused instead of answered with nothing.
+/// A namespace is one label or more, none of them empty, with [`MAX_NAMESPACE_BYTES`](crate::MAX_NAMESPACE_BYTES) at most. A key is
+/// any text without NUL with [`MAX_MEMORY_KEY_BYTES`](crate::MAX_MEMORY_KEY_BYTES) at most; it may be empty. Anything else is
+/// `InvalidInput`. As at LangGraph, nothing can be put below `langgraph`. Other than there, labels may hold a `.`, such as
+/// `ada@example.com`, for they are not joined by one; U+0001 they may not; and reading in the empty namespace is refused instead of
+/// answered with nothing.
 ///
 /// # Expiry
 ///
@@ -51,10 +52,12 @@ pub(super) const PARALLEL: usize = 32;
 /// at once for every call; what is left of it is removed by searches that meet it, by whoever puts it anew, and by
 /// [`remove_expired`](Self::remove_expired).
 ///
-/// # Filters
+/// # Where LangGraph's own stores disagree
 ///
-/// LangGraph's three stores compare differently; here, whatever the store:
+/// Its stores in memory, on SQLite and on Postgres differ in the following; here it holds whatever the store:
 ///
+/// - Putting again keeps `created_at` (as on Postgres), and what was put last is found first (as on both databases).
+/// - An expired memory is never returned or listed (as on Postgres with `omit_expired`), and a namespace without memories is not.
 /// - A plain value asks for an equal one: numbers by value, so `1` is `1.0`, though no boolean is a number (as on Postgres).
 /// - An object without operators asks for these members, also within members and elements of arrays; an array for as many
 ///   elements, each of which fits (as in memory). `$eq` and `$ne` compare all of a value.
