@@ -6,8 +6,8 @@ use serde::Serialize;
 use storage_core::{Clock, Result, StorageBackend, SystemClock};
 
 use crate::{
-    AgentHealth, Cleanup, ConversationLimits, ConversationStore, OperationMetrics, SESSION_TTL, SessionStore,
-    TASK_VERSIONS, TaskContextStore, Totals,
+    AgentHealth, Cleanup, ConversationLimits, ConversationStore, MemoryStore, OperationMetrics, SESSION_TTL,
+    SessionStore, TASK_VERSIONS, TaskContextStore, Totals,
     checkpoints::{CheckpointConfig, CheckpointStore, CheckpointerBackend},
     shared::Shared,
 };
@@ -25,6 +25,10 @@ pub struct AgentConfig {
     pub task_versions: u64,
     /// How long a task context stays after its last version; `None`: until it is deleted or cleaned up.
     pub task_ttl: Option<Duration>,
+    /// How long a memory stays that is put without a time to live of its own; `None`: until it is deleted.
+    pub memory_ttl: Option<Duration>,
+    /// Whether reading a memory makes its time to live begin anew.
+    pub memory_refresh_on_read: bool,
     /// How checkpoints are kept.
     pub checkpoints: CheckpointConfig,
     /// Where the times of sessions come from.
@@ -39,6 +43,8 @@ impl Default for AgentConfig {
             conversation_ttl: None,
             task_versions: TASK_VERSIONS,
             task_ttl: None,
+            memory_ttl: None,
+            memory_refresh_on_read: true,
             checkpoints: CheckpointConfig::default(),
             clock: Arc::new(SystemClock),
         }
@@ -52,6 +58,7 @@ pub struct AgentStorage {
     sessions: SessionStore,
     conversations: ConversationStore,
     tasks: TaskContextStore,
+    memories: MemoryStore,
     checkpoints: CheckpointStore,
     checkpointer: CheckpointerBackend,
 }
@@ -89,9 +96,12 @@ impl AgentStorage {
         let tasks = TaskContextStore::on(shared.clone(), sessions.clone())
             .with_versions(config.task_versions)?
             .with_ttl(config.task_ttl)?;
+        let memories = MemoryStore::on(shared.clone())
+            .with_ttl(config.memory_ttl)?
+            .with_refresh_on_read(config.memory_refresh_on_read);
         let checkpointer = CheckpointerBackend::on(shared.clone(), config.checkpoints);
         let checkpoints = CheckpointStore::beside(&checkpointer);
-        Ok(Self { shared, sessions, conversations, tasks, checkpoints, checkpointer })
+        Ok(Self { shared, sessions, conversations, tasks, memories, checkpoints, checkpointer })
     }
 
     /// Opens the storage. May be repeated.
@@ -126,6 +136,12 @@ impl AgentStorage {
     #[must_use]
     pub fn tasks(&self) -> &TaskContextStore {
         &self.tasks
+    }
+
+    /// Long-term memory, over sessions and users.
+    #[must_use]
+    pub fn memories(&self) -> &MemoryStore {
+        &self.memories
     }
 
     /// Checkpoints of any program.

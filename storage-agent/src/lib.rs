@@ -4,6 +4,7 @@ mod agent;
 pub mod checkpoints;
 mod conversations;
 mod health;
+mod memories;
 mod metrics;
 mod sessions;
 mod shared;
@@ -16,6 +17,10 @@ pub use conversations::{
     Content, ConversationLimits, ConversationPage, ConversationStore, Message, NewMessage,
 };
 pub use health::{AgentHealth, StoreProbe};
+pub use memories::{
+    ListNamespaces, MAX_MEMORY_KEY_BYTES, MAX_NAMESPACE_BYTES, MemoryAnswer, MemoryItem, MemoryOp,
+    MemoryStore, MemoryTtl, SearchMemories,
+};
 pub use metrics::OperationMetrics;
 pub use sessions::{
     ACTIVE, Cleanup, Metadata, NewSession, SESSION_TTL, Session, SessionCursor, SessionFilter,

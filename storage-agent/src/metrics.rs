@@ -18,7 +18,8 @@ const LONGEST: u64 = 600_000_000;
 /// What one operation did since the process began.
 #[derive(Debug, Clone, Serialize)]
 pub struct OperationMetrics {
-    /// Its name, as the method's; those of checkpoints begin with `checkpointer.` and `checkpoints.`.
+    /// Its name, as the method's; those of checkpoints begin with `checkpointer.` and `checkpoints.`, those of memories
+    /// with `memories.`.
     pub operation: &'static str,
     /// How often it ended, well or not.
     pub count: u64,

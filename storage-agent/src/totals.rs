@@ -9,7 +9,7 @@ use storage_core::{Partition, PartitionInfo, Query, Result, StorageExt};
 use crate::{
     SessionStore,
     checkpoints::CheckpointerBackend,
-    conversations,
+    conversations, memories,
     shared::{CHECKPOINTS, Shared, THREADS},
     tasks,
 };
@@ -31,11 +31,13 @@ pub struct Totals {
     pub messages: u64,
     /// Task contexts, whatever versions they have.
     pub tasks: u64,
+    /// Memories, with those that have expired and are not removed yet.
+    pub memories: u64,
     /// Threads, LangGraph's and others.
     pub threads: u64,
     /// Checkpoints of all threads.
     pub checkpoints: u64,
-    /// The bytes of conversations, task contexts and threads: keys, attributes and bodies.
+    /// The bytes of conversations, task contexts, memories and threads: keys, attributes and bodies.
     pub bytes: u64,
 }
 
@@ -55,10 +57,11 @@ impl Totals {
         checkpointer: &CheckpointerBackend,
     ) -> Result<Self> {
         let counter = Counter { shared, checkpointer };
-        let ((sessions, active_sessions), conversations, tasks, graph, plain) = tokio::try_join!(
+        let ((sessions, active_sessions), conversations, tasks, memories, graph, plain) = tokio::try_join!(
             sessions.count(),
             counter.sum(conversations::KIND),
             counter.sum(tasks::KIND),
+            counter.sum(memories::KIND),
             counter.sum(THREADS),
             counter.sum(CHECKPOINTS)
         )?;
@@ -68,9 +71,10 @@ impl Totals {
             conversations: conversations.partitions,
             messages: conversations.items,
             tasks: tasks.partitions,
+            memories: memories.items,
             threads: graph.partitions + plain.partitions,
             checkpoints: graph.checkpoints + plain.checkpoints,
-            bytes: conversations.bytes + tasks.bytes + graph.bytes + plain.bytes,
+            bytes: conversations.bytes + tasks.bytes + memories.bytes + graph.bytes + plain.bytes,
         })
     }
 }

@@ -1,5 +1,8 @@
 //! What may stand on the command line.
 
+mod memory;
+mod values;
+
 use std::{
     path::PathBuf,
     time::{Duration, SystemTime},
@@ -7,7 +10,9 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use storage_core::{Clock, SystemClock};
+
+pub(crate) use memory::Memory;
+use values::{duration, time};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -19,7 +24,7 @@ Exit codes:
 
 Without an option the environment decides: STORAGE_TYPE, DATABASE_URL, REDIS_URL, REDIS_NAMESPACE,
 STORAGE_OPERATION_TIMEOUT and others, also from a file .env here; without those it is sqlite:///./ad_buyer.db.
-set, increment, import and init make a store that is not there; all others say that there is none.";
+set, increment, import, init and memory put make a store that is not there; all others say that there is none.";
 
 const ABOUT: &str =
     "Agent storage from a terminal: JSON entries by key, on SQLite, Redis, Postgres, or both.";
@@ -168,6 +173,13 @@ pub(crate) enum Command {
     Threads {
         #[command(subcommand)]
         command: Threads,
+    },
+    /// Put, find and delete what agents remember over sessions and users.
+    ///
+    /// A namespace is written with / between its labels, such as users/42/facts; a / or a % in a label is written %2F or %25.
+    Memory {
+        #[command(subcommand)]
+        command: Memory,
     },
     /// Look after a managed database: a SQLite file whose home is a folder, Azure Blob Storage or S3.
     Managed {
@@ -364,21 +376,4 @@ pub(crate) enum Rescue {
         #[arg(long, value_name = "AGE", value_parser = duration)]
         older_than: Option<Duration>,
     },
-}
-
-/// A moment in UTC, to the day, the minute or the second, or so long ago.
-fn time(text: &str) -> Result<SystemTime, &'static str> {
-    let expected = "expected a time in UTC, such as 2026-11-28, '2026-11-28 12:00' or 2026-11-28T12:00:00Z, or so long ago, such as 2h";
-    if let Ok(ago) = humantime::parse_duration(text) {
-        return SystemClock.now().checked_sub(ago).ok_or(expected);
-    }
-    let whole = [format!("{text} 00:00:00"), format!("{text}:00"), text.to_owned()];
-    whole.iter().find_map(|text| humantime::parse_rfc3339_weak(text).ok()).ok_or(expected)
-}
-
-fn duration(text: &str) -> Result<Duration, &'static str> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("expected a duration above zero with its unit, such as 500ms, 90s or 2h"),
-    }
 }

@@ -164,3 +164,13 @@ pub(crate) async fn with_agent<T>(
 ) -> Result<T> {
     with_shared(settings, async |storage| work(&AgentStorage::new(storage)?).await).await
 }
+
+/// The same where the store is made if it is not there, for what writes to it.
+pub(crate) async fn with_made_agent<T>(
+    settings: &Settings,
+    work: impl AsyncFnOnce(&AgentStorage) -> Result<T>,
+) -> Result<T> {
+    let storage = get_storage_backend(settings)?;
+    storage.connect().await?;
+    until_closed(storage, async |storage| work(&AgentStorage::new(storage)?).await).await
+}

@@ -108,6 +108,8 @@ mod tests {
             ("deal:session:1", Store::Durable),
             (":session:", Store::Durable),
             ("deal:1", Store::Durable),
+            ("memory:ada", Store::Durable),
+            ("memory_lease:1", Store::Durable),
         ] {
             assert_eq!(routes.store(key), store, "{key}");
         }

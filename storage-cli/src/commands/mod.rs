@@ -8,6 +8,7 @@ mod import;
 mod init;
 mod keys;
 mod managed;
+mod memory;
 mod sessions;
 mod status;
 mod threads;
@@ -50,6 +51,7 @@ pub(crate) async fn run(cli: Cli, out: &mut Output) -> Result<u8> {
             history::run(&session, limit, before, &settings()?, out).await
         }
         Command::Threads { command } => threads::run(command, &settings()?, out).await,
+        Command::Memory { command } => memory::run(command, &settings()?, out).await,
         Command::Managed { cache, command } => {
             let settings = store::with_cache(store::settings(&cli.global)?, cache.as_deref())?;
             managed::run(command, &settings, out).await

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::program::{Done, PROGRAM, Place};
 
 /// What needs a store that is there.
-const READING: [&[&str]; 16] = [
+const READING: [&[&str]; 21] = [
     &["get", "k"],
     &["exists", "k"],
     &["keys"],
@@ -25,6 +25,11 @@ const READING: [&[&str]; 16] = [
     &["threads", "list"],
     &["threads", "show", "t"],
     &["threads", "prune", "t", "--keep", "1"],
+    &["memory", "get", "a", "k"],
+    &["memory", "search"],
+    &["memory", "namespaces"],
+    &["memory", "delete", "a", "k"],
+    &["memory", "cleanup"],
     &["delete", "k"],
     &["cleanup"],
     &["managed", "status"],

@@ -16,6 +16,7 @@ mod import_errors;
 mod input;
 mod intent;
 mod managed;
+mod memory;
 mod program;
 mod readme;
 mod settings;

@@ -1,7 +1,7 @@
 //! The unified interface.
 
 use storage_agent::{
-    AgentStorage, Metadata, SessionUpdate,
+    AgentStorage, MemoryTtl, Metadata, SessionUpdate,
     checkpoints::{CheckpointKey, NewCheckpoint, Payload, TaskWrites},
 };
 use storage_core::HealthStatus;
@@ -41,6 +41,9 @@ pub(crate) async fn totals_are_those_of_the_store(storage: Backend) {
     }
     agent.sessions().end_session("c", "failed").await.unwrap();
     agent.tasks().store_task_context(None, "t", json("{}")).await.unwrap();
+    for id in ["m-1", "m-2"] {
+        agent.memories().put(&["ada"], id, json(r#"{"text": "tea"}"#), MemoryTtl::Default).await.unwrap();
+    }
     for id in ["c-1", "c-2"] {
         agent.checkpoints().store_checkpoint("t", id, json("{}"), json("{}")).await.unwrap();
         let step = NewCheckpoint {
@@ -58,7 +61,7 @@ pub(crate) async fn totals_are_those_of_the_store(storage: Backend) {
     let totals = other.get_metrics().await.unwrap().totals;
     assert_eq!((totals.sessions, totals.active_sessions), (3, 2));
     assert_eq!((totals.conversations, totals.messages, totals.tasks), (3, 3, 1));
-    assert_eq!((totals.threads, totals.checkpoints), (2, 4));
+    assert_eq!((totals.memories, totals.threads, totals.checkpoints), (2, 2, 4));
     assert!((3_000..6_000).contains(&totals.bytes), "{}", totals.bytes);
 }
 
@@ -108,10 +111,12 @@ pub(crate) async fn operations_are_counted(storage: Backend) {
         writes: vec![],
     };
     checkpointer.fenced(epoch).put_writes("t", "", &writes).await.unwrap_err();
+    agent.memories().put(&[], "k", json("{}"), MemoryTtl::Default).await.unwrap_err();
     let metrics = agent.get_metrics().await.unwrap();
     let of = |name: &str| metrics.operations.iter().find(|operation| operation.operation == name).unwrap();
     assert_eq!((of("create_session").count, of("create_session").errors), (2, 1));
     assert_eq!((of("checkpoints.store_checkpoint").count, of("checkpointer.claim").count), (1, 2));
+    assert_eq!((of("memories.put").count, of("memories.put").errors), (1, 1));
     let writes = of("checkpointer.put_writes");
     assert_eq!((writes.count, writes.errors), (1, 1));
     let updates = of("update_session");

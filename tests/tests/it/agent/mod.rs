@@ -3,6 +3,9 @@
 mod cleanup;
 mod conversations;
 mod health;
+mod memories;
+mod memory_expiry;
+mod memory_search;
 pub(crate) mod open;
 mod outages;
 mod processes;
@@ -64,6 +67,37 @@ on_stores! {
             versions_are_numbered_and_bounded
             one_of_many_wins_each_version
             tasks_of_sessions_and_of_none_never_meet
+        }
+        memories {
+            a_memory_comes_back_as_it_was_put
+            putting_again_keeps_when_it_was_created
+            values_and_namespaces_that_are_none_are_refused
+            any_text_is_a_key
+            one_of_eight_wins_each_compare_and_set
+            a_version_never_fits_again_after_a_deletion
+            eight_tasks_that_put_lose_nothing_of_each_other
+            a_batch_reads_before_it_writes_and_the_last_write_wins
+            a_batch_below_one_first_label_is_all_or_nothing
+            a_namespace_is_deleted_with_all_below_it
+        }
+        memory_search {
+            the_latest_come_first_in_pages
+            filters_compare_as_documented
+            a_prefix_finds_what_lies_below_it_and_nothing_beside_it
+            more_than_a_page_is_searched
+            namespaces_are_listed_by_prefix_suffix_and_depth
+            namespaces_are_listed_in_pages_over_many_memories
+            a_damaged_memory_hides_no_other
+        }
+        memory_expiry {
+            an_expired_memory_is_gone_for_every_call
+            reading_refreshes_where_it_should
+            searching_refreshes_what_it_returns
+            a_memory_put_anew_after_its_end_begins_anew
+            a_later_put_decides_how_long_it_stays
+            an_agents_settings_say_how_long_memories_stay
+            a_memory_that_is_put_again_and_again_is_always_there
+            what_is_left_of_expired_memories_is_removed
         }
         cleanup {
             a_wrong_clock_removes_nothing_that_is_in_use
