@@ -2,7 +2,7 @@
 
 use std::{fmt, time::SystemTime};
 
-use crate::{Error, Result, check_key, epoch_millis, prefix_successor};
+use crate::{Clock, Error, Result, SystemClock, check_key, epoch_millis, prefix_successor};
 
 /// So many bits of a partition's first version are random.
 const RANDOM_BITS: u32 = 20;
@@ -161,7 +161,7 @@ impl PartitionInfo {
 #[must_use]
 pub fn next_version(version: u64) -> u64 {
     match version {
-        0 => (epoch_millis(SystemTime::now()) << RANDOM_BITS) | fastrand::u64(1..1 << RANDOM_BITS),
+        0 => (epoch_millis(SystemClock.now()) << RANDOM_BITS) | fastrand::u64(1..1 << RANDOM_BITS),
         version => version + 1,
     }
 }
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_first_version_comes_from_the_time_and_each_next_is_one_more() {
-        let time = || epoch_millis(SystemTime::now()) << RANDOM_BITS;
+        let time = || epoch_millis(SystemClock.now()) << RANDOM_BITS;
         let (before, first) = (time(), next_version(0));
         assert!(before < first && first < time() + (1 << RANDOM_BITS), "{before} {first}");
         assert_eq!(next_version(first), first + 1);
