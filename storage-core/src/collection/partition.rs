@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_first_version_comes_from_the_time_and_each_next_is_one_more() {
-        let time = || epoch_millis(SystemTime::now()) << RANDOM_BITS;
+        let time = || epoch_millis(SystemClock.now()) << RANDOM_BITS;
         let (before, first) = (time(), next_version(0));
         assert!(before < first && first < time() + (1 << RANDOM_BITS), "{before} {first}");
         assert_eq!(next_version(first), first + 1);
