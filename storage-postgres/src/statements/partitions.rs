@@ -75,7 +75,7 @@ impl Sql {
             Self::Write => {
                 &[INT, INT, INT, INT, INT, Type::BOOL, INT, TEXTS, TEXTS, Type::BYTEA_ARRAY, TEXTS]
             }
-            Self::Append => &[TEXT, INT, INT, Type::BOOL, INT, TEXTS, TEXTS, Type::BYTEA_ARRAY, TEXTS],
+            Self::Append => &[TEXT, INT, INT, Type::BOOL, INT, TEXTS, TEXTS, Type::BYTEA_ARRAY, TEXTS, INT],
             Self::Page { .. } => &[TEXT, TEXT, TEXT, INT],
             Self::Items => &[TEXT, TEXTS],
             Self::List => &[TEXT, TEXT, INT],

@@ -1,8 +1,8 @@
 //! Steps, prunings, copies and deletions at once, with some of them killed, in thousands of seeded schedules over the memory
 //! store: every checkpoint that is listed reads, what was acknowledged and not removed is there, and nothing is left over.
 //!
-//! `SEEDS=100000 cargo test --release -p storage-agent --lib simulated` runs more of them; a failure names its seed, and
-//! `SEED=n` repeats it alone.
+//! `STORAGE_TEST_SIMULATED_SCHEDULES=100000 cargo test --release -p storage-agent --lib simulated` runs more of them; a failure
+//! names its seed, and how to repeat it alone.
 
 mod stepped;
 
@@ -220,16 +220,14 @@ fn schedule(seed: u64) {
 }
 
 #[test]
-#[allow(clippy::disallowed_methods, reason = "how many schedules to run is asked of whoever runs the test")]
 fn whatever_the_schedule_what_is_listed_reads_and_nothing_is_left_over() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seeds = match number("SEED") {
+    let seeds = match storage_tests::simulated_seed() {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SEEDS").unwrap_or(300),
+        None => 0..storage_tests::simulated_schedules(300) as u64,
     };
     for seed in seeds {
         let ended = std::panic::catch_unwind(|| schedule(seed));
-        assert!(ended.is_ok(), "seed {seed}: SEED={seed} repeats it");
+        assert!(ended.is_ok(), "seed {seed}: STORAGE_TEST_SIMULATED_SEED={seed} repeats it");
     }
 }
 

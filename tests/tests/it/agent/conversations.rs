@@ -279,7 +279,8 @@ fn worth(message: &Message) -> u64 {
 pub(crate) async fn a_fork_is_a_copy_of_its_own(storage: Backend) {
     let limits = ConversationLimits { max_messages: Some(10), ..ConversationLimits::default() };
     let conversations = store(storage).with_limits(limits);
-    say(&conversations, "s", 1, 15).await;
+    say(&conversations, "s", 1, 5).await;
+    say(&conversations, "s", 6, 15).await;
     sleep(Duration::from_millis(20)).await;
     assert_eq!(conversations.fork_conversation("s", "fork").await.unwrap(), 10);
     let original = conversations.get_conversation_history("s", 50).await.unwrap();
