@@ -15,7 +15,7 @@ use super::{
     blobs::{Staged, null},
     commit::{Failed, commit_all, retried},
     cuts::Cuts,
-    layout::{self, Head, Place},
+    layout::{self, Head, Place, conflict},
     marks::Marks,
     prepare::{Parts, off_thread},
     record::Packer,
@@ -282,10 +282,6 @@ impl CheckpointerBackend {
 fn epoch_micros(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
-pub(super) fn conflict(place: &Place, what: &'static str) -> Error {
-    Error::new(ErrorKind::Conflict, what).with_key(place.partition.as_str())
 }
 
 fn fenced_out(place: &Place) -> Error {

@@ -16,7 +16,7 @@
 //! The id ends its key unescaped, so that keys order as ids do.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use storage_core::{Error, Item, Json, Partition, Result, sort_key, sort_key_segments};
+use storage_core::{Error, ErrorKind, Item, Json, Partition, Result, sort_key, sort_key_segments};
 
 use super::types::Version;
 use crate::shared::THREADS;
@@ -157,6 +157,10 @@ pub(super) struct Deleted {
 
 pub(super) fn decode<T: DeserializeOwned>(item: &Item) -> Result<T> {
     item.attributes.decode().map_err(|_| corrupt(&item.sort))
+}
+
+pub(super) fn conflict(place: &Place, what: &'static str) -> Error {
+    Error::new(ErrorKind::Conflict, what).with_key(place.partition.as_str())
 }
 
 pub(super) fn corrupt(sort: &str) -> Error {

@@ -8,8 +8,8 @@ use storage_core::{
 
 use super::{
     commit::Failed,
-    layout::{self, COPYING, DELETED, Deleted, Head, Place},
-    read::all,
+    layout::{self, COPYING, DELETED, Deleted, Head, Place, conflict},
+    pages::all,
 };
 
 /// The marks of a thread. That they stay as they were found is a precondition of what is written.
@@ -59,7 +59,7 @@ impl Marks {
         {
             return Ok(());
         }
-        let late = super::backend::conflict(place, "the thread was deleted");
+        let late = conflict(place, "the thread was deleted");
         Err(Failed::For(late.with_hint("begin anew with a checkpoint that has no parent")))
     }
 

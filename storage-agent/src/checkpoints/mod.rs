@@ -66,6 +66,7 @@ mod general;
 mod history;
 mod layout;
 mod marks;
+mod pages;
 mod prepare;
 mod read;
 mod record;

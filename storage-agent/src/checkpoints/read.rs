@@ -11,6 +11,7 @@ use super::{
     blobs::load,
     body::split_body,
     layout::{self, CheckpointAttributes, Place, WriteAttributes, corrupt},
+    pages::all,
     record::Record,
     types::{Checkpoint, CheckpointHeader, CheckpointKey, Payload, PendingWrite, Version},
 };
@@ -136,18 +137,6 @@ async fn payload(
 
 pub(super) async fn write_items(store: &dyn CollectionStore, place: &Place, id: &str) -> Result<Vec<Item>> {
     all(store, Query::prefix(place.partition.clone(), &place.writes(id), PAGE)).await
-}
-
-/// Everything of a query, over all its pages.
-pub(super) async fn all(store: &dyn CollectionStore, query: Query) -> Result<Vec<Item>> {
-    let mut items = Vec::new();
-    let mut next = Some(query);
-    while let Some(query) = next {
-        let mut page = store.query(query.clone()).await?;
-        next = query.after(&page);
-        items.append(&mut page.items);
-    }
-    Ok(items)
 }
 
 /// Writes in the order in which live execution applies them.

@@ -11,7 +11,8 @@ use storage_core::{CollectionStore, Item, Partition, Query, Result};
 use super::{
     body::split_body,
     layout::{self, CheckpointAttributes, Place, corrupt},
-    read::{all, found},
+    pages::all,
+    read::found,
 };
 
 /// Namespace and checkpoint id.

@@ -9,7 +9,7 @@ use super::{
     body::split_body,
     chunks::{MOST_LEVELS, split_hashes},
     layout::{self, Head, Place},
-    read::all,
+    pages::all,
     record::Record,
     survey::{Keys, Survey},
     types::{CheckpointKey, PruneReport},

@@ -14,7 +14,7 @@ use super::{
     commit::groups,
     layout::{self, Deleted},
     marks::State,
-    read::all,
+    pages::all,
     types::ThreadInfo,
 };
 use crate::shared::{THREADS, expire};
