@@ -54,7 +54,7 @@ impl Default for AgentConfig {
 /// All of an agent's memory on one storage. Nothing is in the process alone: a store that fails is an error.
 #[derive(Debug, Clone)]
 pub struct AgentStorage {
-    shared: Shared,
+    pub(crate) shared: Shared,
     sessions: SessionStore,
     conversations: ConversationStore,
     tasks: TaskContextStore,

@@ -3,6 +3,7 @@
 mod agent;
 pub mod checkpoints;
 mod conversations;
+mod forget;
 mod health;
 mod memories;
 mod metrics;
@@ -16,6 +17,7 @@ pub use agent::{AgentConfig, AgentMetrics, AgentStorage};
 pub use conversations::{
     Content, ConversationLimits, ConversationPage, ConversationStore, Message, NewMessage,
 };
+pub use forget::{Forgotten, UserData};
 pub use health::{AgentHealth, StoreProbe};
 pub use memories::{
     ListNamespaces, MAX_MEMORY_KEY_BYTES, MAX_NAMESPACE_BYTES, MemoryAnswer, MemoryItem, MemoryOp,

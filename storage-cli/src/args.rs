@@ -153,10 +153,15 @@ pub(crate) enum Command {
     Stats,
     /// Remove the rows of expired entries now.
     Cleanup,
-    /// List, show and end the sessions of agents.
+    /// List, show, end and delete the sessions of agents.
     Sessions {
         #[command(subcommand)]
         command: Sessions,
+    },
+    /// Delete users with all that agents keep of them.
+    Users {
+        #[command(subcommand)]
+        command: Users,
     },
     /// Show the latest messages of a session's conversation, the oldest of them first.
     History {
@@ -199,6 +204,24 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Users {
+    /// Delete a user's sessions, conversations, tasks, threads and memories. Repeat it where it was interrupted.
+    ///
+    /// Threads are those of the user's sessions, those with a checkpoint whose metadata has the user's `user_id`, and those
+    /// whose ids start with a prefix that is given. Memories are those below {user}, users/{user} and memories/{user}.
+    Delete {
+        /// The user's id.
+        user: String,
+        /// Also the threads whose ids start with this.
+        #[arg(long, value_name = "PREFIX")]
+        thread_prefix: Vec<String>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Sessions {
     /// List sessions in byte order of their ids.
     List {
@@ -222,6 +245,14 @@ pub(crate) enum Sessions {
     Show {
         /// Its id.
         id: String,
+    },
+    /// Delete a session with its conversation, tasks and threads.
+    Delete {
+        /// Its id.
+        id: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
     },
     /// Set the status of a session that is over.
     End {

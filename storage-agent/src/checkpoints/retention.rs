@@ -114,6 +114,12 @@ impl CheckpointerBackend {
         self.shared.measured("checkpointer.delete_for_runs", work).await
     }
 
+    /// Whether a checkpoint of a thread has this member in its metadata.
+    pub(crate) async fn has_metadata(&self, thread: &Partition, member: &str, value: &str) -> Result<bool> {
+        let found = checkpoints(self.store()?, thread).await?;
+        Ok(found.values().any(|known| known.metadata.get(member).and_then(Value::as_str) == Some(value)))
+    }
+
     async fn remove(
         &self,
         thread_id: &str,

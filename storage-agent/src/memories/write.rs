@@ -15,8 +15,6 @@ use super::{
 
 /// How often a write is tried while others write to the same memories.
 const TRIES: u32 = 200;
-/// How long an empty partition stays: a write that read a version in it must not meet that number in its successor.
-const EMPTY: std::time::Duration = std::time::Duration::from_secs(3_600);
 
 /// One memory to put or, without content, to delete.
 #[derive(Debug)]
@@ -114,17 +112,13 @@ impl MemoryStore {
         Ok(all)
     }
 
-    /// Lets an empty partition go after a while, unless somebody writes to it.
+    /// Removes an empty partition, unless somebody writes to it.
     pub(super) async fn retire(&self, partition: &Partition) {
         let retire = async {
             let collections = self.shared.collections()?;
             let info = latest(collections.partition(partition)).await?;
             let Some(info) = info.filter(|info| info.items == 0) else { return Ok(()) };
-            let commit = Commit::new(partition.clone())
-                .only_if(Precondition::Version(info.version))
-                .with(Operation::DeleteRange { from: String::new(), to: None })
-                .expire(Expire::After(EMPTY));
-            collections.commit(commit).await.map(drop)
+            self.shared.delete_unchanged(info).await.map(drop)
         };
         if let Err(error) = retire.await.or_else(not_a_conflict) {
             tracing::warn!(%error, "an empty partition of memories stays");

@@ -24,7 +24,7 @@ use updates::{Update, Updates};
 pub const SESSION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What the key of each session's document starts with.
-const PREFIX: &str = "session:";
+pub(crate) const PREFIX: &str = "session:";
 /// How many sessions of a batch are created at a time.
 const PARALLEL: usize = 32;
 
@@ -181,7 +181,7 @@ impl SessionStore {
     }
 }
 
-fn key(id: &str) -> Result<String> {
+pub(crate) fn key(id: &str) -> Result<String> {
     join_key(PREFIX, id)
 }
 

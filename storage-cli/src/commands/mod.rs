@@ -12,6 +12,7 @@ mod memory;
 mod sessions;
 mod status;
 mod threads;
+mod users;
 mod value;
 
 use storage_core::Entry;
@@ -47,6 +48,7 @@ pub(crate) async fn run(cli: Cli, out: &mut Output) -> Result<u8> {
         Command::Stats => status::stats(&settings()?, out).await,
         Command::Cleanup => status::cleanup(&settings()?, out).await,
         Command::Sessions { command } => sessions::run(command, &settings()?, out).await,
+        Command::Users { command } => users::run(command, &settings()?, out).await,
         Command::History { session, limit, before } => {
             history::run(&session, limit, before, &settings()?, out).await
         }

@@ -7,8 +7,10 @@ use storage_agent::{Session, SessionCursor, SessionFilter, SessionPage, SessionS
 use storage_core::{Expiry, StorageBackend};
 use storage_factory::Settings;
 
+use super::users;
 use crate::{
     args::Sessions,
+    ask,
     failure::{DONE, Failure, Result},
     output::{Output, moment, table, visible, warn},
     store::{with_agent, with_shared},
@@ -24,6 +26,7 @@ pub(super) async fn run(command: Sessions, settings: &Settings, out: &mut Output
             let found = with_agent(settings, async |agent| Ok(agent.sessions().get_session(&id).await?));
             show(&id, found.await?, out)
         }
+        Sessions::Delete { id, yes } => delete(&id, yes, settings, out).await,
         Sessions::End { id, status } => {
             let ended = with_shared(settings, async |storage| end(storage, &id, &status).await);
             show(&id, ended.await?, out)
@@ -67,6 +70,13 @@ async fn end(storage: Arc<dyn StorageBackend>, id: &str, status: &str) -> Result
         None => return Ok(None),
     };
     Ok(SessionStore::new(storage).with_ttl(ttl)?.end_session(id, status).await?)
+}
+
+async fn delete(id: &str, yes: bool, settings: &Settings, out: &mut Output) -> Result<u8> {
+    let what = format!("the session {} and its conversation, tasks and threads", visible(id));
+    ask::to_delete(&what, yes)?;
+    let forgotten = with_agent(settings, async |agent| Ok(agent.delete_session(id).await?)).await?;
+    users::report(&forgotten, out)
 }
 
 fn key(id: &str) -> String {

@@ -180,3 +180,19 @@ fn threads_are_listed_shown_and_pruned() {
         assert_eq!(place.run(wrong).code, 2, "{wrong:?}");
     }
 }
+
+#[test]
+fn sessions_and_users_are_deleted_where_it_was_agreed_to() {
+    let place = Place::new();
+    seed_sessions(&place, 4);
+    let refused = place.run(&["users", "delete", "ada"]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.err.contains("nothing was deleted") && refused.err.contains("--yes"), "{}", refused.err);
+    let deleted = place.run(&["sessions", "delete", "s-1", "--yes", "--json"]).json();
+    assert_eq!((&deleted["sessions"], &deleted["conversations"]), (&json!(1), &json!(0)));
+    let table = place.done(&["users", "delete", "ada", "--yes"]);
+    assert!(table.starts_with("sessions       2\n"), "{table}");
+    assert_eq!(place.run(&["users", "delete", "ada", "--yes"]).code, 1, "there was nothing");
+    let left = place.run(&["sessions", "list", "--json"]).json();
+    assert_eq!(left["sessions"].as_array().unwrap().len(), 1);
+}

@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod conversations;
+mod forget;
 mod health;
 mod memories;
 mod memory_expiry;
@@ -98,6 +99,10 @@ on_stores! {
             an_agents_settings_say_how_long_memories_stay
             a_memory_that_is_put_again_and_again_is_always_there
             what_is_left_of_expired_memories_is_removed
+        }
+        forget {
+            nothing_of_a_user_is_left_and_all_of_others
+            nothing_of_a_session_is_left_and_all_of_others
         }
         cleanup {
             a_wrong_clock_removes_nothing_that_is_in_use

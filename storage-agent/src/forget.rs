@@ -1,0 +1,202 @@
+//! Forgetting a session or a user, with everything that belongs to them.
+
+use std::{collections::HashSet, future::ready};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+use storage_core::{CollectionStore, Partition, PartitionInfo, Result, Scan, StorageExt};
+
+use crate::{
+    AgentStorage, conversations, sessions,
+    shared::{CHECKPOINTS, THREADS},
+    tasks,
+};
+
+/// How much is deleted at a time.
+const PARALLEL: usize = 16;
+/// How many sessions of a user are looked up before they are deleted.
+const SESSIONS: usize = 10_000;
+
+/// What of a user there is besides sessions and what belongs to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserData {
+    /// The member of checkpoints' metadata that names the user, as LangGraph copies it there from `configurable`; a thread
+    /// with such a checkpoint is the user's. `None`: threads have none.
+    pub thread_member: Option<String>,
+    /// What the ids of the user's threads start with; none unless set.
+    pub thread_prefixes: Vec<String>,
+    /// The namespaces of the user's memories.
+    pub namespaces: Vec<Vec<String>>,
+}
+
+impl UserData {
+    /// The usual places: threads whose checkpoints' metadata has the `user_id`, and memories in the namespaces `{user}`,
+    /// `users/{user}` and `memories/{user}`.
+    #[must_use]
+    pub fn of(user_id: &str) -> Self {
+        let namespace = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect();
+        Self {
+            thread_member: Some("user_id".to_owned()),
+            thread_prefixes: Vec::new(),
+            namespaces: vec![
+                namespace(&[user_id]),
+                namespace(&["users", user_id]),
+                namespace(&["memories", user_id]),
+            ],
+        }
+    }
+}
+
+/// What was deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Forgotten {
+    /// Sessions.
+    pub sessions: u64,
+    /// Conversations.
+    pub conversations: u64,
+    /// The messages in them.
+    pub messages: u64,
+    /// Task contexts.
+    pub tasks: u64,
+    /// Threads of checkpoints.
+    pub threads: u64,
+    /// Memories.
+    pub memories: u64,
+}
+
+impl AgentStorage {
+    /// Deletes a session, its conversation, its task contexts, and the threads of checkpoints that have its id.
+    ///
+    /// The session goes last: after an error, and where the program dies, the next call goes on. What is written to the
+    /// session meanwhile may stay. Nothing else does, no mark of a deleted thread either.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty id; else as the storage.
+    pub async fn delete_session(&self, id: &str) -> Result<Forgotten> {
+        let work = async {
+            sessions::key(id)?;
+            let ids = HashSet::from([id.to_owned()]);
+            let tasks = self.delete_tasks(&[id], &ids).await?;
+            Ok(self.forget_session(id).await?.plus(tasks))
+        };
+        self.shared.measured("delete_session", work).await
+    }
+
+    /// Deletes a user's sessions with what belongs to them as [`delete_session`](Self::delete_session) does, the user's
+    /// threads and memories. Looks at every session and every thread once.
+    ///
+    /// After an error, and where the program dies, the next call goes on. What a program writes for the user meanwhile may
+    /// stay: call it once more when that has ended. What stands in other users' data about this one is not found.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty id; else as the storage.
+    pub async fn delete_user(&self, user_id: &str, data: &UserData) -> Result<Forgotten> {
+        let work = Box::pin(async {
+            sessions::key(user_id)?;
+            let mut forgotten = Forgotten::default();
+            loop {
+                let ids = self.sessions_of(user_id).await?;
+                if ids.is_empty() {
+                    break;
+                }
+                // Asked for once, because Redis looks at all keys to list some; before the sessions, which name them.
+                forgotten = forgotten.plus(self.delete_tasks(&[], &ids).await?);
+                let each = stream::iter(ids).map(|id| async move { self.forget_session(&id).await });
+                forgotten = forgotten.plus(sum(each.buffer_unordered(PARALLEL)).await?);
+            }
+            forgotten = forgotten.plus(self.delete_threads(user_id, data).await?);
+            for namespace in &data.namespaces {
+                let labels: Vec<&str> = namespace.iter().map(String::as_str).collect();
+                forgotten.memories += self.memories().delete_namespace(&labels).await?;
+            }
+            tracing::info!(?forgotten, "deleted a user");
+            Ok(forgotten)
+        });
+        self.shared.measured("delete_user", work).await
+    }
+
+    async fn sessions_of(&self, user_id: &str) -> Result<HashSet<String>> {
+        let scan = Scan::keys(&format!("{}*", sessions::PREFIX))?.filter("user_id", user_id);
+        let found = self.shared.storage.scan(scan).take(SESSIONS);
+        let id = |key: &str| key.strip_prefix(sessions::PREFIX).unwrap_or_default().to_owned();
+        found.map_ok(|record| id(&record.key)).try_collect().await
+    }
+
+    /// A session without its tasks.
+    async fn forget_session(&self, id: &str) -> Result<Forgotten> {
+        let store = self.shared.collections()?;
+        let mut forgotten = Forgotten::default();
+        for kind in [conversations::KIND, THREADS, CHECKPOINTS] {
+            // An id that is too long for a partition has none.
+            let Ok(partition) = Partition::new(kind, &[id]) else { continue };
+            let Some(info) = store.partition(&partition).await? else { continue };
+            let gone = u64::from(store.delete_partition(&partition).await?);
+            if kind == conversations::KIND {
+                forgotten.conversations += gone;
+                forgotten.messages += gone * info.items;
+            } else {
+                forgotten.threads += gone;
+            }
+        }
+        forgotten.sessions = u64::from(self.shared.storage.delete(&sessions::key(id)?).await?);
+        Ok(forgotten)
+    }
+
+    /// Deletes the task contexts of sessions, among those whose partitions begin with `segments`.
+    async fn delete_tasks(&self, segments: &[&str], sessions: &HashSet<String>) -> Result<Forgotten> {
+        let listed = self.shared.storage.partitions(tasks::KIND, segments);
+        let tasks = self.delete_all(listed, |id| sessions.contains(id)).await?;
+        Ok(Forgotten { tasks, ..Forgotten::default() })
+    }
+
+    /// Deletes the threads that are the user's by name or metadata.
+    async fn delete_threads(&self, user_id: &str, data: &UserData) -> Result<Forgotten> {
+        let by_name = |id: &str| data.thread_prefixes.iter().any(|prefix| id.starts_with(prefix));
+        let mut threads = 0;
+        for kind in [THREADS, CHECKPOINTS] {
+            threads += self.delete_all(self.shared.storage.partitions(kind, &[]), by_name).await?;
+        }
+        if let Some(member) = &data.thread_member {
+            let store = self.shared.collections()?;
+            let mut listed = self.shared.storage.partitions(THREADS, &[]);
+            while let Some(info) = listed.try_next().await? {
+                let is_of_user = self.checkpointer().has_metadata(&info.partition, member, user_id).await?;
+                threads += u64::from(is_of_user && store.delete_partition(&info.partition).await?);
+            }
+        }
+        Ok(Forgotten { threads, ..Forgotten::default() })
+    }
+
+    /// Deletes those partitions whose first segment is wanted, and says how many.
+    async fn delete_all(
+        &self,
+        listed: impl futures::Stream<Item = Result<PartitionInfo>>,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<u64> {
+        let store: &dyn CollectionStore = self.shared.collections()?;
+        let is_wanted = |info: &PartitionInfo| info.partition.segments().first().is_some_and(|id| wanted(id));
+        let found = listed.try_filter(|info| ready(is_wanted(info)));
+        let deleted = found
+            .map_ok(|info| async move { store.delete_partition(&info.partition).await })
+            .try_buffer_unordered(PARALLEL);
+        deleted.try_fold(0, |sum, gone| ready(Ok(sum + u64::from(gone)))).await
+    }
+}
+
+impl Forgotten {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            sessions: self.sessions + other.sessions,
+            conversations: self.conversations + other.conversations,
+            messages: self.messages + other.messages,
+            tasks: self.tasks + other.tasks,
+            threads: self.threads + other.threads,
+            memories: self.memories + other.memories,
+        }
+    }
+}
+
+async fn sum(parts: impl futures::Stream<Item = Result<Forgotten>>) -> Result<Forgotten> {
+    parts.try_fold(Forgotten::default(), |sum, part| ready(Ok(sum.plus(part)))).await
+}
