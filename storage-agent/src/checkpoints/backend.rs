@@ -114,7 +114,7 @@ impl CheckpointerBackend {
     /// there for its version stays. Any parent will do, as in LangGraph: [`advance`](Self::advance) checks it.
     ///
     /// # Errors
-    /// `InvalidInput` for an empty id, metadata that is no object or too large, an infinite version, and ids too long
+    /// `InvalidInput` for an empty id, metadata that is no object or over [`MAX_METADATA_BYTES`](super::MAX_METADATA_BYTES), an infinite version, and ids too long
     /// for a key; `Conflict` for an outdated epoch; else as the store.
     pub async fn put(&self, new: &NewCheckpoint) -> Result<()> {
         self.shared.measured("checkpointer.put", self.write(new, &[], false)).await

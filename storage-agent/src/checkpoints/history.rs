@@ -1,23 +1,31 @@
 //! Lists of checkpoints, and walks along their parents.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    iter,
+};
 
-use futures::TryStreamExt;
+use futures::{TryStreamExt, future::try_join_all};
 use serde_json::Value;
-use storage_core::{CollectionStore, Error, Item, Order, Partition, Query, Result, StorageExt, same_value};
+use storage_core::{
+    CollectionStore, Error, Item, Json, Order, Partition, Query, Result, StorageExt, same_value,
+};
 
 use super::{
     CheckpointerBackend,
+    blobs::TRIES,
     body::split_body,
-    layout,
-    layout::Place,
-    read::{Ancestors, TRIES, found, header, moved, pending, value, value_items, write_items},
+    layout::{self, CheckpointAttributes, Place},
+    metadata,
+    read::{Ancestors, found, header, moved, pending, value, value_items, write_items},
     types::{CheckpointHeader, DeltaHistory, ListCheckpoints},
 };
 use crate::shared::THREADS;
 
 /// How many checkpoints are looked at at once where a filter may refuse some.
 const PAGE: usize = 256;
+/// Of how many checkpoints metadata is loaded at once.
+const LOADED: usize = 16;
 
 impl CheckpointerBackend {
     /// Checkpoints without their values, the newest first. Within a thread as many are read as are returned, those apart
@@ -64,8 +72,7 @@ impl CheckpointerBackend {
                 let walked = walk(store, &place, target.as_ref(), channels).await;
                 let Some(target) = target else { return walked };
                 // A pruning takes a checkpoint and its ancestors at once: while it is there, so are those it needs.
-                let again =
-                    found(store, &place, Some(&header(thread_id, &target)?.0.key.checkpoint_id)).await?;
+                let again = store.items(&place.partition, &[&target.sort]).await?.pop().flatten();
                 if again.is_some_and(|again| again.version == target.version) {
                     return walked;
                 }
@@ -83,8 +90,7 @@ async fn walk(
     target: Option<&Item>,
     channels: &[&str],
 ) -> Result<BTreeMap<String, DeltaHistory>> {
-    let thread_id = layout::thread_id(&place.partition);
-    let parent_of = |item: &Item| Ok::<_, Error>(header(&thread_id, item)?.0.parent_id);
+    let parent_of = |item: &Item| Ok::<_, Error>(layout::decode::<CheckpointAttributes>(item)?.parent);
     let id_of = |item: &Item| layout::checkpoint_parts(&item.sort).map(|(_, id)| id);
     let mut histories: BTreeMap<String, DeltaHistory> =
         channels.iter().map(|channel| ((*channel).to_owned(), DeltaHistory::default())).collect();
@@ -112,8 +118,10 @@ async fn contribute(
     open: &mut HashSet<String>,
 ) -> Result<()> {
     let wanted = versions.iter().filter(|(channel, _)| open.contains(*channel));
-    let (writes, values) =
-        futures::try_join!(write_items(store, place, id), value_items(store, place, wanted.clone(), None))?;
+    let (writes, values) = futures::try_join!(
+        write_items(store, place, id),
+        value_items(store, place, wanted.clone(), iter::empty())
+    )?;
     for write in pending(store, place, &writes).await?.into_iter().rev() {
         if open.contains(&write.channel)
             && let Some(history) = histories.get_mut(&write.channel)
@@ -153,12 +161,11 @@ async fn of_thread(
         next = query.after(&page);
         let items =
             if list.checkpoint_ns.is_some() { page.items } else { indexed(store, &partition, &page).await? };
-        for item in items {
-            let (header, _) = header(thread_id, &item)?;
-            if list.filter.is_empty() || matches(&header, &list.filter)? {
-                headers.push(header);
-            }
+        for items in items.chunks(LOADED) {
+            let listed = items.iter().map(|item| listed(store, &partition, thread_id, item, &list.filter));
+            headers.extend(try_join_all(listed).await?.into_iter().flatten());
             if headers.len() >= most {
+                headers.truncate(most);
                 return Ok(headers);
             }
         }
@@ -195,7 +202,34 @@ async fn indexed(
     Ok(store.items(partition, &keys).await?.into_iter().flatten().collect())
 }
 
-fn matches(header: &CheckpointHeader, filter: &BTreeMap<String, Value>) -> Result<bool> {
-    let metadata: Value = header.metadata.decode()?;
-    Ok(filter.iter().all(|(name, wanted)| same_value(metadata.get(name).unwrap_or(&Value::Null), wanted)))
+/// The header of a checkpoint that a filter lets through, with its whole metadata; `None` also where it was removed meanwhile.
+async fn listed(
+    store: &dyn CollectionStore,
+    partition: &Partition,
+    thread_id: &str,
+    item: &Item,
+    filter: &BTreeMap<String, Value>,
+) -> Result<Option<CheckpointHeader>> {
+    let attributes: CheckpointAttributes = layout::decode(item)?;
+    let kept: Vec<_> = filter.iter().filter(|(name, _)| !attributes.may_have_moved(name)).collect();
+    if !matches(&attributes.metadata, &kept)? {
+        return Ok(None);
+    }
+    if attributes.moved.is_none() {
+        return header(thread_id, item, attributes).map(Some);
+    }
+    let Some((item, metadata)) = metadata::whole(store, partition, item.clone()).await? else {
+        return Ok(None);
+    };
+    let matches = matches(&metadata, &filter.iter().collect::<Vec<_>>())?;
+    let header = header(thread_id, &item, CheckpointAttributes { metadata, ..layout::decode(&item)? })?;
+    Ok(matches.then_some(header))
+}
+
+fn matches(metadata: &Json, filter: &[(&String, &Value)]) -> Result<bool> {
+    if filter.is_empty() {
+        return Ok(true);
+    }
+    let members: Value = metadata.decode()?;
+    Ok(filter.iter().all(|(name, wanted)| same_value(members.get(name).unwrap_or(&Value::Null), wanted)))
 }

@@ -3,6 +3,7 @@
 //! | sort key | item |
 //! |---|---|
 //! | `c:{ns}:{id}` | a checkpoint: parent, type and metadata in the attributes; versions and payload in the body |
+//! | `n:{ns}:{id}` | a checkpoint's whole metadata, where it is large: a payload |
 //! | `i:{id}{ns}` | the same order over all namespaces |
 //! | `w:{ns}:{id}:{task}:{index}` | a write |
 //! | `v:{ns}:{channel}:{version}` | a channel's value |
@@ -28,6 +29,14 @@ pub(super) const DELETED: &str = "l-deleted";
 /// The item that says that a copy is on its way.
 pub(super) const COPYING: &str = "l-copying";
 
+/// A payload of a checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Part<'a> {
+    Checkpoint,
+    Metadata,
+    Channel(&'a str),
+}
+
 /// A namespace of a thread.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
@@ -48,6 +57,10 @@ impl Place {
         format!("{}{id}", self.checkpoints())
     }
 
+    pub(super) fn metadata(&self, id: &str) -> String {
+        format!("{}:{id}", sort_key(&["n", &self.ns]))
+    }
+
     pub(super) fn writes(&self, id: &str) -> String {
         format!("{}:", sort_key(&["w", &self.ns, id]))
     }
@@ -60,11 +73,12 @@ impl Place {
         sort_key(&["v", &self.ns, channel, &version.segment()])
     }
 
-    /// The hint of a channel; without one, that of the checkpoints themselves.
-    pub(super) fn hint(&self, channel: Option<&str>) -> String {
-        match channel {
-            Some(channel) => sort_key(&["h", &self.ns, channel]),
-            None => sort_key(&["h", &self.ns]),
+    /// The hint of what is stored as this part of checkpoints.
+    pub(super) fn hint(&self, part: Part<'_>) -> String {
+        match part {
+            Part::Channel(channel) => sort_key(&["h", &self.ns, channel]),
+            Part::Checkpoint => sort_key(&["h", &self.ns]),
+            Part::Metadata => sort_key(&["h", &self.ns, "", "metadata"]),
         }
     }
 
@@ -93,9 +107,14 @@ pub(super) fn index_parts(key: &str) -> Option<(String, String)> {
     Some((ns.to_owned(), id.replace("\u{1}\u{2}", "\u{1}")))
 }
 
-/// The namespace and id of a checkpoint's key.
+/// The key of the whole metadata of a checkpoint, by the checkpoint's.
+pub(super) fn metadata_of(checkpoint: &str) -> String {
+    format!("n{}", checkpoint.strip_prefix('c').unwrap_or(checkpoint))
+}
+
+/// The namespace and id of the key of a checkpoint, or of its metadata.
 pub(super) fn checkpoint_parts(key: &str) -> Option<(String, String)> {
-    let (ns, id) = key.strip_prefix("c:")?.split_once(':')?;
+    let (ns, id) = key.strip_prefix("c:").or_else(|| key.strip_prefix("n:"))?.split_once(':')?;
     Some((sort_key_segments(ns).into_iter().next()?, id.to_owned()))
 }
 
@@ -125,8 +144,19 @@ pub(super) struct CheckpointAttributes {
     pub(super) parent: Option<String>,
     #[serde(rename = "t")]
     pub(super) kind: String,
+    /// The metadata; without what was moved where it is large.
     #[serde(rename = "m")]
     pub(super) metadata: Json,
+    /// That the metadata is large: the members that are not here, or none where they are too many to name.
+    #[serde(rename = "x", skip_serializing_if = "Option::is_none", default)]
+    pub(super) moved: Option<Vec<String>>,
+}
+
+impl CheckpointAttributes {
+    /// Whether a member of the metadata may be elsewhere.
+    pub(super) fn may_have_moved(&self, name: &str) -> bool {
+        self.moved.as_ref().is_some_and(|moved| moved.is_empty() || moved.iter().any(|moved| moved == name))
+    }
 }
 
 /// The attributes of a write.

@@ -13,6 +13,8 @@
 //!   brings both. The savers overwrite only where all writes of a call are special.
 //! - **Metadata** filters compare JSON values, `1` and `1.0` being equal, `true` and `1` not; a filter for null also matches
 //!   where the member is missing. Nested members are compared as a whole, not looked for.
+//! - **Large metadata**, such as a system prompt that LangGraph copies there from `configurable`, is stored as channels' values
+//!   are: an unchanged one costs each checkpoint about as much as a small one. It may have 16 MiB.
 //! - **A delta channel's history** never passes a checkpoint twice, even where parents form a circle, and is one state of
 //!   the thread: a pruning meanwhile means another look, never a part of the history.
 //! - **Pruning to the latest** works for threads with delta channels, which the Postgres saver refuses: their ancestors stay
@@ -66,6 +68,7 @@ mod general;
 mod history;
 mod layout;
 mod marks;
+mod metadata;
 mod prepare;
 mod read;
 mod record;

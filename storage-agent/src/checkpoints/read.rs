@@ -8,23 +8,27 @@ use storage_core::{CollectionStore, Error, ErrorKind, Item, Order, Query, Result
 
 use super::{
     CheckpointerBackend,
-    blobs::load,
+    blobs::{TRIES, load},
     body::split_body,
-    layout::{self, CheckpointAttributes, Place, WriteAttributes, corrupt},
+    layout::{self, CheckpointAttributes, Place, WriteAttributes, corrupt, metadata_of},
+    metadata,
     record::Record,
     types::{Checkpoint, CheckpointHeader, CheckpointKey, Payload, PendingWrite, Version},
 };
 
-/// How often a read is repeated that a pruning took something away from.
-pub(super) const TRIES: u32 = 8;
 const PAGE: usize = 1000;
 
-pub(super) fn header(thread_id: &str, item: &Item) -> Result<(CheckpointHeader, String)> {
+/// The header of a checkpoint, of whose metadata some may be elsewhere.
+pub(super) fn header(
+    thread_id: &str,
+    item: &Item,
+    attributes: CheckpointAttributes,
+) -> Result<CheckpointHeader> {
     let (checkpoint_ns, checkpoint_id) =
         layout::checkpoint_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
-    let CheckpointAttributes { parent, kind, metadata } = layout::decode(item)?;
     let key = CheckpointKey { thread_id: thread_id.to_owned(), checkpoint_ns, checkpoint_id };
-    Ok((CheckpointHeader { key, parent_id: parent, metadata, written_at: item.written_at }, kind))
+    let CheckpointAttributes { parent, metadata, .. } = attributes;
+    Ok(CheckpointHeader { key, parent_id: parent, metadata, written_at: item.written_at })
 }
 
 impl CheckpointerBackend {
@@ -78,11 +82,15 @@ pub(super) async fn found(
 /// Adds what belongs to a checkpoint; `None` where it was pruned or rewritten meanwhile.
 async fn complete(store: &dyn CollectionStore, place: &Place, item: &Item) -> Result<Option<Checkpoint>> {
     let thread_id = layout::thread_id(&place.partition);
-    let (header, kind) = header(&thread_id, item)?;
+    let attributes: CheckpointAttributes = layout::decode(item)?;
+    let kind = attributes.kind.clone();
+    let moved = attributes.moved.is_some().then(|| metadata_of(&item.sort));
+    let mut header = header(&thread_id, item, attributes)?;
     let (versions, record) = split_body(item)?;
     let writes = write_items(store, place, &header.key.checkpoint_id).await?;
     // The checkpoint is looked at again after the writes, together with its values: a pruning takes all of them at once.
-    let values = value_items(store, place, versions.iter(), Some(&item.sort)).await?;
+    let also = moved.as_deref().into_iter().chain([item.sort.as_str()]);
+    let values = value_items(store, place, versions.iter(), also).await?;
     if values.get(&item.sort).is_none_or(|again| again.version != item.version) {
         return Ok(None);
     }
@@ -91,11 +99,18 @@ async fn complete(store: &dyn CollectionStore, place: &Place, item: &Item) -> Re
     });
     let loaded =
         present.map(|(channel, item)| async move { Ok((channel, value(store, place, item).await?)) });
-    let (checkpoint, values, pending_writes) = futures::try_join!(
+    let whole = async {
+        let Some(sort) = &moved else { return Ok(None) };
+        let whole = values.get(sort).ok_or_else(|| corrupt(sort))?;
+        metadata::text(store, &place.partition, whole).await.map(Some)
+    };
+    let (checkpoint, whole, values, pending_writes) = futures::try_join!(
         payload(store, place, kind, record),
+        whole,
         try_join_all(loaded),
         pending(store, place, &writes)
     )?;
+    header.metadata = whole.unwrap_or(header.metadata);
     let channel_values = values.into_iter().filter_map(|(channel, value)| Some((channel, value?))).collect();
     Ok(Some(Checkpoint { header, checkpoint, channel_versions: versions, channel_values, pending_writes }))
 }
@@ -104,7 +119,7 @@ pub(super) async fn value_items<'a>(
     store: &dyn CollectionStore,
     place: &Place,
     versions: impl Iterator<Item = (&'a String, &'a Version)>,
-    also: Option<&str>,
+    also: impl Iterator<Item = &'a str>,
 ) -> Result<HashMap<String, Item>> {
     let mut sorts: Vec<String> = versions.map(|(channel, version)| place.value(channel, version)).collect();
     sorts.extend(also.map(str::to_owned));

@@ -10,6 +10,7 @@ use super::{
     chunks::join_hashes,
     layout::{self, CheckpointAttributes, Head, Place, WriteAttributes},
     marks::Marks,
+    metadata::Kept,
     prepare::{Parts, TaskParts},
     record::{Packer, Prepared},
     types::NewCheckpoint,
@@ -47,9 +48,9 @@ impl Step {
         let mut packer = Packer::new(level)?;
         let mut staged = Staged::default();
         let mut hints = Vec::new();
-        for (channel, prepared) in self.parts.payloads() {
+        for (part, prepared) in self.parts.payloads() {
             let Prepared::Tree(cut) = prepared else { continue };
-            let hint = self.place.hint(channel);
+            let hint = self.place.hint(part);
             staged.add(cut, before.hints.get(&hint), &mut packer)?;
             hints.push(Operation::put(hint, null(), join_hashes(cut.edges().into_iter()), PutMode::Upsert));
         }
@@ -57,6 +58,7 @@ impl Step {
         commit.operations = stage_writes(&self.place, &self.parts.tasks, &mut staged, &mut packer)?;
         commit.operations.extend(self.values(&mut packer)?);
         commit.operations.extend(hints);
+        commit.operations.extend(self.metadata(&before, &mut packer)?);
         commit.operations.extend(self.checkpoint(&mut packer)?);
         commit.operations.push(before.head_after(&self.place, &self.new.key.checkpoint_id)?);
         before.marks.apply(&mut staged.operations, &mut commit);
@@ -69,12 +71,24 @@ impl Step {
         Ok((staged.operations, commit))
     }
 
+    /// The whole metadata where it is large, or the removal of that of the checkpoint in whose place this comes.
+    fn metadata(&self, before: &Before, packer: &mut Packer) -> Result<Option<Operation>> {
+        let sort = self.place.metadata(&self.new.key.checkpoint_id);
+        Ok(match &self.parts.metadata {
+            Some(whole) => Some(Operation::put(sort, null(), whole.record(packer)?, PutMode::Upsert)),
+            None => before.replaces.then_some(Operation::Delete { sort }),
+        })
+    }
+
     fn checkpoint(&self, packer: &mut Packer) -> Result<[Operation; 2]> {
         let id = &self.new.key.checkpoint_id;
+        let kept = self.parts.kept.clone();
+        let Kept { metadata, moved } = kept.map_or_else(|| Kept::of(&self.new.metadata), Ok)?;
         let attributes = CheckpointAttributes {
             parent: self.new.parent_id.clone(),
             kind: self.new.checkpoint.kind.clone(),
-            metadata: self.new.metadata.clone(),
+            metadata,
+            moved,
         };
         let record = self.parts.checkpoint.record(packer)?;
         let body = join_body(&self.new.channel_versions, &record)?;

@@ -11,6 +11,7 @@ use storage_core::{CollectionStore, Item, Partition, Query, Result};
 use super::{
     body::split_body,
     layout::{self, CheckpointAttributes, Place, corrupt},
+    metadata,
     read::{all, found},
 };
 
@@ -24,7 +25,10 @@ pub(super) type Keys = BTreeSet<Key>;
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) parent: Option<String>,
+    /// The metadata: all of what prunings look at, and of the rest what is small.
     pub(super) metadata: BTreeMap<String, Value>,
+    /// Whether all of it is elsewhere, too.
+    has_moved: bool,
     pub(super) written_at: SystemTime,
     pub(super) item: Item,
 }
@@ -35,6 +39,8 @@ pub(super) struct Survey {
     pub(super) partition: Partition,
     pub(super) thread_id: String,
     pub(super) checkpoints: BTreeMap<Key, Known>,
+    /// Metadata that is large.
+    pub(super) metadata: BTreeMap<Key, Item>,
     pub(super) writes: BTreeMap<Key, Vec<Item>>,
     pub(super) values: BTreeMap<String, Item>,
     pub(super) heads: Vec<Item>,
@@ -44,6 +50,13 @@ impl Survey {
     pub(super) async fn of(store: &dyn CollectionStore, partition: &Partition) -> Result<Self> {
         let listed = |prefix| all(store, Query::prefix(partition.clone(), prefix, 1000).without_bodies());
         let checkpoints = checkpoints(store, partition).await?;
+        let mut metadata = BTreeMap::new();
+        if checkpoints.values().any(|known| known.has_moved) {
+            for item in listed("n:").await? {
+                let key = layout::checkpoint_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
+                metadata.insert(key, item);
+            }
+        }
         let mut writes = BTreeMap::<Key, Vec<Item>>::new();
         for item in listed("w:").await? {
             let (ns, id, ..) = layout::write_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
@@ -52,7 +65,7 @@ impl Survey {
         let values = listed("v:").await?.into_iter().map(|item| (item.sort.clone(), item)).collect();
         let heads = listed("l:").await?;
         let thread_id = layout::thread_id(partition);
-        Ok(Self { partition: partition.clone(), thread_id, checkpoints, writes, values, heads })
+        Ok(Self { partition: partition.clone(), thread_id, checkpoints, metadata, writes, values, heads })
     }
 
     /// The namespaces with their ids, the oldest first.
@@ -91,21 +104,29 @@ impl Survey {
     }
 }
 
-/// The checkpoints of a thread.
+/// The checkpoints of a thread; without those that are removed meanwhile.
 pub(super) async fn checkpoints(
     store: &dyn CollectionStore,
     partition: &Partition,
 ) -> Result<BTreeMap<Key, Known>> {
     let listed = all(store, Query::prefix(partition.clone(), "c:", 1000).without_bodies()).await?;
-    let keyed = listed.into_iter().map(|item| {
+    let mut checkpoints = BTreeMap::new();
+    for item in listed {
         let key = layout::checkpoint_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
-        Ok((key, known(item)?))
-    });
-    keyed.collect()
+        checkpoints.extend(known(store, partition, item).await?.map(|known| (key, known)));
+    }
+    Ok(checkpoints)
 }
 
-fn known(item: Item) -> Result<Known> {
-    let CheckpointAttributes { parent, metadata, .. } = layout::decode(&item)?;
-    let metadata = metadata.decode()?;
-    Ok(Known { parent, metadata, written_at: item.written_at, item })
+async fn known(store: &dyn CollectionStore, partition: &Partition, item: Item) -> Result<Option<Known>> {
+    let mut attributes: CheckpointAttributes = layout::decode(&item)?;
+    if metadata::NEEDED.iter().any(|name| attributes.may_have_moved(name)) {
+        let Some((item, whole)) = metadata::whole(store, partition, item.clone()).await? else {
+            return Ok(None);
+        };
+        attributes = CheckpointAttributes { metadata: whole, ..layout::decode(&item)? };
+    }
+    let CheckpointAttributes { parent, metadata, moved, .. } = attributes;
+    let (metadata, has_moved) = (metadata.decode()?, moved.is_some());
+    Ok(Some(Known { parent, metadata, has_moved, written_at: item.written_at, item }))
 }

@@ -68,19 +68,20 @@ impl Plan {
         for key @ (ns, id) in doomed {
             let Some(known) = survey.checkpoints.get(key) else { continue };
             let writes = survey.writes.get(key).map_or(&[][..], Vec::as_slice);
-            // Besides its writes: itself, its entry in the index, and the head of its namespace.
-            let steps = writes.len() + 3;
-            if self.operations.len() + gone.len() + steps > self.room && !gone.is_empty() {
+            let metadata = survey.metadata.get(key);
+            // Besides its writes: itself, its metadata, its entry in the index, and the head of its namespace.
+            let own = 3 + usize::from(metadata.is_some());
+            if self.operations.len() + gone.len() + writes.len() + own > self.room && !gone.is_empty() {
                 self.more = true;
                 break;
             }
             let written: u64 = writes.iter().map(|item| u64::from(self.delete(item))).sum();
             self.report.writes += written;
-            if self.room.saturating_sub(self.operations.len()) < 3 {
+            if self.room.saturating_sub(self.operations.len()) < own {
                 self.more = true;
                 break;
             }
-            self.delete(&known.item);
+            [Some(&known.item), metadata].into_iter().flatten().for_each(|item| _ = self.delete(item));
             let index = layout::index(id, ns);
             self.report.bytes += (index.len() + null().len()) as u64;
             self.operations.push(Operation::Delete { sort: index });
@@ -198,8 +199,9 @@ async fn mark(store: &dyn CollectionStore, survey: &Survey, gone: &Keys) -> Resu
         }
     }
     let writes = survey.writes.iter().filter(|(key, _)| !gone.contains(*key)).flat_map(|(_, items)| items);
-    let sorts = writes.map(|item| item.sort.as_str()).chain(marked.values.iter().map(String::as_str));
-    let sorts: Vec<&str> = sorts.collect();
+    let metadata = survey.metadata.iter().filter(|(key, _)| !gone.contains(*key)).map(|(_, item)| item);
+    let items = writes.chain(metadata).map(|item| item.sort.as_str());
+    let sorts: Vec<&str> = items.chain(marked.values.iter().map(String::as_str)).collect();
     for sorts in sorts.chunks(FETCHED) {
         for (sort, item) in sorts.iter().zip(store.items(&survey.partition, sorts).await?) {
             roots.push(Record::decode(sort, &item.ok_or_else(|| layout::corrupt(sort))?.body)?);

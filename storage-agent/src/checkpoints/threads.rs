@@ -20,7 +20,7 @@ use super::{
 use crate::shared::{THREADS, expire};
 
 /// What a copy takes along, what others refer to first. Epochs are of the source alone.
-const COPIED: [&str; 6] = ["k:", "m:", "h:", "v:", "w:", "i:"];
+const COPIED: [&str; 7] = ["k:", "m:", "h:", "v:", "w:", "n:", "i:"];
 /// What makes them a thread: the last commit, which brings all of it.
 const SHOWN: [&str; 2] = ["l:", "c:"];
 /// How long what a copy has brought stays unless it is ended: a program that dies leaves nothing.

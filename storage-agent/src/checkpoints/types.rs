@@ -129,7 +129,8 @@ pub struct NewCheckpoint {
     pub parent_id: Option<String>,
     /// The serialised checkpoint, without the values of its channels.
     pub checkpoint: Payload,
-    /// Its metadata, an object of 48 KiB at most.
+    /// Its metadata, an object of up to [`MAX_METADATA_BYTES`]. What is large of it is stored as channels' values are: as long
+    /// as it stays the same, the next checkpoint costs little.
     pub metadata: Json,
     /// The versions of all its channels.
     pub channel_versions: ChannelVersions,
@@ -137,8 +138,8 @@ pub struct NewCheckpoint {
     pub new_values: Vec<ChannelValue>,
 }
 
-/// The largest metadata, in bytes of JSON text: the rest of an item's attributes is for ids.
-pub const MAX_METADATA_BYTES: usize = 48 * 1024;
+/// The largest metadata of a [`NewCheckpoint`], in bytes of JSON text: 16 MiB.
+pub const MAX_METADATA_BYTES: usize = 16 * 1024 * 1024;
 
 impl NewCheckpoint {
     pub(super) fn check(&self) -> Result<()> {

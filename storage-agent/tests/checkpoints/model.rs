@@ -7,7 +7,7 @@ use storage_agent::checkpoints::{
     CheckpointConfig, CheckpointerBackend, ListCheckpoints, Payload, PruneStrategy, Retention, Version,
 };
 
-use crate::cases::{WithValue, id, noise, plain, writes};
+use crate::cases::{WithValue, id, json, metadata::prompt, noise, plain, writes};
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -43,6 +43,8 @@ fn action() -> impl Strategy<Value = Action> {
 #[derive(Default)]
 struct Model {
     checkpoints: BTreeMap<(usize, usize), (Option<usize>, i64)>,
+    /// The lengths that metadata was made by.
+    metadata: BTreeMap<(usize, usize), usize>,
     values: BTreeMap<(usize, i64), usize>,
     writes: BTreeMap<(usize, usize), TaskWrites>,
 }
@@ -111,14 +113,21 @@ impl Model {
     }
 }
 
+/// Large for every other length.
+fn metadata(number: usize, length: usize) -> String {
+    let text = if length.is_multiple_of(2) { String::new() } else { prompt(5, 17_000 + length) };
+    format!(r#"{{"run_id":"{}","text":"{text}"}}"#, number % RUNS)
+}
+
 async fn act(checkpointer: &CheckpointerBackend, model: &mut Model, action: &Action) {
     match action {
         Action::Put { ns, number, parent, version, length } => {
             let payload = Payload::new("bytes", noise(3, *length));
             let new = plain("t", NAMESPACES[*ns], *number, *parent).with("c", *version, Some(payload));
-            let new = new.metadata(&format!(r#"{{"run_id":"{}"}}"#, number % RUNS));
+            let new = new.metadata(&metadata(*number, *length));
             checkpointer.put(&new).await.unwrap();
             model.checkpoints.insert((*ns, *number), (*parent, *version));
+            model.metadata.insert((*ns, *number), *length);
             model.values.entry((*ns, *version)).or_insert(*length);
         }
         Action::Write { ns, number, task, channels, text } => {
@@ -179,6 +188,7 @@ async fn compare(checkpointer: &CheckpointerBackend, model: &Model) {
             assert_eq!(found.is_some(), expected.is_some());
             let (Some(found), Some((parent, version))) = (found, expected) else { continue };
             assert_eq!(found.header.parent_id, parent.map(id));
+            assert_eq!(found.header.metadata, json(&metadata(number, model.metadata[&(ns, number)])));
             assert_eq!(found.channel_versions["c"], Version::Int(*version));
             assert_eq!(
                 found.channel_values["c"],

@@ -1,6 +1,7 @@
 //! Cases that hold on every store: each gets a connected backend. Thread ids are of the case's own.
 
 pub(crate) mod contract;
+pub(crate) mod metadata;
 pub(crate) mod remembered;
 pub(crate) mod removal;
 pub(crate) mod together;
@@ -27,6 +28,10 @@ macro_rules! checkpoint_cases {
                 writes_are_ordered_by_path_task_and_index, a_list_is_bounded_filtered_and_the_newest_first,
                 a_list_goes_over_namespaces_and_threads, delta_history_follows_parents_to_the_nearest_value,
                 delta_history_ends_where_parents_form_a_circle, what_is_no_checkpoint_is_refused, general_checkpoints_are_listed_as_they_were_stored,
+            ]
+            metadata: [
+                large_metadata_comes_back_as_it_was, a_filter_sees_large_metadata_too, an_unchanged_prompt_is_stored_once,
+                large_metadata_goes_with_its_checkpoint, calls_with_many_parents_end_with_their_root, metadata_has_a_bound,
             ]
             removal: [
                 pruning_keeps_the_latest_of_each_namespace_with_its_writes, pruning_keeps_what_waits_to_be_taken_up,
