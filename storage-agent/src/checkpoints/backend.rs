@@ -114,7 +114,8 @@ impl CheckpointerBackend {
     /// there for its version stays. Any parent will do, as in LangGraph: [`advance`](Self::advance) checks it.
     ///
     /// # Errors
-    /// `InvalidInput` for an empty id, metadata that is no object or over [`MAX_METADATA_BYTES`](super::MAX_METADATA_BYTES), an infinite version, and ids too long
+    /// `InvalidInput` for an empty id, metadata that is no object or over
+    /// [`MAX_METADATA_BYTES`](super::MAX_METADATA_BYTES), an infinite version, names over 8 KiB, and a checkpoint id too long
     /// for a key; `Conflict` for an outdated epoch; else as the store.
     pub async fn put(&self, new: &NewCheckpoint) -> Result<()> {
         self.shared.measured("checkpointer.put", self.write(new, &[], false)).await
@@ -145,11 +146,13 @@ impl CheckpointerBackend {
         let parts = Parts::of(&place, None, std::slice::from_ref(writes), &self.cuts).await?;
         let (store, epoch) = (self.store()?, self.epoch_of(thread_id));
         let (bytes, level) = (parts.bytes, self.config.zstd_level);
+        let named = layout::named(&place.partition, thread_id)?;
         let work = {
             let place = place.clone();
             move || {
                 let mut staged = Staged::default();
-                let records = stage_writes(&place, &parts.tasks, &mut staged, &mut Packer::new(level)?)?;
+                let mut records = stage_writes(&place, &parts.tasks, &mut staged, &mut Packer::new(level)?)?;
+                records.extend(named);
                 Ok::<_, Error>((staged.operations, records))
             }
         };
@@ -204,6 +207,7 @@ impl CheckpointerBackend {
                 .with(Operation::put(layout::CLAIM, claim, "", PutMode::Upsert))
                 .with(Operation::put(epoch.sort(), null(), "", PutMode::Insert));
             commit.operations.extend(outdated.map(|sort| Operation::Delete { sort }));
+            commit.operations.extend(layout::named(&partition, thread_id)?);
             store.commit(commit).await?;
             Ok(epoch)
         })

@@ -17,7 +17,7 @@ use super::{
     body::split_body,
     layout::{self, CheckpointAttributes, Place},
     metadata,
-    read::{Ancestors, found, header, moved, pending, value, value_items, write_items},
+    read::{Ancestors, found, header, moved, pending, thread_id, value, value_items, write_items},
     types::{CheckpointHeader, DeltaHistory, ListCheckpoints},
 };
 use crate::shared::THREADS;
@@ -41,7 +41,8 @@ impl CheckpointerBackend {
                 let mut threads = self.shared.storage.partitions(THREADS, &[]);
                 let mut newest = Vec::new();
                 while let Some(info) = threads.try_next().await? {
-                    newest.extend(of_thread(store, &layout::thread_id(&info.partition), list, most).await?);
+                    let Some(thread_id) = thread_id(store, &info.partition).await? else { continue };
+                    newest.extend(of_thread(store, &thread_id, list, most).await?);
                     newest.sort_by(|a: &CheckpointHeader, b| order(b).cmp(&order(a)));
                     newest.truncate(most);
                 }
@@ -155,7 +156,7 @@ async fn of_thread(
     let partition = layout::thread(thread_id)?;
     let size = if list.filter.is_empty() { most.min(PAGE) } else { PAGE };
     let mut headers = Vec::new();
-    let mut next = (most > 0).then(|| range(&partition, list, size)).transpose()?;
+    let mut next = (most > 0).then(|| range(&partition, thread_id, list, size)).transpose()?;
     while let Some(query) = next {
         let page = store.query(query.clone()).await?;
         next = query.after(&page);
@@ -173,14 +174,17 @@ async fn of_thread(
     Ok(headers)
 }
 
-fn range(partition: &Partition, list: &ListCheckpoints, size: usize) -> Result<Query> {
+fn range(partition: &Partition, thread_id: &str, list: &ListCheckpoints, size: usize) -> Result<Query> {
     let (prefix, to) = match &list.checkpoint_ns {
         Some(ns) => {
-            let place = Place::new(&layout::thread_id(partition), ns)?;
+            let place = Place::new(thread_id, ns)?;
             (place.checkpoints(), list.before.as_ref().map(|before| place.checkpoint(before)))
         }
         None => ("i:".to_owned(), list.before.as_ref().map(|before| layout::index(before, ""))),
     };
+    if let (Some(before), Some(to)) = (&list.before, &to) {
+        layout::check_room(before, to.len())?;
+    }
     let mut query = Query::prefix(partition.clone(), &prefix, size).order(Order::Descending).without_bodies();
     query.to = to.or(query.to);
     Ok(query)
@@ -192,10 +196,9 @@ async fn indexed(
     partition: &Partition,
     page: &storage_core::Page,
 ) -> Result<Vec<Item>> {
-    let thread_id = layout::thread_id(partition);
     let named = page.items.iter().map(|item| {
         let (ns, id) = layout::index_parts(&item.sort).ok_or_else(|| layout::corrupt(&item.sort))?;
-        Ok(Place::new(&thread_id, &ns)?.checkpoint(&id))
+        Ok(Place::by_key(partition, &ns).checkpoint(&id))
     });
     let sorts = named.collect::<Result<Vec<String>>>()?;
     let keys: Vec<&str> = sorts.iter().map(String::as_str).collect();

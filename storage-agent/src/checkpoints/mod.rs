@@ -24,8 +24,9 @@
 //! - **`delete_for_runs`** spares what other runs' delta channels need; the contract leaves that to break.
 //! - **A copy** goes to a thread that does not exist yet, is one state of its source, and counts as written now. Epochs and
 //!   the expiry stay with the source.
-//! - **Text** (ids, channels, types, metadata) holds no NUL, and ids and namespaces fit a sort key of 1,024 bytes. Versions
-//!   that are integers fit 64 bits.
+//! - **Text** (ids, channels, types, metadata) holds no NUL. Thread ids, namespaces, task ids, channels and versions have up to
+//!   8 KiB: for those that do not fit a key of 1,024 bytes a hash stands there. Checkpoint ids order, and so must fit: 40 bytes
+//!   do beside every namespace, some 900 beside most. Versions that are integers fit 64 bits.
 //! - **`put` takes any parent**, as the savers do, and values that it does not bring are those that are stored: a parent that
 //!   is pruned before its child comes takes its values along. [`advance`](CheckpointerBackend::advance) cannot meet that.
 //!
@@ -69,6 +70,7 @@ mod history;
 mod layout;
 mod marks;
 mod metadata;
+mod names;
 mod prepare;
 mod read;
 mod record;

@@ -10,10 +10,11 @@ use super::{
     cuts::Cuts,
     layout::{Part, Place},
     metadata::{self, Kept},
+    names::check_name,
     record::Prepared,
     types::{
         ChannelValue, ERROR_CHANNEL, INTERRUPT_CHANNEL, NewCheckpoint, Payload, RESUME_CHANNEL,
-        SCHEDULED_CHANNEL, TaskWrites, check_id,
+        SCHEDULED_CHANNEL, TaskWrites,
     },
 };
 
@@ -83,7 +84,13 @@ impl Parts {
         writes: &[TaskWrites],
         cuts: &Arc<Cuts>,
     ) -> Result<Self> {
-        writes.iter().try_for_each(|writes| check_id(&writes.checkpoint_id))?;
+        for id in new.iter().map(|new| &new.key.checkpoint_id) {
+            place.check_id(id)?;
+        }
+        for task in writes {
+            place.check_id(&task.checkpoint_id)?;
+            check_name("task id", &task.task_id)?;
+        }
         let written = writes.iter().flat_map(|task| &task.writes);
         let written: usize = written.filter_map(|(_, payload)| payload.bytes.as_ref()).map(Bytes::len).sum();
         let (mut bytes, mut work) = (written, written);

@@ -56,6 +56,7 @@ impl Step {
         }
         let mut commit = Commit::new(self.place.partition.clone()).expire(expire);
         commit.operations = stage_writes(&self.place, &self.parts.tasks, &mut staged, &mut packer)?;
+        commit.operations.extend(layout::named(&self.place.partition, &self.new.key.thread_id)?);
         commit.operations.extend(self.values(&mut packer)?);
         commit.operations.extend(hints);
         commit.operations.extend(self.metadata(&before, &mut packer)?);
@@ -86,6 +87,7 @@ impl Step {
         let Kept { metadata, moved } = kept.map_or_else(|| Kept::of(&self.new.metadata), Ok)?;
         let attributes = CheckpointAttributes {
             parent: self.new.parent_id.clone(),
+            ns: self.place.whole(&self.new.key.checkpoint_ns),
             kind: self.new.checkpoint.kind.clone(),
             metadata,
             moved,
@@ -136,12 +138,13 @@ pub(super) fn stage_writes(
             if let Prepared::Tree(cut) = &write.prepared {
                 staged.add(cut, None, packer)?;
             }
+            let (sort, whole) = place.write(&task.checkpoint_id, &task.task_id, write.index);
             let attributes = WriteAttributes {
                 path: task.task_path.clone(),
+                task: whole,
                 channel: write.channel.clone(),
                 kind: write.kind.clone(),
             };
-            let sort = place.write(&task.checkpoint_id, &task.task_id, write.index);
             let mode = if write.index < 0 { PutMode::Upsert } else { PutMode::InsertIfAbsent };
             let record = write.prepared.record(packer)?;
             operations.push(Operation::put(sort, Json::from_serialize(&attributes)?, record, mode));

@@ -13,9 +13,10 @@ use super::{
     layout::{self, CheckpointAttributes, Place, corrupt},
     metadata,
     read::{all, found},
+    types::CheckpointKey,
 };
 
-/// Namespace and checkpoint id.
+/// Namespace, as it stands in keys, and checkpoint id.
 type Key = (String, String);
 
 /// Checkpoints by namespace and id.
@@ -24,6 +25,8 @@ pub(super) type Keys = BTreeSet<Key>;
 /// A checkpoint, its values unread.
 #[derive(Debug)]
 pub(super) struct Known {
+    /// The namespace, where it stands in keys as a hash.
+    pub(super) ns: Option<String>,
     pub(super) parent: Option<String>,
     /// The metadata: all of what prunings look at, and of the rest what is small.
     pub(super) metadata: BTreeMap<String, Value>,
@@ -47,7 +50,8 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    pub(super) async fn of(store: &dyn CollectionStore, partition: &Partition) -> Result<Self> {
+    pub(super) async fn of(store: &dyn CollectionStore, thread_id: &str) -> Result<Self> {
+        let partition = &layout::thread(thread_id)?;
         let listed = |prefix| all(store, Query::prefix(partition.clone(), prefix, 1000).without_bodies());
         let checkpoints = checkpoints(store, partition).await?;
         let mut metadata = BTreeMap::new();
@@ -64,11 +68,17 @@ impl Survey {
         }
         let values = listed("v:").await?.into_iter().map(|item| (item.sort.clone(), item)).collect();
         let heads = listed("l:").await?;
-        let thread_id = layout::thread_id(partition);
-        Ok(Self { partition: partition.clone(), thread_id, checkpoints, metadata, writes, values, heads })
+        let (partition, thread_id) = (partition.clone(), thread_id.to_owned());
+        Ok(Self { partition, thread_id, checkpoints, metadata, writes, values, heads })
     }
 
-    /// The namespaces with their ids, the oldest first.
+    /// What a checkpoint is called.
+    pub(super) fn key(&self, key @ (in_keys, id): &Key) -> Option<CheckpointKey> {
+        let ns = self.checkpoints.get(key)?.ns.as_ref().unwrap_or(in_keys);
+        Some(CheckpointKey::new(&self.thread_id, ns, id))
+    }
+
+    /// The namespaces, as they stand in keys, with their ids, the oldest first.
     pub(super) fn namespaces(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut namespaces = BTreeMap::<&str, Vec<&str>>::new();
         for (ns, id) in self.checkpoints.keys() {
@@ -90,7 +100,7 @@ impl Survey {
         id: &str,
         channels: Vec<String>,
     ) -> Result<Vec<String>> {
-        let place = Place::new(&self.thread_id, ns)?;
+        let place = Place::by_key(&self.partition, ns);
         let Some(item) = found(store, &place, Some(id)).await? else {
             return Err(corrupt(&place.checkpoint(id)));
         };
@@ -126,7 +136,7 @@ async fn known(store: &dyn CollectionStore, partition: &Partition, item: Item) -
         };
         attributes = CheckpointAttributes { metadata: whole, ..layout::decode(&item)? };
     }
-    let CheckpointAttributes { parent, metadata, moved, .. } = attributes;
+    let CheckpointAttributes { parent, ns, metadata, moved, .. } = attributes;
     let (metadata, has_moved) = (metadata.decode()?, moved.is_some());
-    Ok(Some(Known { parent, metadata, has_moved, written_at: item.written_at, item }))
+    Ok(Some(Known { ns, parent, metadata, has_moved, written_at: item.written_at, item }))
 }

@@ -12,7 +12,7 @@ use super::{
     read::all,
     record::Record,
     survey::{Keys, Survey},
-    types::{CheckpointKey, PruneReport},
+    types::PruneReport,
 };
 
 /// What a commit removes. What does not fit into it is left for the next one.
@@ -85,7 +85,7 @@ impl Plan {
             let index = layout::index(id, ns);
             self.report.bytes += (index.len() + null().len()) as u64;
             self.operations.push(Operation::Delete { sort: index });
-            self.report.checkpoints.push(CheckpointKey::new(&survey.thread_id, ns, id));
+            self.report.checkpoints.extend(survey.key(key));
             gone.insert(key.clone());
         }
         gone
@@ -95,7 +95,7 @@ impl Plan {
     fn heads(&mut self, survey: &Survey, gone: &Keys) -> Result<()> {
         let mut left = BTreeMap::<String, Head>::new();
         for (ns, id) in survey.checkpoints.keys().filter(|key| !gone.contains(*key)) {
-            let sort = Place::new(&survey.thread_id, ns)?.head();
+            let sort = Place::by_key(&survey.partition, ns).head();
             // In order, so that the last id is the greatest.
             let count = left.get(&sort).map_or(1, |head| head.count + 1);
             left.insert(sort, Head { id: id.clone(), count });
@@ -193,7 +193,7 @@ async fn mark(store: &dyn CollectionStore, survey: &Survey, gone: &Keys) -> Resu
         for ((ns, sort), item) in kept.iter().zip(found) {
             let (versions, record) = split_body(&item.ok_or_else(|| layout::corrupt(sort))?)?;
             roots.push(record);
-            let place = Place::new(&survey.thread_id, ns)?;
+            let place = Place::by_key(&survey.partition, ns);
             let values = versions.iter().map(|(channel, version)| place.value(channel, version));
             marked.values.extend(values.filter(|sort| survey.values.contains_key(sort)));
         }

@@ -1,6 +1,9 @@
 //! Random histories, against a model that is a few maps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use proptest::prelude::*;
 use storage_agent::checkpoints::{
@@ -19,10 +22,13 @@ enum Action {
     List { ns: Option<usize>, before: Option<usize>, limit: Option<usize> },
 }
 
-const NAMESPACES: [&str; 3] = ["", "a|b", "a:b"];
+/// The second fits no key. In the order of what stands in keys for them.
+static NAMESPACES: LazyLock<[&str; 3]> = LazyLock::new(|| ["", "a:b|".repeat(400).leak(), "a:b"]);
 /// A checkpoint is of the run that its number leaves when divided by this.
 const RUNS: usize = 5;
 const CHANNELS: [&str; 4] = ["c", "__error__", "__interrupt__", "d:%"];
+/// The second fits no key.
+static TASKS: LazyLock<[&str; 2]> = LazyLock::new(|| ["0", "1:".repeat(700).leak()]);
 
 fn action() -> impl Strategy<Value = Action> {
     let ns = 0..NAMESPACES.len();
@@ -107,7 +113,7 @@ impl Model {
             .filter(|key| ns.is_none_or(|ns| key.0 == ns) && before.is_none_or(|before| key.1 < before))
             .copied()
             .collect();
-        found.sort_by_key(|(ns, number)| std::cmp::Reverse((*number, NAMESPACES[*ns])));
+        found.sort_by_key(|(ns, number)| std::cmp::Reverse((*number, *ns)));
         found.truncate(limit.unwrap_or(usize::MAX));
         found
     }
@@ -131,13 +137,10 @@ async fn act(checkpointer: &CheckpointerBackend, model: &mut Model, action: &Act
             model.values.entry((*ns, *version)).or_insert(*length);
         }
         Action::Write { ns, number, task, channels, text } => {
-            let (task_id, value) = (task.to_string(), text.to_string());
+            let (task_id, value) = (TASKS[*task], text.to_string());
             let written: Vec<_> =
                 channels.iter().map(|channel| (CHANNELS[*channel], value.as_str())).collect();
-            checkpointer
-                .put_writes("t", NAMESPACES[*ns], &writes(*number, &task_id, &written))
-                .await
-                .unwrap();
+            checkpointer.put_writes("t", NAMESPACES[*ns], &writes(*number, task_id, &written)).await.unwrap();
             model.write(*ns, *number, *task, channels, *text);
         }
         Action::Retain { keep } => {
@@ -199,7 +202,7 @@ async fn compare(checkpointer: &CheckpointerBackend, model: &Model) {
                 .into_iter()
                 .map(|((task, index), (channel, text))| {
                     (
-                        task.to_string(),
+                        TASKS[task].to_owned(),
                         index,
                         CHANNELS[channel].to_owned(),
                         Payload::new("text", text.to_string()),

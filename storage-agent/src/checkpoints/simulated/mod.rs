@@ -9,7 +9,7 @@ mod stepped;
 use std::{
     cell::Cell,
     collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, LazyLock, Mutex, atomic::Ordering},
 };
 
 use futures::{FutureExt, executor::block_on, future::BoxFuture};
@@ -21,8 +21,9 @@ use super::{
 };
 use stepped::{Stepped, run};
 
-const THREADS: [&str; 2] = ["one", "two"];
-const NAMESPACES: [&str; 2] = ["", "sub:1"];
+/// The second of each fits no key.
+static THREADS: LazyLock<[&str; 2]> = LazyLock::new(|| ["one", "two".repeat(700).leak()]);
+static NAMESPACES: LazyLock<[&str; 2]> = LazyLock::new(|| ["", "sub:1|".repeat(300).leak()]);
 /// So few that a pruning takes several commits.
 const MOST: usize = 12;
 
@@ -215,11 +216,11 @@ impl World {
 
     /// What holds once everything has ended.
     async fn settled(&self) {
-        for thread in THREADS {
+        for thread in *THREADS {
             for copy in [thread.to_owned(), format!("{thread}'")] {
                 self.whole(&copy, thread).await;
             }
-            for ns in NAMESPACES {
+            for ns in *NAMESPACES {
                 let (latest, deleted) = {
                     let known = self.known.lock().unwrap();
                     let latest = known.latest.get(&(thread.to_owned(), ns.to_owned())).cloned();

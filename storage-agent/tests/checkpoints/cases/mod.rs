@@ -2,6 +2,7 @@
 
 pub(crate) mod contract;
 pub(crate) mod metadata;
+pub(crate) mod names;
 pub(crate) mod remembered;
 pub(crate) mod removal;
 pub(crate) mod together;
@@ -32,6 +33,11 @@ macro_rules! checkpoint_cases {
             metadata: [
                 large_metadata_comes_back_as_it_was, a_filter_sees_large_metadata_too, an_unchanged_prompt_is_stored_once,
                 large_metadata_goes_with_its_checkpoint, calls_with_many_parents_end_with_their_root, metadata_has_a_bound,
+            ]
+            names: [
+                long_names_come_back_whole_and_never_mix, threads_with_long_ids_are_called_by_them,
+                a_thread_with_a_long_id_is_copied_deleted_and_begun_anew,
+                an_id_or_name_that_is_too_long_is_named_in_the_error,
             ]
             removal: [
                 pruning_keeps_the_latest_of_each_namespace_with_its_writes, pruning_keeps_what_waits_to_be_taken_up,
