@@ -24,6 +24,8 @@
 //! - **`delete_for_runs`** spares what other runs' delta channels need; the contract leaves that to break.
 //! - **A copy** goes to a thread that does not exist yet, is one state of its source, and counts as written now. Epochs and
 //!   the expiry stay with the source.
+//! - **A value is written once**, as the savers have it: another one for a version that is there is not stored. `put` warns of it
+//!   with `tracing`; [`advance`](CheckpointerBackend::advance) refuses it. Versions need a random part, as LangGraph's have.
 //! - **Text** (ids, channels, types, metadata) holds no NUL. Thread ids, namespaces, task ids, channels and versions have up to
 //!   8 KiB: for those that do not fit a key of 1,024 bytes a hash stands there. Checkpoint ids order, and so must fit: 40 bytes
 //!   do beside every namespace, some 900 beside most. Versions that are integers fit 64 bits.

@@ -12,8 +12,8 @@ use super::{
     marks::Marks,
     metadata::Kept,
     prepare::{Parts, TaskParts},
-    record::{Packer, Prepared},
-    types::NewCheckpoint,
+    record::{Packer, Prepared, Record},
+    types::{ChannelValue, NewCheckpoint},
 };
 
 /// A checkpoint to store, its payloads cut.
@@ -32,6 +32,8 @@ pub(super) struct Before {
     pub(super) replaces: bool,
     /// The hints of its payloads that are there, by their sort keys.
     pub(super) hints: HashMap<String, Item>,
+    /// What is there for the versions of its values, by their sort keys; `None` where nobody has looked.
+    pub(super) values: Option<HashMap<String, Item>>,
     /// The sort key of the epoch that must still be there.
     pub(super) epoch: Option<String>,
     pub(super) marks: Marks,
@@ -57,7 +59,9 @@ impl Step {
         let mut commit = Commit::new(self.place.partition.clone()).expire(expire);
         commit.operations = stage_writes(&self.place, &self.parts.tasks, &mut staged, &mut packer)?;
         commit.operations.extend(layout::named(&self.place.partition, &self.new.key.thread_id)?);
-        commit.operations.extend(self.values(&mut packer)?);
+        // What is there already is seldom, and worth another try, for which it is looked at.
+        let mode = if before.values.is_some() { PutMode::InsertIfAbsent } else { PutMode::Insert };
+        commit.operations.extend(self.values(&mut packer, mode)?);
         commit.operations.extend(hints);
         commit.operations.extend(self.metadata(&before, &mut packer)?);
         commit.operations.extend(self.checkpoint(&mut packer)?);
@@ -101,14 +105,36 @@ impl Step {
         ])
     }
 
-    fn values(&self, packer: &mut Packer) -> Result<Vec<Operation>> {
+    fn values(&self, packer: &mut Packer, mode: PutMode) -> Result<Vec<Operation>> {
         let stored = self.new.new_values.iter().zip(&self.parts.values).map(|(value, prepared)| {
             let kind = Json::from_serialize(&value.value.as_ref().map(|payload| &payload.kind))?;
             let sort = self.place.value(&value.channel, &value.version);
-            Ok(Operation::put(sort, kind, prepared.record(packer)?, PutMode::InsertIfAbsent))
+            Ok(Operation::put(sort, kind, prepared.record(packer)?, mode))
         });
         stored.collect()
     }
+
+    /// The sort keys of its values.
+    pub(super) fn value_sorts(&self) -> impl Iterator<Item = String> {
+        self.new.new_values.iter().map(|value| self.place.value(&value.channel, &value.version))
+    }
+
+    /// A value for whose version another one is there.
+    pub(super) fn other_is_there(&self, before: &Before) -> Option<&ChannelValue> {
+        let found = before.values.as_ref()?;
+        let mut values = self.new.new_values.iter().zip(&self.parts.values);
+        let other = values.find(|(value, prepared)| {
+            let there = found.get(&self.place.value(&value.channel, &value.version));
+            there.is_some_and(|item| !is_same(item, value, prepared))
+        });
+        other.map(|(value, _)| value)
+    }
+}
+
+fn is_same(item: &Item, value: &ChannelValue, prepared: &Prepared) -> bool {
+    let kind = value.value.as_ref().map(|payload| payload.kind.as_str());
+    let there = layout::decode::<Option<String>>(item).ok().zip(Record::decode(&item.sort, &item.body).ok());
+    there.is_some_and(|(there, record)| there.as_deref() == kind && prepared.is(&record))
 }
 
 impl Before {

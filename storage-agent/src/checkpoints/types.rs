@@ -144,7 +144,8 @@ pub struct NewCheckpoint {
     pub metadata: Json,
     /// The versions of all its channels.
     pub channel_versions: ChannelVersions,
-    /// The values of the channels that changed. A value is written once: one that is there for the version stays.
+    /// The values of the channels that changed. A value is written once: one that is there for the version stays. So versions
+    /// need a random part, as LangGraph's have: two forks that count on from a whole number would share their values.
     pub new_values: Vec<ChannelValue>,
 }
 

@@ -24,7 +24,8 @@ macro_rules! checkpoint_cases {
         checkpoint_cases! { @ $cases $open
             contract: [
                 a_checkpoint_comes_back_as_it_was, the_latest_is_the_greatest_id_not_the_last_inserted,
-                versions_keep_their_type, a_value_is_written_once, namespaces_and_threads_never_mix,
+                versions_keep_their_type, a_value_is_written_once,
+                advance_refuses_another_value_of_a_version, namespaces_and_threads_never_mix,
                 writes_keep_the_first_but_special_ones_the_last, writes_may_come_before_their_checkpoint,
                 writes_are_ordered_by_path_task_and_index, a_list_is_bounded_filtered_and_the_newest_first,
                 a_list_goes_over_namespaces_and_threads, delta_history_follows_parents_to_the_nearest_value,
