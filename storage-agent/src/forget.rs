@@ -7,7 +7,9 @@ use serde::Serialize;
 use storage_core::{CollectionStore, Partition, PartitionInfo, Result, Scan, StorageExt};
 
 use crate::{
-    AgentStorage, conversations, sessions,
+    AgentStorage,
+    checkpoints::thread_in_keys,
+    conversations, sessions,
     shared::{CHECKPOINTS, THREADS},
     tasks,
 };
@@ -44,6 +46,10 @@ impl UserData {
                 namespace(&["memories", user_id]),
             ],
         }
+    }
+
+    pub(crate) fn has_thread(&self, id: &str) -> bool {
+        self.thread_prefixes.iter().any(|prefix| id.starts_with(prefix))
     }
 }
 
@@ -129,7 +135,7 @@ impl AgentStorage {
         let mut forgotten = Forgotten::default();
         for kind in [conversations::KIND, THREADS, CHECKPOINTS] {
             // An id that is too long for a partition has none.
-            let Ok(partition) = Partition::new(kind, &[id]) else { continue };
+            let Ok(partition) = Partition::new(kind, &[&thread_in_keys(id, kind)]) else { continue };
             let Some(info) = store.partition(&partition).await? else { continue };
             let gone = u64::from(store.delete_partition(&partition).await?);
             if kind == conversations::KIND {
@@ -152,18 +158,13 @@ impl AgentStorage {
 
     /// Deletes the threads that are the user's by name or metadata.
     async fn delete_threads(&self, user_id: &str, data: &UserData) -> Result<Forgotten> {
-        let by_name = |id: &str| data.thread_prefixes.iter().any(|prefix| id.starts_with(prefix));
-        let mut threads = 0;
-        for kind in [THREADS, CHECKPOINTS] {
-            threads += self.delete_all(self.shared.storage.partitions(kind, &[]), by_name).await?;
-        }
-        if let Some(member) = &data.thread_member {
-            let store = self.shared.collections()?;
-            let mut listed = self.shared.storage.partitions(THREADS, &[]);
-            while let Some(info) = listed.try_next().await? {
-                let is_of_user = self.checkpointer().has_metadata(&info.partition, member, user_id).await?;
-                threads += u64::from(is_of_user && store.delete_partition(&info.partition).await?);
-            }
+        let plain = self.shared.storage.partitions(CHECKPOINTS, &[]);
+        let mut threads = self.delete_all(plain, |id| data.has_thread(id)).await?;
+        let store = self.shared.collections()?;
+        let mut listed = self.shared.storage.partitions(THREADS, &[]);
+        while let Some(info) = listed.try_next().await? {
+            let is_of_user = self.checkpointer().is_of(&info.partition, user_id, data).await?;
+            threads += u64::from(is_of_user && store.delete_partition(&info.partition).await?);
         }
         Ok(Forgotten { threads, ..Forgotten::default() })
     }

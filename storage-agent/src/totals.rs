@@ -95,13 +95,10 @@ impl Counter<'_> {
     async fn count(&self, info: Result<PartitionInfo>) -> Result<Sum> {
         let info = info?;
         let checkpoints = match info.partition.kind() {
-            THREADS => {
-                let id = info.partition.segments().into_iter().next().unwrap_or_default();
-                match self.checkpointer.info(&id).await? {
-                    Some(thread) => thread.checkpoints,
-                    None => return Ok(Sum::default()),
-                }
-            }
+            THREADS => match self.checkpointer.described(info.clone()).await? {
+                Some(thread) => thread.checkpoints,
+                None => return Ok(Sum::default()),
+            },
             CHECKPOINTS => self.plain_checkpoints(&info.partition).await?,
             _ => 0,
         };

@@ -20,9 +20,13 @@ use super::{
     prepare::{Parts, off_thread},
     record::Packer,
     step::{Before, Step, stage_writes},
-    types::{NewCheckpoint, TaskWrites},
+    types::{ChannelValue, NewCheckpoint, TaskWrites},
 };
 use crate::shared::{Shared, expire};
+
+/// What helps where two forks of a thread give their values the same version.
+const RANDOM_VERSIONS: &str =
+    "versions need a random part, as LangGraph's have: forks count on from the same one";
 
 /// Settings of a checkpointer.
 #[derive(Debug, Clone)]
@@ -111,10 +115,11 @@ impl CheckpointerBackend {
     }
 
     /// Stores a checkpoint and the values of its channels, in one step. One that is there is written over; a value that is
-    /// there for its version stays. Any parent will do, as in LangGraph: [`advance`](Self::advance) checks it.
+    /// there for its version stays, as LangGraph's savers have it; where that is another one, a warning says so. Any parent will do, as in LangGraph: [`advance`](Self::advance) checks it.
     ///
     /// # Errors
-    /// `InvalidInput` for an empty id, metadata that is no object or too large, an infinite version, and ids too long
+    /// `InvalidInput` for an empty id, metadata that is no object or over
+    /// [`MAX_METADATA_BYTES`](super::MAX_METADATA_BYTES), an infinite version, names over 8 KiB, and a checkpoint id too long
     /// for a key; `Conflict` for an outdated epoch; else as the store.
     pub async fn put(&self, new: &NewCheckpoint) -> Result<()> {
         self.shared.measured("checkpointer.put", self.write(new, &[], false)).await
@@ -124,7 +129,7 @@ impl CheckpointerBackend {
     /// none and is the first): of workers that go on from one checkpoint exactly one succeeds.
     ///
     /// # Errors
-    /// `Conflict` where another checkpoint is the latest; `InvalidInput` also for an id that is not greater than the
+    /// `Conflict` where another checkpoint is the latest, and where another value is there for a channel's version; `InvalidInput` also for an id that is not greater than the
     /// parent's; else as [`put`](Self::put). After `OutcomeUnknown`, read the latest before trying again.
     pub async fn advance(&self, new: &NewCheckpoint, writes: &[TaskWrites]) -> Result<()> {
         self.shared.measured("checkpointer.advance", self.write(new, writes, true)).await
@@ -145,11 +150,13 @@ impl CheckpointerBackend {
         let parts = Parts::of(&place, None, std::slice::from_ref(writes), &self.cuts).await?;
         let (store, epoch) = (self.store()?, self.epoch_of(thread_id));
         let (bytes, level) = (parts.bytes, self.config.zstd_level);
+        let named = layout::named(&place.partition, thread_id)?;
         let work = {
             let place = place.clone();
             move || {
                 let mut staged = Staged::default();
-                let records = stage_writes(&place, &parts.tasks, &mut staged, &mut Packer::new(level)?)?;
+                let mut records = stage_writes(&place, &parts.tasks, &mut staged, &mut Packer::new(level)?)?;
+                records.extend(named);
                 Ok::<_, Error>((staged.operations, records))
             }
         };
@@ -204,6 +211,7 @@ impl CheckpointerBackend {
                 .with(Operation::put(layout::CLAIM, claim, "", PutMode::Upsert))
                 .with(Operation::put(epoch.sort(), null(), "", PutMode::Insert));
             commit.operations.extend(outdated.map(|sort| Operation::Delete { sort }));
+            commit.operations.extend(layout::named(&partition, thread_id)?);
             store.commit(commit).await?;
             Ok(epoch)
         })
@@ -233,29 +241,45 @@ impl CheckpointerBackend {
         let store = self.store()?;
         let step = Arc::new(Step { place, new: new.clone(), parts });
         let step = &step;
-        retried(|tries| async move {
-            let mut before = self.before(store, step).await?;
+        let other = retried(|tries| async move {
+            let mut before = self.before(store, step, tries > 0).await?;
             let latest = before.head.as_ref().map(|(head, _)| &head.id);
             if advance && latest != step.new.parent_id.as_ref() {
                 let conflict = conflict(&step.place, "another checkpoint is the latest");
                 return Err(Failed::For(conflict.with_hint("read the latest and go on from there")));
             }
+            let other = step.other_is_there(&before);
+            if let Some(other) = other.filter(|_| advance) {
+                return Err(Failed::For(another_value(&step.place, other)));
+            }
             if tries > 0 {
                 // They may name what was removed meanwhile.
                 before.hints.clear();
             }
-            let (step, level, expire) = (Arc::clone(step), self.config.zstd_level, self.expire());
+            let (cutting, level, expire) = (Arc::clone(step), self.config.zstd_level, self.expire());
             let hinted = before.hints.len() == step.parts.hints(&step.place).count();
             let bytes = if hinted { step.parts.fresh() } else { step.parts.bytes };
-            let cut = off_thread(bytes, move || step.commit(before, level, expire)).await?;
+            let cut = off_thread(bytes, move || cutting.commit(before, level, expire)).await?;
             let (pieces, commit) = cut?;
-            Ok(commit_all(store, pieces, commit, self.most).await?)
+            commit_all(store, pieces, commit, self.most).await?;
+            Ok(other)
         })
-        .await
+        .await?;
+        if let Some(ChannelValue { channel, version, .. }) = other {
+            let thread_id = new.key.thread_id.as_str();
+            let message = "another value is there for a channel's version, and stays";
+            tracing::warn!(thread_id, channel, ?version, hint = RANDOM_VERSIONS, "{message}");
+        }
+        Ok(())
     }
 
-    /// What a step has to know, in one read.
-    async fn before(&self, store: &dyn CollectionStore, step: &Step) -> Result<Before, Failed> {
+    /// What a step has to know, in one read; also of its values, where it says so.
+    async fn before(
+        &self,
+        store: &dyn CollectionStore,
+        step: &Step,
+        with_values: bool,
+    ) -> Result<Before, Failed> {
         let place = &step.place;
         let (head, own) = (place.head(), place.checkpoint(&step.new.key.checkpoint_id));
         let epoch = self.epoch_of(&step.new.key.thread_id);
@@ -263,6 +287,7 @@ impl CheckpointerBackend {
         sorts.extend(step.parts.hints(place));
         sorts.extend(Marks::SORTS.map(str::to_owned));
         sorts.extend(epoch.clone());
+        sorts.extend(step.value_sorts().filter(|_| with_values));
         let keys: Vec<&str> = sorts.iter().map(String::as_str).collect();
         let found = store.items(&place.partition, &keys).await?.into_iter().flatten();
         let mut found: HashMap<String, Item> = found.map(|item| (item.sort.clone(), item)).collect();
@@ -275,13 +300,20 @@ impl CheckpointerBackend {
         let head =
             head.map(|item| Ok::<_, Error>((layout::decode::<Head>(&item)?, item.version))).transpose()?;
         let replaces = found.remove(&own).is_some();
-        Ok(Before { head, replaces, hints: found, epoch, marks })
+        let values = with_values.then(|| found.extract_if(|sort, _| sort.starts_with("v:")).collect());
+        Ok(Before { head, replaces, hints: found, values, epoch, marks })
     }
 }
 
 fn epoch_micros(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn another_value(place: &Place, value: &ChannelValue) -> Error {
+    let ChannelValue { channel, version, .. } = value;
+    let message = format!("another value is there for the version {version:?} of the channel {channel:?}");
+    Error::new(ErrorKind::Conflict, message).with_key(place.partition.as_str()).with_hint(RANDOM_VERSIONS)
 }
 
 fn fenced_out(place: &Place) -> Error {

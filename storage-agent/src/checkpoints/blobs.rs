@@ -14,6 +14,9 @@ use super::{
 /// How many items are asked for at once.
 pub(super) const FETCHED: usize = 1000;
 
+/// How often a read is repeated that a pruning took something away from.
+pub(super) const TRIES: u32 = 8;
+
 pub(super) fn null() -> Json {
     Json::from_serialize(&()).unwrap_or_else(|_| Json::from(0))
 }

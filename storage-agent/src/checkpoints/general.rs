@@ -17,15 +17,14 @@ use storage_core::{
 };
 
 use super::{
-    CheckpointConfig, CheckpointerBackend, MAX_METADATA_BYTES,
-    blobs::{Staged, load, null},
+    CheckpointConfig, CheckpointerBackend,
+    blobs::{Staged, TRIES, load, null},
     chunks::join_hashes,
     commit::{Failed, commit_all, retried, unless_moved},
     cuts::Cuts,
     layout::{self, corrupt},
     pages::all,
     prepare::off_thread,
-    read::TRIES,
     record::{Packer, Prepared, Record},
     sweep::{self, Marked, Plan},
     types::check_id,
@@ -34,6 +33,8 @@ use crate::shared::{CHECKPOINTS, Shared, expire};
 
 const HEAD: &str = "l";
 const HINT: &str = "h:";
+/// The largest metadata, in bytes of JSON text: the rest of an item's attributes is for ids.
+const MAX_METADATA_BYTES: usize = 48 * 1024;
 
 /// Checkpoints of any program: JSON by thread and id.
 ///
@@ -103,7 +104,7 @@ impl CheckpointStore {
     /// Stores a checkpoint, which becomes the thread's latest; an earlier one of the same id is replaced.
     ///
     /// # Errors
-    /// `InvalidInput` for an empty id and metadata over [`MAX_METADATA_BYTES`]; else as the store.
+    /// `InvalidInput` for an empty id and metadata over 48 KiB; else as the store.
     pub async fn store_checkpoint(
         &self,
         thread_id: &str,
@@ -114,7 +115,9 @@ impl CheckpointStore {
         let work = async {
             check_id(id)?;
             if metadata.len() > MAX_METADATA_BYTES {
-                return Err(Error::invalid_input(format!("metadata may have {MAX_METADATA_BYTES} bytes")));
+                let message =
+                    format!("metadata may have {MAX_METADATA_BYTES} bytes; this has {}", metadata.len());
+                return Err(Error::invalid_input(message).with_hint("large data belongs into the data"));
             }
             let partition = Partition::new(CHECKPOINTS, &[thread_id])?;
             let attributes = Json::from_serialize(&Attributes { id: id.to_owned(), metadata })?;

@@ -1,23 +1,31 @@
 //! Lists of checkpoints, and walks along their parents.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    iter,
+};
 
-use futures::TryStreamExt;
+use futures::{TryStreamExt, future::try_join_all};
 use serde_json::Value;
-use storage_core::{CollectionStore, Error, Item, Order, Partition, Query, Result, StorageExt, same_value};
+use storage_core::{
+    CollectionStore, Error, Item, Json, Order, Partition, Query, Result, StorageExt, same_value,
+};
 
 use super::{
     CheckpointerBackend,
+    blobs::TRIES,
     body::split_body,
-    layout,
-    layout::Place,
-    read::{Ancestors, TRIES, found, header, moved, pending, value, value_items, write_items},
+    layout::{self, CheckpointAttributes, Place},
+    metadata,
+    read::{Ancestors, found, header, moved, pending, thread_id, value, value_items, write_items},
     types::{CheckpointHeader, DeltaHistory, ListCheckpoints},
 };
 use crate::shared::THREADS;
 
 /// How many checkpoints are looked at at once where a filter may refuse some.
 const PAGE: usize = 256;
+/// Of how many checkpoints metadata is loaded at once.
+const LOADED: usize = 16;
 
 impl CheckpointerBackend {
     /// Checkpoints without their values, the newest first. Within a thread as many are read as are returned, those apart
@@ -33,7 +41,8 @@ impl CheckpointerBackend {
                 let mut threads = self.shared.storage.partitions(THREADS, &[]);
                 let mut newest = Vec::new();
                 while let Some(info) = threads.try_next().await? {
-                    newest.extend(of_thread(store, &layout::thread_id(&info.partition), list, most).await?);
+                    let Some(thread_id) = thread_id(store, &info.partition).await? else { continue };
+                    newest.extend(of_thread(store, &thread_id, list, most).await?);
                     newest.sort_by(|a: &CheckpointHeader, b| order(b).cmp(&order(a)));
                     newest.truncate(most);
                 }
@@ -64,8 +73,7 @@ impl CheckpointerBackend {
                 let walked = walk(store, &place, target.as_ref(), channels).await;
                 let Some(target) = target else { return walked };
                 // A pruning takes a checkpoint and its ancestors at once: while it is there, so are those it needs.
-                let again =
-                    found(store, &place, Some(&header(thread_id, &target)?.0.key.checkpoint_id)).await?;
+                let again = store.items(&place.partition, &[&target.sort]).await?.pop().flatten();
                 if again.is_some_and(|again| again.version == target.version) {
                     return walked;
                 }
@@ -83,8 +91,7 @@ async fn walk(
     target: Option<&Item>,
     channels: &[&str],
 ) -> Result<BTreeMap<String, DeltaHistory>> {
-    let thread_id = layout::thread_id(&place.partition);
-    let parent_of = |item: &Item| Ok::<_, Error>(header(&thread_id, item)?.0.parent_id);
+    let parent_of = |item: &Item| Ok::<_, Error>(layout::decode::<CheckpointAttributes>(item)?.parent);
     let id_of = |item: &Item| layout::checkpoint_parts(&item.sort).map(|(_, id)| id);
     let mut histories: BTreeMap<String, DeltaHistory> =
         channels.iter().map(|channel| ((*channel).to_owned(), DeltaHistory::default())).collect();
@@ -112,8 +119,10 @@ async fn contribute(
     open: &mut HashSet<String>,
 ) -> Result<()> {
     let wanted = versions.iter().filter(|(channel, _)| open.contains(*channel));
-    let (writes, values) =
-        futures::try_join!(write_items(store, place, id), value_items(store, place, wanted.clone(), None))?;
+    let (writes, values) = futures::try_join!(
+        write_items(store, place, id),
+        value_items(store, place, wanted.clone(), iter::empty())
+    )?;
     for write in pending(store, place, &writes).await?.into_iter().rev() {
         if open.contains(&write.channel)
             && let Some(history) = histories.get_mut(&write.channel)
@@ -147,18 +156,17 @@ async fn of_thread(
     let partition = layout::thread(thread_id)?;
     let size = if list.filter.is_empty() { most.min(PAGE) } else { PAGE };
     let mut headers = Vec::new();
-    let mut next = (most > 0).then(|| range(&partition, list, size)).transpose()?;
+    let mut next = (most > 0).then(|| range(&partition, thread_id, list, size)).transpose()?;
     while let Some(query) = next {
         let page = store.query(query.clone()).await?;
         next = query.after(&page);
         let items =
             if list.checkpoint_ns.is_some() { page.items } else { indexed(store, &partition, &page).await? };
-        for item in items {
-            let (header, _) = header(thread_id, &item)?;
-            if list.filter.is_empty() || matches(&header, &list.filter)? {
-                headers.push(header);
-            }
+        for items in items.chunks(LOADED) {
+            let listed = items.iter().map(|item| listed(store, &partition, thread_id, item, &list.filter));
+            headers.extend(try_join_all(listed).await?.into_iter().flatten());
             if headers.len() >= most {
+                headers.truncate(most);
                 return Ok(headers);
             }
         }
@@ -166,14 +174,17 @@ async fn of_thread(
     Ok(headers)
 }
 
-fn range(partition: &Partition, list: &ListCheckpoints, size: usize) -> Result<Query> {
+fn range(partition: &Partition, thread_id: &str, list: &ListCheckpoints, size: usize) -> Result<Query> {
     let (prefix, to) = match &list.checkpoint_ns {
         Some(ns) => {
-            let place = Place::new(&layout::thread_id(partition), ns)?;
+            let place = Place::new(thread_id, ns)?;
             (place.checkpoints(), list.before.as_ref().map(|before| place.checkpoint(before)))
         }
         None => ("i:".to_owned(), list.before.as_ref().map(|before| layout::index(before, ""))),
     };
+    if let (Some(before), Some(to)) = (&list.before, &to) {
+        layout::check_room(before, to.len())?;
+    }
     let mut query = Query::prefix(partition.clone(), &prefix, size).order(Order::Descending).without_bodies();
     query.to = to.or(query.to);
     Ok(query)
@@ -185,17 +196,43 @@ async fn indexed(
     partition: &Partition,
     page: &storage_core::Page,
 ) -> Result<Vec<Item>> {
-    let thread_id = layout::thread_id(partition);
     let named = page.items.iter().map(|item| {
         let (ns, id) = layout::index_parts(&item.sort).ok_or_else(|| layout::corrupt(&item.sort))?;
-        Ok(Place::new(&thread_id, &ns)?.checkpoint(&id))
+        Ok(Place::by_key(partition, &ns).checkpoint(&id))
     });
     let sorts = named.collect::<Result<Vec<String>>>()?;
     let keys: Vec<&str> = sorts.iter().map(String::as_str).collect();
     Ok(store.items(partition, &keys).await?.into_iter().flatten().collect())
 }
 
-fn matches(header: &CheckpointHeader, filter: &BTreeMap<String, Value>) -> Result<bool> {
-    let metadata: Value = header.metadata.decode()?;
-    Ok(filter.iter().all(|(name, wanted)| same_value(metadata.get(name).unwrap_or(&Value::Null), wanted)))
+/// The header of a checkpoint that a filter lets through, with its whole metadata; `None` also where it was removed meanwhile.
+async fn listed(
+    store: &dyn CollectionStore,
+    partition: &Partition,
+    thread_id: &str,
+    item: &Item,
+    filter: &BTreeMap<String, Value>,
+) -> Result<Option<CheckpointHeader>> {
+    let attributes: CheckpointAttributes = layout::decode(item)?;
+    let kept: Vec<_> = filter.iter().filter(|(name, _)| !attributes.may_have_moved(name)).collect();
+    if !matches(&attributes.metadata, &kept)? {
+        return Ok(None);
+    }
+    if attributes.moved.is_none() {
+        return header(thread_id, item, attributes).map(Some);
+    }
+    let Some((item, metadata)) = metadata::whole(store, partition, item.clone()).await? else {
+        return Ok(None);
+    };
+    let matches = matches(&metadata, &filter.iter().collect::<Vec<_>>())?;
+    let header = header(thread_id, &item, CheckpointAttributes { metadata, ..layout::decode(&item)? })?;
+    Ok(matches.then_some(header))
+}
+
+fn matches(metadata: &Json, filter: &[(&String, &Value)]) -> Result<bool> {
+    if filter.is_empty() {
+        return Ok(true);
+    }
+    let members: Value = metadata.decode()?;
+    Ok(filter.iter().all(|(name, wanted)| same_value(members.get(name).unwrap_or(&Value::Null), wanted)))
 }

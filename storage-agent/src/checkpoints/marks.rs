@@ -8,7 +8,7 @@ use storage_core::{
 
 use super::{
     commit::Failed,
-    layout::{self, COPYING, DELETED, Deleted, Head, Place, conflict},
+    layout::{self, COPYING, DELETED, Deleted, Head, NAMED, Named, Place, conflict},
     pages::all,
 };
 
@@ -88,6 +88,8 @@ pub(super) struct State {
     pub(super) checkpoints: u64,
     /// The greatest checkpoint id, also of before a deletion.
     pub(super) greatest: String,
+    /// The thread's id, where the partition does not say it.
+    pub(super) name: Option<String>,
     is_marked: bool,
 }
 
@@ -98,6 +100,7 @@ impl State {
         for item in all(store, heads).await? {
             match item.sort.as_str() {
                 COPYING => state.is_marked = true,
+                NAMED => state.name = Some(layout::decode::<Named>(&item)?.id),
                 DELETED => {
                     state.is_marked = true;
                     state.greatest = state.greatest.max(layout::decode::<Deleted>(&item)?.id);

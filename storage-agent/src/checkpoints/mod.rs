@@ -13,6 +13,8 @@
 //!   brings both. The savers overwrite only where all writes of a call are special.
 //! - **Metadata** filters compare JSON values, `1` and `1.0` being equal, `true` and `1` not; a filter for null also matches
 //!   where the member is missing. Nested members are compared as a whole, not looked for.
+//! - **Large metadata**, such as a system prompt that LangGraph copies there from `configurable`, is stored as channels' values
+//!   are: an unchanged one costs each checkpoint about as much as a small one. It may have 16 MiB.
 //! - **A delta channel's history** never passes a checkpoint twice, even where parents form a circle, and is one state of
 //!   the thread: a pruning meanwhile means another look, never a part of the history.
 //! - **Pruning to the latest** works for threads with delta channels, which the Postgres saver refuses: their ancestors stay
@@ -22,8 +24,11 @@
 //! - **`delete_for_runs`** spares what other runs' delta channels need; the contract leaves that to break.
 //! - **A copy** goes to a thread that does not exist yet, is one state of its source, and counts as written now. Epochs and
 //!   the expiry stay with the source.
-//! - **Text** (ids, channels, types, metadata) holds no NUL, and ids and namespaces fit a sort key of 1,024 bytes. Versions
-//!   that are integers fit 64 bits.
+//! - **A value is written once**, as the savers have it: another one for a version that is there is not stored. `put` warns of it
+//!   with `tracing`; [`advance`](CheckpointerBackend::advance) refuses it. Versions need a random part, as LangGraph's have.
+//! - **Text** (ids, channels, types, metadata) holds no NUL. Thread ids, namespaces, task ids, channels and versions have up to
+//!   8 KiB: for those that do not fit a key of 1,024 bytes a hash stands there. Checkpoint ids order, and so must fit: 40 bytes
+//!   do beside every namespace, some 900 beside most. Versions that are integers fit 64 bits.
 //! - **`put` takes any parent**, as the savers do, and values that it does not bring are those that are stored: a parent that
 //!   is pruned before its child comes takes its values along. [`advance`](CheckpointerBackend::advance) cannot meet that.
 //!
@@ -66,6 +71,8 @@ mod general;
 mod history;
 mod layout;
 mod marks;
+mod metadata;
+mod names;
 mod pages;
 mod prepare;
 mod read;
@@ -81,6 +88,7 @@ mod types;
 
 pub use backend::{CheckpointConfig, CheckpointerBackend, Epoch};
 pub use general::{CheckpointStore, StoredCheckpoint};
+pub(crate) use names::thread_in_keys;
 pub use types::{
     ChannelValue, ChannelVersions, Checkpoint, CheckpointHeader, CheckpointKey, DeltaHistory, ERROR_CHANNEL,
     INTERRUPT_CHANNEL, ListCheckpoints, MAX_METADATA_BYTES, NewCheckpoint, Payload, PendingWrite,

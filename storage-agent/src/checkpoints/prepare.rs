@@ -8,11 +8,13 @@ use storage_core::{Error, ErrorKind, Result, engine::background};
 use super::{
     chunks::Cut,
     cuts::Cuts,
-    layout::Place,
+    layout::{Part, Place},
+    metadata::{self, Kept},
+    names::check_name,
     record::Prepared,
     types::{
-        ERROR_CHANNEL, INTERRUPT_CHANNEL, NewCheckpoint, Payload, RESUME_CHANNEL, SCHEDULED_CHANNEL,
-        TaskWrites, check_id,
+        ChannelValue, ERROR_CHANNEL, INTERRUPT_CHANNEL, NewCheckpoint, Payload, RESUME_CHANNEL,
+        SCHEDULED_CHANNEL, TaskWrites,
     },
 };
 
@@ -36,6 +38,10 @@ pub(super) async fn off_thread<T: Send + 'static>(
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) checkpoint: Prepared,
+    /// What of the metadata stays with the checkpoint.
+    pub(super) kept: Option<Kept>,
+    /// The whole of it, where it is large.
+    pub(super) metadata: Option<Prepared>,
     channels: Vec<String>,
     pub(super) values: Vec<Prepared>,
     pub(super) tasks: Vec<TaskParts>,
@@ -43,10 +49,14 @@ pub(super) struct Parts {
     pub(super) bytes: usize,
 }
 
-/// The checkpoint, and the values with their channels.
-fn channels(new: &NewCheckpoint) -> impl Iterator<Item = (Option<&str>, Option<&Payload>)> {
-    let values = new.new_values.iter().map(|value| (Some(value.channel.as_str()), value.value.as_ref()));
-    [(None, Some(&new.checkpoint))].into_iter().chain(values)
+/// The bytes of the checkpoint, of its metadata where that is large, and of the values.
+fn bytes_of(new: &NewCheckpoint) -> impl Iterator<Item = (Part<'_>, Bytes)> {
+    let bytes = |payload: Option<&Payload>| payload.and_then(|payload| payload.bytes.clone());
+    let own = (Part::Checkpoint, bytes(Some(&new.checkpoint)));
+    let values = new.new_values.iter();
+    let values = values.map(move |value| (Part::Channel(&value.channel), bytes(value.value.as_ref())));
+    let all = [own, (Part::Metadata, metadata::large(&new.metadata))].into_iter().chain(values);
+    all.filter_map(|(part, bytes)| Some((part, bytes?)))
 }
 
 /// The writes of a task.
@@ -74,18 +84,22 @@ impl Parts {
         writes: &[TaskWrites],
         cuts: &Arc<Cuts>,
     ) -> Result<Self> {
-        writes.iter().try_for_each(|writes| check_id(&writes.checkpoint_id))?;
+        for id in new.iter().map(|new| &new.key.checkpoint_id) {
+            place.check_id(id)?;
+        }
+        for task in writes {
+            place.check_id(&task.checkpoint_id)?;
+            check_name("task id", &task.task_id)?;
+        }
         let written = writes.iter().flat_map(|task| &task.writes);
         let written: usize = written.filter_map(|(_, payload)| payload.bytes.as_ref()).map(Bytes::len).sum();
         let (mut bytes, mut work) = (written, written);
-        for (channel, payload) in new.into_iter().flat_map(channels) {
-            if let Some(payload) = payload.and_then(|payload| payload.bytes.as_ref()) {
-                bytes += payload.len();
-                work += cuts.work(&place.partition, place.hint(channel), payload);
-            }
+        for (part, payload) in new.into_iter().flat_map(bytes_of) {
+            bytes += payload.len();
+            work += cuts.work(&place.partition, place.hint(part), &payload);
         }
         let (place, new, writes, cuts) = (place.clone(), new.cloned(), writes.to_vec(), Arc::clone(cuts));
-        off_thread(work, move || Self::cut(&place, new.as_ref(), &writes, &cuts, bytes)).await
+        off_thread(work, move || Self::cut(&place, new.as_ref(), &writes, &cuts, bytes)).await?
     }
 
     fn cut(
@@ -94,18 +108,22 @@ impl Parts {
         writes: &[TaskWrites],
         cuts: &Cuts,
         bytes: usize,
-    ) -> Self {
-        let cut = |channel: Option<&str>, payload: Option<&Payload>| {
-            Prepared::of(payload, |bytes| cuts.cut(&place.partition, place.hint(channel), bytes))
-        };
+    ) -> Result<Self> {
+        let cut = |part: Part<'_>, bytes: &Bytes| cuts.cut(&place.partition, place.hint(part), bytes);
+        let prepared =
+            |part: Part<'_>, payload: Option<&Payload>| Prepared::of(payload, |bytes| cut(part, bytes));
+        let value = |value: &ChannelValue| prepared(Part::Channel(&value.channel), value.value.as_ref());
         let values = || new.iter().flat_map(|new| &new.new_values);
-        Self {
-            checkpoint: cut(None, new.map(|new| &new.checkpoint)),
+        let large = new.and_then(|new| metadata::large(&new.metadata));
+        Ok(Self {
+            checkpoint: prepared(Part::Checkpoint, new.map(|new| &new.checkpoint)),
+            kept: new.map(|new| Kept::of(&new.metadata)).transpose()?,
+            metadata: large.map(|bytes| Prepared::bytes(&bytes, |bytes| cut(Part::Metadata, bytes))),
             channels: values().map(|value| value.channel.clone()).collect(),
-            values: values().map(|value| cut(Some(&value.channel), value.value.as_ref())).collect(),
+            values: values().map(value).collect(),
             tasks: writes.iter().map(TaskParts::of).collect(),
             bytes,
-        }
+        })
     }
 
     /// How many bytes were cut anew.
@@ -114,17 +132,18 @@ impl Parts {
         self.payloads().map(|(_, prepared)| prepared).chain(written).map(Prepared::fresh).sum()
     }
 
-    /// The checkpoint and the values, with their channels.
-    pub(super) fn payloads(&self) -> impl Iterator<Item = (Option<&str>, &Prepared)> {
+    /// The checkpoint, its metadata where that is large, and the values.
+    pub(super) fn payloads(&self) -> impl Iterator<Item = (Part<'_>, &Prepared)> {
         let values = self.channels.iter().zip(&self.values);
-        let values = values.map(|(channel, prepared)| (Some(channel.as_str()), prepared));
-        [(None, &self.checkpoint)].into_iter().chain(values)
+        let values = values.map(|(channel, prepared)| (Part::Channel(channel), prepared));
+        let metadata = self.metadata.iter().map(|prepared| (Part::Metadata, prepared));
+        [(Part::Checkpoint, &self.checkpoint)].into_iter().chain(metadata).chain(values)
     }
 
     /// The sort keys of the hints that help to store them.
     pub(super) fn hints(&self, place: &Place) -> impl Iterator<Item = String> {
         let large = self.payloads().filter(|(_, prepared)| matches!(prepared, Prepared::Tree(_)));
-        large.map(|(channel, _)| place.hint(channel))
+        large.map(|(part, _)| place.hint(part))
     }
 }
 

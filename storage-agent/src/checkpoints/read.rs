@@ -4,28 +4,32 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
-use storage_core::{CollectionStore, Error, ErrorKind, Item, Order, Query, Result};
+use storage_core::{CollectionStore, Error, ErrorKind, Item, MAX_KEY_BYTES, Order, Partition, Query, Result};
 
 use super::{
     CheckpointerBackend,
-    blobs::load,
+    blobs::{TRIES, load},
     body::split_body,
-    layout::{self, CheckpointAttributes, Place, WriteAttributes, corrupt},
+    layout::{self, CheckpointAttributes, NAMED, Named, Place, WriteAttributes, corrupt, metadata_of},
+    metadata,
     pages::all,
     record::Record,
     types::{Checkpoint, CheckpointHeader, CheckpointKey, Payload, PendingWrite, Version},
 };
 
-/// How often a read is repeated that a pruning took something away from.
-pub(super) const TRIES: u32 = 8;
 const PAGE: usize = 1000;
 
-pub(super) fn header(thread_id: &str, item: &Item) -> Result<(CheckpointHeader, String)> {
-    let (checkpoint_ns, checkpoint_id) =
-        layout::checkpoint_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
-    let CheckpointAttributes { parent, kind, metadata } = layout::decode(item)?;
+/// The header of a checkpoint, of whose metadata some may be elsewhere.
+pub(super) fn header(
+    thread_id: &str,
+    item: &Item,
+    attributes: CheckpointAttributes,
+) -> Result<CheckpointHeader> {
+    let (in_keys, checkpoint_id) = layout::checkpoint_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
+    let CheckpointAttributes { parent, ns, metadata, .. } = attributes;
+    let checkpoint_ns = ns.unwrap_or(in_keys);
     let key = CheckpointKey { thread_id: thread_id.to_owned(), checkpoint_ns, checkpoint_id };
-    Ok((CheckpointHeader { key, parent_id: parent, metadata, written_at: item.written_at }, kind))
+    Ok(CheckpointHeader { key, parent_id: parent, metadata, written_at: item.written_at })
 }
 
 impl CheckpointerBackend {
@@ -45,7 +49,7 @@ impl CheckpointerBackend {
             let mut tries = 1;
             loop {
                 let Some(item) = found(store, &place, checkpoint_id).await? else { return Ok(None) };
-                match complete(store, &place, &item).await {
+                match complete(store, thread_id, &place, &item).await {
                     Ok(Some(checkpoint)) => return Ok(Some(checkpoint)),
                     Err(error) if error.kind() != ErrorKind::Corrupt || tries >= TRIES => return Err(error),
                     Ok(None) if tries >= TRIES => return Err(moved(&place)),
@@ -55,6 +59,15 @@ impl CheckpointerBackend {
         };
         self.shared.measured("checkpointer.get", work).await
     }
+}
+
+/// The id of a partition's thread; `None` where there is no thread any more.
+pub(super) async fn thread_id(store: &dyn CollectionStore, partition: &Partition) -> Result<Option<String>> {
+    if let Some(id) = layout::thread_id(partition) {
+        return Ok(Some(id));
+    }
+    let named = store.items(partition, &[NAMED]).await?.pop().flatten();
+    named.map(|item| Ok(layout::decode::<Named>(&item)?.id)).transpose()
 }
 
 pub(super) fn moved(place: &Place) -> Error {
@@ -77,13 +90,21 @@ pub(super) async fn found(
 }
 
 /// Adds what belongs to a checkpoint; `None` where it was pruned or rewritten meanwhile.
-async fn complete(store: &dyn CollectionStore, place: &Place, item: &Item) -> Result<Option<Checkpoint>> {
-    let thread_id = layout::thread_id(&place.partition);
-    let (header, kind) = header(&thread_id, item)?;
+async fn complete(
+    store: &dyn CollectionStore,
+    thread_id: &str,
+    place: &Place,
+    item: &Item,
+) -> Result<Option<Checkpoint>> {
+    let attributes: CheckpointAttributes = layout::decode(item)?;
+    let kind = attributes.kind.clone();
+    let moved = attributes.moved.is_some().then(|| metadata_of(&item.sort));
+    let mut header = header(thread_id, item, attributes)?;
     let (versions, record) = split_body(item)?;
     let writes = write_items(store, place, &header.key.checkpoint_id).await?;
     // The checkpoint is looked at again after the writes, together with its values: a pruning takes all of them at once.
-    let values = value_items(store, place, versions.iter(), Some(&item.sort)).await?;
+    let also = moved.as_deref().into_iter().chain([item.sort.as_str()]);
+    let values = value_items(store, place, versions.iter(), also).await?;
     if values.get(&item.sort).is_none_or(|again| again.version != item.version) {
         return Ok(None);
     }
@@ -92,11 +113,18 @@ async fn complete(store: &dyn CollectionStore, place: &Place, item: &Item) -> Re
     });
     let loaded =
         present.map(|(channel, item)| async move { Ok((channel, value(store, place, item).await?)) });
-    let (checkpoint, values, pending_writes) = futures::try_join!(
+    let whole = async {
+        let Some(sort) = &moved else { return Ok(None) };
+        let whole = values.get(sort).ok_or_else(|| corrupt(sort))?;
+        metadata::text(store, &place.partition, whole).await.map(Some)
+    };
+    let (checkpoint, whole, values, pending_writes) = futures::try_join!(
         payload(store, place, kind, record),
+        whole,
         try_join_all(loaded),
         pending(store, place, &writes)
     )?;
+    header.metadata = whole.unwrap_or(header.metadata);
     let channel_values = values.into_iter().filter_map(|(channel, value)| Some((channel, value?))).collect();
     Ok(Some(Checkpoint { header, checkpoint, channel_versions: versions, channel_values, pending_writes }))
 }
@@ -105,7 +133,7 @@ pub(super) async fn value_items<'a>(
     store: &dyn CollectionStore,
     place: &Place,
     versions: impl Iterator<Item = (&'a String, &'a Version)>,
-    also: Option<&str>,
+    also: impl Iterator<Item = &'a str>,
 ) -> Result<HashMap<String, Item>> {
     let mut sorts: Vec<String> = versions.map(|(channel, version)| place.value(channel, version)).collect();
     sorts.extend(also.map(str::to_owned));
@@ -151,8 +179,9 @@ pub(super) async fn pending(
 }
 
 async fn pending_write(store: &dyn CollectionStore, place: &Place, item: &Item) -> Result<PendingWrite> {
-    let (_, _, task_id, index) = layout::write_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
-    let WriteAttributes { path, channel, kind } = layout::decode(item)?;
+    let (_, _, in_key, index) = layout::write_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
+    let WriteAttributes { path, channel, task, kind } = layout::decode(item)?;
+    let task_id = task.unwrap_or(in_key);
     let record = Record::decode(&item.sort, &item.body)?;
     let value = payload(store, place, kind, record).await?;
     Ok(PendingWrite { task_id, task_path: path, index, channel, value })
@@ -173,6 +202,9 @@ impl<'a> Ancestors<'a> {
     /// Takes a checkpoint out.
     pub(super) async fn take(&mut self, id: &str) -> Result<Option<Item>> {
         let sort = self.place.checkpoint(id);
+        if sort.len() > MAX_KEY_BYTES {
+            return Ok(None);
+        }
         if let Some(item) = self.read.remove(&sort) {
             return Ok(Some(item));
         }

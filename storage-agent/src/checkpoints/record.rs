@@ -50,6 +50,19 @@ impl Prepared {
         if bytes.len() <= INLINE_BYTES { Self::Inline(bytes.clone()) } else { Self::Tree(cut(bytes)) }
     }
 
+    /// Whether it is what was found.
+    pub(super) fn is(&self, found: &Record) -> bool {
+        match (self, found) {
+            (Self::Absent, Record::Absent) | (Self::NoBytes, Record::NoBytes) => true,
+            (Self::Inline(bytes), Record::Inline(found)) => bytes == found,
+            (Self::Tree(cut), Record::Tree { depth, bytes, root }) => {
+                (cut.depth(), cut.bytes() as u64) == (usize::from(*depth), *bytes)
+                    && hashes(cut.root()).eq(root.iter().copied())
+            }
+            _ => false,
+        }
+    }
+
     /// How many bytes were cut anew.
     pub(super) fn fresh(&self) -> usize {
         if let Self::Tree(cut) = self { cut.fresh } else { 0 }

@@ -13,11 +13,12 @@ use super::{
     CheckpointerBackend,
     commit::{Failed, retried, unless_moved},
     layout,
+    read::thread_id,
     survey::{Keys, Known, Survey, checkpoints},
     sweep::Plan,
-    types::{CheckpointKey, PruneReport, PruneStrategy, Retention},
+    types::{PruneReport, PruneStrategy, Retention},
 };
-use crate::shared::THREADS;
+use crate::{UserData, shared::THREADS};
 
 impl CheckpointerBackend {
     /// Prunes threads: to what [`retain`](Self::retain) with `keep_last` 1 leaves, or to nothing. Says what went of each
@@ -44,13 +45,12 @@ impl CheckpointerBackend {
         let partition = layout::thread(thread_id)?;
         let store = self.store()?;
         let Some(info) = store.partition(&partition).await? else { return Ok(PruneReport::default()) };
-        let survey = Survey::of(store, &partition).await?;
+        let survey = Survey::of(store, thread_id).await?;
         if !self.delete(&partition).await? {
             return Ok(PruneReport::default());
         }
-        let key = |(ns, id): &(String, String)| CheckpointKey::new(thread_id, ns, id);
         Ok(PruneReport {
-            checkpoints: survey.checkpoints.keys().map(key).collect(),
+            checkpoints: survey.checkpoints.keys().filter_map(|key| survey.key(key)).collect(),
             writes: survey.writes.values().map(|items| items.len() as u64).sum(),
             values: survey.values.len() as u64,
             bytes: info.bytes,
@@ -105,7 +105,8 @@ impl CheckpointerBackend {
             while let Some(info) = threads.try_next().await? {
                 // Most threads have none of them, and are left as they are.
                 if checkpoints(store, &info.partition).await?.values().any(made) {
-                    reports.push(self.remove(&layout::thread_id(&info.partition), false, of_runs).await?);
+                    let Some(thread_id) = thread_id(store, &info.partition).await? else { continue };
+                    reports.push(self.remove(&thread_id, false, of_runs).await?);
                 }
             }
             reports.retain(|report| !report.checkpoints.is_empty());
@@ -114,10 +115,18 @@ impl CheckpointerBackend {
         self.shared.measured("checkpointer.delete_for_runs", work).await
     }
 
-    /// Whether a checkpoint of a thread has this member in its metadata.
-    pub(crate) async fn has_metadata(&self, thread: &Partition, member: &str, value: &str) -> Result<bool> {
-        let found = checkpoints(self.store()?, thread).await?;
-        Ok(found.values().any(|known| known.metadata.get(member).and_then(Value::as_str) == Some(value)))
+    /// Whether a thread is a user's: by its id, or by a checkpoint whose metadata says so.
+    pub(crate) async fn is_of(&self, thread: &Partition, user_id: &str, data: &UserData) -> Result<bool> {
+        let store = self.store()?;
+        if !data.thread_prefixes.is_empty()
+            && let Some(id) = thread_id(store, thread).await?
+            && data.has_thread(&id)
+        {
+            return Ok(true);
+        }
+        let Some(member) = &data.thread_member else { return Ok(false) };
+        let found = checkpoints(store, thread).await?;
+        Ok(found.values().any(|known| known.metadata.get(member).and_then(Value::as_str) == Some(user_id)))
     }
 
     async fn remove(
@@ -126,11 +135,10 @@ impl CheckpointerBackend {
         dry_run: bool,
         unwanted: impl Fn(&Survey) -> Keys + Send + Sync,
     ) -> Result<PruneReport> {
-        let partition = layout::thread(thread_id)?;
-        let (partition, unwanted) = (&partition, &unwanted);
+        let unwanted = &unwanted;
         let mut report = PruneReport::default();
         loop {
-            let step = retried(|_| self.remove_some(partition, dry_run, unwanted)).await?;
+            let step = retried(|_| self.remove_some(thread_id, dry_run, unwanted)).await?;
             report.add(step.report);
             if !step.more {
                 tracing::debug!(
@@ -147,18 +155,18 @@ impl CheckpointerBackend {
     /// Removes as much as one commit can.
     async fn remove_some(
         &self,
-        partition: &Partition,
+        thread_id: &str,
         dry_run: bool,
         unwanted: &(impl Fn(&Survey) -> Keys + Send + Sync),
     ) -> Result<Plan, Failed> {
-        let store = self.store()?;
+        let (store, partition) = (self.store()?, layout::thread(thread_id)?);
         let mut plan = Plan::new(if dry_run { usize::MAX } else { self.most });
-        let Some(info) = store.partition(partition).await? else { return Ok(plan) };
-        if let Err(error) = fill(store, partition, unwanted, &mut plan).await {
+        let Some(info) = store.partition(&partition).await? else { return Ok(plan) };
+        if let Err(error) = fill(store, thread_id, unwanted, &mut plan).await {
             return Err(unless_moved(store, &info, error).await?);
         }
         if !dry_run && !plan.operations.is_empty() {
-            let mut commit = Commit::new(partition.clone()).only_if(Precondition::Version(info.version));
+            let mut commit = Commit::new(partition).only_if(Precondition::Version(info.version));
             commit.operations = std::mem::take(&mut plan.operations);
             store.commit(commit).await?;
         }
@@ -196,12 +204,12 @@ fn outdated(survey: &Survey, keep_last: Option<usize>, oldest: Option<SystemTime
 /// Boxed, since walks along ancestors make it large.
 fn fill<'a>(
     store: &'a dyn CollectionStore,
-    partition: &'a Partition,
+    thread_id: &'a str,
     unwanted: &'a (impl Fn(&Survey) -> Keys + Send + Sync),
     plan: &'a mut Plan,
 ) -> BoxFuture<'a, Result<()>> {
     Box::pin(async move {
-        let survey = Survey::of(store, partition).await?;
+        let survey = Survey::of(store, thread_id).await?;
         let mut doomed = unwanted(&survey);
         spare_ancestors(store, &survey, &mut doomed).await?;
         plan.fill(store, &survey, &doomed).await
@@ -216,7 +224,8 @@ fn ended_calls(survey: &Survey, doomed: &Keys) -> Keys {
         let latest = ids.last().map(|id| (ns.to_owned(), (*id).to_owned()));
         let known = latest.and_then(|key| survey.checkpoints.get(&key));
         let root = known.and_then(|known| known.metadata.get("parents")?.get("")?.as_str());
-        if ns.contains(':') && root.is_some_and(|root| doomed.contains(&(String::new(), root.to_owned()))) {
+        let is_call = known.is_some_and(|known| known.ns.as_deref().unwrap_or(ns).contains(':'));
+        if is_call && root.is_some_and(|root| doomed.contains(&(String::new(), root.to_owned()))) {
             ended.extend(ids.into_iter().map(|id| (ns.to_owned(), id.to_owned())));
         }
     }

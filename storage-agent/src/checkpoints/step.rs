@@ -10,9 +10,10 @@ use super::{
     chunks::join_hashes,
     layout::{self, CheckpointAttributes, Head, Place, WriteAttributes},
     marks::Marks,
+    metadata::Kept,
     prepare::{Parts, TaskParts},
-    record::{Packer, Prepared},
-    types::NewCheckpoint,
+    record::{Packer, Prepared, Record},
+    types::{ChannelValue, NewCheckpoint},
 };
 
 /// A checkpoint to store, its payloads cut.
@@ -31,6 +32,8 @@ pub(super) struct Before {
     pub(super) replaces: bool,
     /// The hints of its payloads that are there, by their sort keys.
     pub(super) hints: HashMap<String, Item>,
+    /// What is there for the versions of its values, by their sort keys; `None` where nobody has looked.
+    pub(super) values: Option<HashMap<String, Item>>,
     /// The sort key of the epoch that must still be there.
     pub(super) epoch: Option<String>,
     pub(super) marks: Marks,
@@ -47,16 +50,20 @@ impl Step {
         let mut packer = Packer::new(level)?;
         let mut staged = Staged::default();
         let mut hints = Vec::new();
-        for (channel, prepared) in self.parts.payloads() {
+        for (part, prepared) in self.parts.payloads() {
             let Prepared::Tree(cut) = prepared else { continue };
-            let hint = self.place.hint(channel);
+            let hint = self.place.hint(part);
             staged.add(cut, before.hints.get(&hint), &mut packer)?;
             hints.push(Operation::put(hint, null(), join_hashes(cut.edges().into_iter()), PutMode::Upsert));
         }
         let mut commit = Commit::new(self.place.partition.clone()).expire(expire);
         commit.operations = stage_writes(&self.place, &self.parts.tasks, &mut staged, &mut packer)?;
-        commit.operations.extend(self.values(&mut packer)?);
+        commit.operations.extend(layout::named(&self.place.partition, &self.new.key.thread_id)?);
+        // What is there already is seldom, and worth another try, for which it is looked at.
+        let mode = if before.values.is_some() { PutMode::InsertIfAbsent } else { PutMode::Insert };
+        commit.operations.extend(self.values(&mut packer, mode)?);
         commit.operations.extend(hints);
+        commit.operations.extend(self.metadata(&before, &mut packer)?);
         commit.operations.extend(self.checkpoint(&mut packer)?);
         commit.operations.push(before.head_after(&self.place, &self.new.key.checkpoint_id)?);
         before.marks.apply(&mut staged.operations, &mut commit);
@@ -69,12 +76,25 @@ impl Step {
         Ok((staged.operations, commit))
     }
 
+    /// The whole metadata where it is large, or the removal of that of the checkpoint in whose place this comes.
+    fn metadata(&self, before: &Before, packer: &mut Packer) -> Result<Option<Operation>> {
+        let sort = self.place.metadata(&self.new.key.checkpoint_id);
+        Ok(match &self.parts.metadata {
+            Some(whole) => Some(Operation::put(sort, null(), whole.record(packer)?, PutMode::Upsert)),
+            None => before.replaces.then_some(Operation::Delete { sort }),
+        })
+    }
+
     fn checkpoint(&self, packer: &mut Packer) -> Result<[Operation; 2]> {
         let id = &self.new.key.checkpoint_id;
+        let kept = self.parts.kept.clone();
+        let Kept { metadata, moved } = kept.map_or_else(|| Kept::of(&self.new.metadata), Ok)?;
         let attributes = CheckpointAttributes {
             parent: self.new.parent_id.clone(),
+            ns: self.place.whole(&self.new.key.checkpoint_ns),
             kind: self.new.checkpoint.kind.clone(),
-            metadata: self.new.metadata.clone(),
+            metadata,
+            moved,
         };
         let record = self.parts.checkpoint.record(packer)?;
         let body = join_body(&self.new.channel_versions, &record)?;
@@ -85,14 +105,36 @@ impl Step {
         ])
     }
 
-    fn values(&self, packer: &mut Packer) -> Result<Vec<Operation>> {
+    fn values(&self, packer: &mut Packer, mode: PutMode) -> Result<Vec<Operation>> {
         let stored = self.new.new_values.iter().zip(&self.parts.values).map(|(value, prepared)| {
             let kind = Json::from_serialize(&value.value.as_ref().map(|payload| &payload.kind))?;
             let sort = self.place.value(&value.channel, &value.version);
-            Ok(Operation::put(sort, kind, prepared.record(packer)?, PutMode::InsertIfAbsent))
+            Ok(Operation::put(sort, kind, prepared.record(packer)?, mode))
         });
         stored.collect()
     }
+
+    /// The sort keys of its values.
+    pub(super) fn value_sorts(&self) -> impl Iterator<Item = String> {
+        self.new.new_values.iter().map(|value| self.place.value(&value.channel, &value.version))
+    }
+
+    /// A value for whose version another one is there.
+    pub(super) fn other_is_there(&self, before: &Before) -> Option<&ChannelValue> {
+        let found = before.values.as_ref()?;
+        let mut values = self.new.new_values.iter().zip(&self.parts.values);
+        let other = values.find(|(value, prepared)| {
+            let there = found.get(&self.place.value(&value.channel, &value.version));
+            there.is_some_and(|item| !is_same(item, value, prepared))
+        });
+        other.map(|(value, _)| value)
+    }
+}
+
+fn is_same(item: &Item, value: &ChannelValue, prepared: &Prepared) -> bool {
+    let kind = value.value.as_ref().map(|payload| payload.kind.as_str());
+    let there = layout::decode::<Option<String>>(item).ok().zip(Record::decode(&item.sort, &item.body).ok());
+    there.is_some_and(|(there, record)| there.as_deref() == kind && prepared.is(&record))
 }
 
 impl Before {
@@ -122,12 +164,13 @@ pub(super) fn stage_writes(
             if let Prepared::Tree(cut) = &write.prepared {
                 staged.add(cut, None, packer)?;
             }
+            let (sort, whole) = place.write(&task.checkpoint_id, &task.task_id, write.index);
             let attributes = WriteAttributes {
                 path: task.task_path.clone(),
+                task: whole,
                 channel: write.channel.clone(),
                 kind: write.kind.clone(),
             };
-            let sort = place.write(&task.checkpoint_id, &task.task_id, write.index);
             let mode = if write.index < 0 { PutMode::Upsert } else { PutMode::InsertIfAbsent };
             let record = write.prepared.record(packer)?;
             operations.push(Operation::put(sort, Json::from_serialize(&attributes)?, record, mode));

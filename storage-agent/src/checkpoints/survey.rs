@@ -11,11 +11,13 @@ use storage_core::{CollectionStore, Item, Partition, Query, Result};
 use super::{
     body::split_body,
     layout::{self, CheckpointAttributes, Place, corrupt},
+    metadata,
     pages::all,
     read::found,
+    types::CheckpointKey,
 };
 
-/// Namespace and checkpoint id.
+/// Namespace, as it stands in keys, and checkpoint id.
 type Key = (String, String);
 
 /// Checkpoints by namespace and id.
@@ -24,8 +26,13 @@ pub(super) type Keys = BTreeSet<Key>;
 /// A checkpoint, its values unread.
 #[derive(Debug)]
 pub(super) struct Known {
+    /// The namespace, where it stands in keys as a hash.
+    pub(super) ns: Option<String>,
     pub(super) parent: Option<String>,
+    /// The metadata: all of what prunings look at, and of the rest what is small.
     pub(super) metadata: BTreeMap<String, Value>,
+    /// Whether all of it is elsewhere, too.
+    has_moved: bool,
     pub(super) written_at: SystemTime,
     pub(super) item: Item,
 }
@@ -36,15 +43,25 @@ pub(super) struct Survey {
     pub(super) partition: Partition,
     pub(super) thread_id: String,
     pub(super) checkpoints: BTreeMap<Key, Known>,
+    /// Metadata that is large.
+    pub(super) metadata: BTreeMap<Key, Item>,
     pub(super) writes: BTreeMap<Key, Vec<Item>>,
     pub(super) values: BTreeMap<String, Item>,
     pub(super) heads: Vec<Item>,
 }
 
 impl Survey {
-    pub(super) async fn of(store: &dyn CollectionStore, partition: &Partition) -> Result<Self> {
+    pub(super) async fn of(store: &dyn CollectionStore, thread_id: &str) -> Result<Self> {
+        let partition = &layout::thread(thread_id)?;
         let listed = |prefix| all(store, Query::prefix(partition.clone(), prefix, 1000).without_bodies());
         let checkpoints = checkpoints(store, partition).await?;
+        let mut metadata = BTreeMap::new();
+        if checkpoints.values().any(|known| known.has_moved) {
+            for item in listed("n:").await? {
+                let key = layout::checkpoint_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
+                metadata.insert(key, item);
+            }
+        }
         let mut writes = BTreeMap::<Key, Vec<Item>>::new();
         for item in listed("w:").await? {
             let (ns, id, ..) = layout::write_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
@@ -52,11 +69,17 @@ impl Survey {
         }
         let values = listed("v:").await?.into_iter().map(|item| (item.sort.clone(), item)).collect();
         let heads = listed("l:").await?;
-        let thread_id = layout::thread_id(partition);
-        Ok(Self { partition: partition.clone(), thread_id, checkpoints, writes, values, heads })
+        let (partition, thread_id) = (partition.clone(), thread_id.to_owned());
+        Ok(Self { partition, thread_id, checkpoints, metadata, writes, values, heads })
     }
 
-    /// The namespaces with their ids, the oldest first.
+    /// What a checkpoint is called.
+    pub(super) fn key(&self, key @ (in_keys, id): &Key) -> Option<CheckpointKey> {
+        let ns = self.checkpoints.get(key)?.ns.as_ref().unwrap_or(in_keys);
+        Some(CheckpointKey::new(&self.thread_id, ns, id))
+    }
+
+    /// The namespaces, as they stand in keys, with their ids, the oldest first.
     pub(super) fn namespaces(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut namespaces = BTreeMap::<&str, Vec<&str>>::new();
         for (ns, id) in self.checkpoints.keys() {
@@ -78,7 +101,7 @@ impl Survey {
         id: &str,
         channels: Vec<String>,
     ) -> Result<Vec<String>> {
-        let place = Place::new(&self.thread_id, ns)?;
+        let place = Place::by_key(&self.partition, ns);
         let Some(item) = found(store, &place, Some(id)).await? else {
             return Err(corrupt(&place.checkpoint(id)));
         };
@@ -92,21 +115,29 @@ impl Survey {
     }
 }
 
-/// The checkpoints of a thread.
+/// The checkpoints of a thread; without those that are removed meanwhile.
 pub(super) async fn checkpoints(
     store: &dyn CollectionStore,
     partition: &Partition,
 ) -> Result<BTreeMap<Key, Known>> {
     let listed = all(store, Query::prefix(partition.clone(), "c:", 1000).without_bodies()).await?;
-    let keyed = listed.into_iter().map(|item| {
+    let mut checkpoints = BTreeMap::new();
+    for item in listed {
         let key = layout::checkpoint_parts(&item.sort).ok_or_else(|| corrupt(&item.sort))?;
-        Ok((key, known(item)?))
-    });
-    keyed.collect()
+        checkpoints.extend(known(store, partition, item).await?.map(|known| (key, known)));
+    }
+    Ok(checkpoints)
 }
 
-fn known(item: Item) -> Result<Known> {
-    let CheckpointAttributes { parent, metadata, .. } = layout::decode(&item)?;
-    let metadata = metadata.decode()?;
-    Ok(Known { parent, metadata, written_at: item.written_at, item })
+async fn known(store: &dyn CollectionStore, partition: &Partition, item: Item) -> Result<Option<Known>> {
+    let mut attributes: CheckpointAttributes = layout::decode(&item)?;
+    if metadata::NEEDED.iter().any(|name| attributes.may_have_moved(name)) {
+        let Some((item, whole)) = metadata::whole(store, partition, item.clone()).await? else {
+            return Ok(None);
+        };
+        attributes = CheckpointAttributes { metadata: whole, ..layout::decode(&item)? };
+    }
+    let CheckpointAttributes { parent, ns, metadata, moved, .. } = attributes;
+    let (metadata, has_moved) = (metadata.decode()?, moved.is_some());
+    Ok(Some(Known { ns, parent, metadata, has_moved, written_at: item.written_at, item }))
 }

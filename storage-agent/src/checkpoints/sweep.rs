@@ -12,7 +12,7 @@ use super::{
     pages::all,
     record::Record,
     survey::{Keys, Survey},
-    types::{CheckpointKey, PruneReport},
+    types::PruneReport,
 };
 
 /// What a commit removes. What does not fit into it is left for the next one.
@@ -68,23 +68,24 @@ impl Plan {
         for key @ (ns, id) in doomed {
             let Some(known) = survey.checkpoints.get(key) else { continue };
             let writes = survey.writes.get(key).map_or(&[][..], Vec::as_slice);
-            // Besides its writes: itself, its entry in the index, and the head of its namespace.
-            let steps = writes.len() + 3;
-            if self.operations.len() + gone.len() + steps > self.room && !gone.is_empty() {
+            let metadata = survey.metadata.get(key);
+            // Besides its writes: itself, its metadata, its entry in the index, and the head of its namespace.
+            let own = 3 + usize::from(metadata.is_some());
+            if self.operations.len() + gone.len() + writes.len() + own > self.room && !gone.is_empty() {
                 self.more = true;
                 break;
             }
             let written: u64 = writes.iter().map(|item| u64::from(self.delete(item))).sum();
             self.report.writes += written;
-            if self.room.saturating_sub(self.operations.len()) < 3 {
+            if self.room.saturating_sub(self.operations.len()) < own {
                 self.more = true;
                 break;
             }
-            self.delete(&known.item);
+            [Some(&known.item), metadata].into_iter().flatten().for_each(|item| _ = self.delete(item));
             let index = layout::index(id, ns);
             self.report.bytes += (index.len() + null().len()) as u64;
             self.operations.push(Operation::Delete { sort: index });
-            self.report.checkpoints.push(CheckpointKey::new(&survey.thread_id, ns, id));
+            self.report.checkpoints.extend(survey.key(key));
             gone.insert(key.clone());
         }
         gone
@@ -94,7 +95,7 @@ impl Plan {
     fn heads(&mut self, survey: &Survey, gone: &Keys) -> Result<()> {
         let mut left = BTreeMap::<String, Head>::new();
         for (ns, id) in survey.checkpoints.keys().filter(|key| !gone.contains(*key)) {
-            let sort = Place::new(&survey.thread_id, ns)?.head();
+            let sort = Place::by_key(&survey.partition, ns).head();
             // In order, so that the last id is the greatest.
             let count = left.get(&sort).map_or(1, |head| head.count + 1);
             left.insert(sort, Head { id: id.clone(), count });
@@ -192,14 +193,15 @@ async fn mark(store: &dyn CollectionStore, survey: &Survey, gone: &Keys) -> Resu
         for ((ns, sort), item) in kept.iter().zip(found) {
             let (versions, record) = split_body(&item.ok_or_else(|| layout::corrupt(sort))?)?;
             roots.push(record);
-            let place = Place::new(&survey.thread_id, ns)?;
+            let place = Place::by_key(&survey.partition, ns);
             let values = versions.iter().map(|(channel, version)| place.value(channel, version));
             marked.values.extend(values.filter(|sort| survey.values.contains_key(sort)));
         }
     }
     let writes = survey.writes.iter().filter(|(key, _)| !gone.contains(*key)).flat_map(|(_, items)| items);
-    let sorts = writes.map(|item| item.sort.as_str()).chain(marked.values.iter().map(String::as_str));
-    let sorts: Vec<&str> = sorts.collect();
+    let metadata = survey.metadata.iter().filter(|(key, _)| !gone.contains(*key)).map(|(_, item)| item);
+    let items = writes.chain(metadata).map(|item| item.sort.as_str());
+    let sorts: Vec<&str> = items.chain(marked.values.iter().map(String::as_str)).collect();
     for sorts in sorts.chunks(FETCHED) {
         for (sort, item) in sorts.iter().zip(store.items(&survey.partition, sorts).await?) {
             roots.push(Record::decode(sort, &item.ok_or_else(|| layout::corrupt(sort))?.body)?);

@@ -20,7 +20,7 @@ use super::{
 use crate::shared::{THREADS, expire};
 
 /// What a copy takes along, what others refer to first. Epochs are of the source alone.
-const COPIED: [&str; 6] = ["k:", "m:", "h:", "v:", "w:", "i:"];
+const COPIED: [&str; 7] = ["k:", "m:", "h:", "v:", "w:", "n:", "i:"];
 /// What makes them a thread: the last commit, which brings all of it.
 const SHOWN: [&str; 2] = ["l:", "c:"];
 /// How long what a copy has brought stays unless it is ended: a program that dies leaves nothing.
@@ -36,13 +36,26 @@ impl CheckpointerBackend {
         self.shared.measured("checkpointer.thread", self.info(thread_id)).await
     }
 
-    pub(crate) async fn info(&self, thread_id: &str) -> Result<Option<ThreadInfo>> {
-        let store = self.store()?;
-        let found = store.partition(&layout::thread(thread_id)?).await?;
-        match found {
-            Some(info) => described(store, info).await,
+    async fn info(&self, thread_id: &str) -> Result<Option<ThreadInfo>> {
+        match self.store()?.partition(&layout::thread(thread_id)?).await? {
+            Some(info) => self.described(info).await,
             None => Ok(None),
         }
+    }
+
+    /// What is known of a partition's thread; `None` where a mark alone is.
+    pub(crate) async fn described(&self, info: PartitionInfo) -> Result<Option<ThreadInfo>> {
+        let state = State::of(self.store()?, &info.partition).await?;
+        let is_gone = state.is_gone();
+        let thread_id = layout::thread_id(&info.partition).or(state.name).filter(|_| !is_gone);
+        Ok(thread_id.map(|thread_id| ThreadInfo {
+            thread_id,
+            checkpoints: state.checkpoints,
+            items: info.items,
+            bytes: info.bytes,
+            updated_at: info.updated_at,
+            expires_at: info.expires_at,
+        }))
     }
 
     /// The threads that were written to last, the latest first. Looks at all threads, without their items.
@@ -68,7 +81,7 @@ impl CheckpointerBackend {
             for std::cmp::Reverse((_, text)) in latest.into_sorted_vec() {
                 let partition = Partition::from_text(&text)?;
                 if let Some(info) = store.partition(&partition).await? {
-                    threads.extend(described(store, info).await?);
+                    threads.extend(self.described(info).await?);
                 }
             }
             Ok(threads)
@@ -136,19 +149,20 @@ impl CheckpointerBackend {
     pub async fn copy_thread(&self, source: &str, target: &str) -> Result<bool> {
         let work = async {
             let store = self.store()?;
-            let (source, target) = (layout::thread(source)?, layout::thread(target)?);
+            let (source, target_id, target) = (layout::thread(source)?, target, layout::thread(target)?);
             let mut copy = Copy { store, target, version: 0, expire: self.expire(), most: self.most };
             copy.version = copy.vacant().await?;
             let begun = copy.version;
             for _ in 0..TRIES {
                 let before = store.partition(&source).await?;
-                let shown = copy.shown(&source).await?;
+                let mut shown = copy.shown(&source).await?;
                 let Some(before) = before.filter(|_| !shown.is_empty()) else {
                     return copy.end(begun, false).await;
                 };
                 copy.bring(&source).await?;
                 let after = store.partition(&source).await?;
                 if after.is_some_and(|after| after.version == before.version) {
+                    shown.extend(layout::named(&copy.target, target_id)?);
                     copy.show(shown).await?;
                     return Ok(true);
                 }
@@ -247,17 +261,4 @@ fn is_there(target: &Partition) -> Error {
 
 fn put(item: Item) -> Operation {
     Operation::put(item.sort, item.attributes, item.body, PutMode::Insert)
-}
-
-/// What is known of a thread; `None` where a mark alone is.
-async fn described(store: &dyn CollectionStore, info: PartitionInfo) -> Result<Option<ThreadInfo>> {
-    let state = State::of(store, &info.partition).await?;
-    Ok((!state.is_gone()).then(|| ThreadInfo {
-        thread_id: layout::thread_id(&info.partition),
-        checkpoints: state.checkpoints,
-        items: info.items,
-        bytes: info.bytes,
-        updated_at: info.updated_at,
-        expires_at: info.expires_at,
-    }))
 }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use storage_core::{Error, Json, Result};
 
+use super::names::check_name;
+
 /// The channel of a task's error; its write has the index −1.
 pub const ERROR_CHANNEL: &str = "__error__";
 /// The channel of a scheduled task; its write has the index −2.
@@ -23,11 +25,11 @@ pub const RESUME_CHANNEL: &str = "__resume__";
 /// Where a checkpoint is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CheckpointKey {
-    /// The thread.
+    /// The thread. It and the namespace may have 8 KiB.
     pub thread_id: String,
     /// The namespace within it; empty for the root graph. May hold `:` and `|`.
     pub checkpoint_ns: String,
-    /// The checkpoint. Of two ids the greater one, byte for byte, is the newer one.
+    /// The checkpoint. Of two ids the greater one, byte for byte, is the newer one. 40 bytes fit beside any namespace.
     pub checkpoint_id: String,
 }
 
@@ -43,10 +45,6 @@ impl CheckpointKey {
             checkpoint_ns: checkpoint_ns.into(),
             checkpoint_id: checkpoint_id.into(),
         }
-    }
-
-    pub(super) fn check(&self) -> Result<()> {
-        check_id(&self.checkpoint_id)
     }
 }
 
@@ -104,6 +102,18 @@ impl Version {
             Self::Text(text) => format!("t{text}"),
         }
     }
+
+    fn check(&self) -> Result<()> {
+        match self {
+            Self::Text(text) => return check_name("channel's version", text),
+            Self::Float(number) if number.abs() > LARGEST_FLOAT || number.is_nan() => {}
+            _ => return Ok(()),
+        }
+        Err(Error::invalid_input(
+            "a channel's version is an integer of 64 bits, a float up to 2^53, or a text",
+        )
+        .with_hint("a larger integer has become a float, which two of them may share: write it as a text"))
+    }
 }
 
 /// The versions of the channels at a checkpoint.
@@ -129,20 +139,21 @@ pub struct NewCheckpoint {
     pub parent_id: Option<String>,
     /// The serialised checkpoint, without the values of its channels.
     pub checkpoint: Payload,
-    /// Its metadata, an object of 48 KiB at most.
+    /// Its metadata, an object of up to [`MAX_METADATA_BYTES`]. What is large of it is stored as channels' values are: as long
+    /// as it stays the same, the next checkpoint costs little.
     pub metadata: Json,
     /// The versions of all its channels.
     pub channel_versions: ChannelVersions,
-    /// The values of the channels that changed. A value is written once: one that is there for the version stays.
+    /// The values of the channels that changed. A value is written once: one that is there for the version stays. So versions
+    /// need a random part, as LangGraph's have: two forks that count on from a whole number would share their values.
     pub new_values: Vec<ChannelValue>,
 }
 
-/// The largest metadata, in bytes of JSON text: the rest of an item's attributes is for ids.
-pub const MAX_METADATA_BYTES: usize = 48 * 1024;
+/// The largest metadata of a [`NewCheckpoint`], in bytes of JSON text: 16 MiB.
+pub const MAX_METADATA_BYTES: usize = 16 * 1024 * 1024;
 
 impl NewCheckpoint {
     pub(super) fn check(&self) -> Result<()> {
-        self.key.check()?;
         if self.metadata.len() > MAX_METADATA_BYTES {
             let message =
                 format!("metadata may have {MAX_METADATA_BYTES} bytes; this has {}", self.metadata.len());
@@ -151,15 +162,11 @@ impl NewCheckpoint {
         if !self.metadata.as_str().trim_start().starts_with('{') {
             return Err(Error::invalid_input("metadata is a JSON object"));
         }
-        let values = self.new_values.iter().map(|value| &value.version);
-        let is_exact = |version: &Version| !matches!(version, Version::Float(number) if number.abs() > LARGEST_FLOAT || number.is_nan());
-        if self.channel_versions.values().chain(values).all(is_exact) {
-            return Ok(());
-        }
-        Err(Error::invalid_input(
-            "a channel's version is an integer of 64 bits, a float up to 2^53, or a text",
-        )
-        .with_hint("a larger integer has become a float, which two of them may share: write it as a text"))
+        let values = self.new_values.iter().map(|value| (&value.channel, &value.version));
+        self.channel_versions.iter().chain(values).try_for_each(|(channel, version)| {
+            check_name("channel's name", channel)?;
+            version.check()
+        })
     }
 }
 

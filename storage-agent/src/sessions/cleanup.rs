@@ -12,6 +12,7 @@ use storage_core::{ErrorKind, Expected, Partition, PartitionInfo, Record, Result
 
 use super::{SessionStore, key, list::decode, touch::interval};
 use crate::{
+    checkpoints::thread_in_keys,
     conversations,
     shared::{CHECKPOINTS, Shared, THREADS},
     tasks,
@@ -162,7 +163,7 @@ impl Run<'_> {
         }
         for kind in [conversations::KIND, THREADS, CHECKPOINTS] {
             // An id that is too long for a partition has none.
-            if let Ok(partition) = Partition::new(kind, &[id]) {
+            if let Ok(partition) = Partition::new(kind, &[&thread_in_keys(id, kind)]) {
                 found.extend(collections.partition(&partition).await?);
             }
         }

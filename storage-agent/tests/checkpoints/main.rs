@@ -13,6 +13,7 @@ mod counters;
 mod large;
 mod model;
 mod size;
+mod warned;
 
 use std::sync::Arc;
 

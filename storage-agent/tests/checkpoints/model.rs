@@ -1,13 +1,16 @@
 //! Random histories, against a model that is a few maps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use proptest::prelude::*;
 use storage_agent::checkpoints::{
     CheckpointConfig, CheckpointerBackend, ListCheckpoints, Payload, PruneStrategy, Retention, Version,
 };
 
-use crate::cases::{WithValue, id, noise, plain, writes};
+use crate::cases::{WithValue, id, json, metadata::prompt, noise, plain, writes};
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -19,10 +22,13 @@ enum Action {
     List { ns: Option<usize>, before: Option<usize>, limit: Option<usize> },
 }
 
-const NAMESPACES: [&str; 3] = ["", "a|b", "a:b"];
+/// The second fits no key. In the order of what stands in keys for them.
+static NAMESPACES: LazyLock<[&str; 3]> = LazyLock::new(|| ["", "a:b|".repeat(400).leak(), "a:b"]);
 /// A checkpoint is of the run that its number leaves when divided by this.
 const RUNS: usize = 5;
 const CHANNELS: [&str; 4] = ["c", "__error__", "__interrupt__", "d:%"];
+/// The second fits no key.
+static TASKS: LazyLock<[&str; 2]> = LazyLock::new(|| ["0", "1:".repeat(700).leak()]);
 
 fn action() -> impl Strategy<Value = Action> {
     let ns = 0..NAMESPACES.len();
@@ -43,6 +49,8 @@ fn action() -> impl Strategy<Value = Action> {
 #[derive(Default)]
 struct Model {
     checkpoints: BTreeMap<(usize, usize), (Option<usize>, i64)>,
+    /// The lengths that metadata was made by.
+    metadata: BTreeMap<(usize, usize), usize>,
     values: BTreeMap<(usize, i64), usize>,
     writes: BTreeMap<(usize, usize), TaskWrites>,
 }
@@ -105,10 +113,16 @@ impl Model {
             .filter(|key| ns.is_none_or(|ns| key.0 == ns) && before.is_none_or(|before| key.1 < before))
             .copied()
             .collect();
-        found.sort_by_key(|(ns, number)| std::cmp::Reverse((*number, NAMESPACES[*ns])));
+        found.sort_by_key(|(ns, number)| std::cmp::Reverse((*number, *ns)));
         found.truncate(limit.unwrap_or(usize::MAX));
         found
     }
+}
+
+/// Large for every other length.
+fn metadata(number: usize, length: usize) -> String {
+    let text = if length.is_multiple_of(2) { String::new() } else { prompt(5, 17_000 + length) };
+    format!(r#"{{"run_id":"{}","text":"{text}"}}"#, number % RUNS)
 }
 
 async fn act(checkpointer: &CheckpointerBackend, model: &mut Model, action: &Action) {
@@ -116,19 +130,17 @@ async fn act(checkpointer: &CheckpointerBackend, model: &mut Model, action: &Act
         Action::Put { ns, number, parent, version, length } => {
             let payload = Payload::new("bytes", noise(3, *length));
             let new = plain("t", NAMESPACES[*ns], *number, *parent).with("c", *version, Some(payload));
-            let new = new.metadata(&format!(r#"{{"run_id":"{}"}}"#, number % RUNS));
+            let new = new.metadata(&metadata(*number, *length));
             checkpointer.put(&new).await.unwrap();
             model.checkpoints.insert((*ns, *number), (*parent, *version));
+            model.metadata.insert((*ns, *number), *length);
             model.values.entry((*ns, *version)).or_insert(*length);
         }
         Action::Write { ns, number, task, channels, text } => {
-            let (task_id, value) = (task.to_string(), text.to_string());
+            let (task_id, value) = (TASKS[*task], text.to_string());
             let written: Vec<_> =
                 channels.iter().map(|channel| (CHANNELS[*channel], value.as_str())).collect();
-            checkpointer
-                .put_writes("t", NAMESPACES[*ns], &writes(*number, &task_id, &written))
-                .await
-                .unwrap();
+            checkpointer.put_writes("t", NAMESPACES[*ns], &writes(*number, task_id, &written)).await.unwrap();
             model.write(*ns, *number, *task, channels, *text);
         }
         Action::Retain { keep } => {
@@ -179,6 +191,7 @@ async fn compare(checkpointer: &CheckpointerBackend, model: &Model) {
             assert_eq!(found.is_some(), expected.is_some());
             let (Some(found), Some((parent, version))) = (found, expected) else { continue };
             assert_eq!(found.header.parent_id, parent.map(id));
+            assert_eq!(found.header.metadata, json(&metadata(number, model.metadata[&(ns, number)])));
             assert_eq!(found.channel_versions["c"], Version::Int(*version));
             assert_eq!(
                 found.channel_values["c"],
@@ -189,7 +202,7 @@ async fn compare(checkpointer: &CheckpointerBackend, model: &Model) {
                 .into_iter()
                 .map(|((task, index), (channel, text))| {
                     (
-                        task.to_string(),
+                        TASKS[task].to_owned(),
                         index,
                         CHANNELS[channel].to_owned(),
                         Payload::new("text", text.to_string()),

@@ -8,21 +8,22 @@ mod stepped;
 
 use std::{
     cell::Cell,
-    collections::BTreeMap,
-    sync::{Arc, Mutex, atomic::Ordering},
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, LazyLock, Mutex, atomic::Ordering},
 };
 
 use futures::{FutureExt, executor::block_on, future::BoxFuture};
-use storage_core::{ErrorKind, Json, MemoryBackend, MemoryConfig, StorageBackend};
+use storage_core::{ErrorKind, Json, MemoryBackend, MemoryConfig, Query, StorageBackend};
 
 use super::{
-    ChannelValue, Checkpoint, CheckpointConfig, CheckpointKey, CheckpointerBackend, ListCheckpoints,
-    NewCheckpoint, Payload, PruneStrategy, Retention, TaskWrites, Version,
+    ChannelValue, Checkpoint, CheckpointConfig, CheckpointHeader, CheckpointKey, CheckpointerBackend,
+    ListCheckpoints, NewCheckpoint, Payload, PruneStrategy, Retention, TaskWrites, Version, layout,
 };
 use stepped::{Stepped, run};
 
-const THREADS: [&str; 2] = ["one", "two"];
-const NAMESPACES: [&str; 2] = ["", "sub:1"];
+/// The second of each fits no key.
+static THREADS: LazyLock<[&str; 2]> = LazyLock::new(|| ["one", "two".repeat(700).leak()]);
+static NAMESPACES: LazyLock<[&str; 2]> = LazyLock::new(|| ["", "sub:1|".repeat(300).leak()]);
 /// So few that a pruning takes several commits.
 const MOST: usize = 12;
 
@@ -33,10 +34,18 @@ struct Known {
     next: u64,
     /// What each checkpoint says, by thread, namespace and id; also of such as were never acknowledged.
     written: BTreeMap<(String, String, String), Vec<u8>>,
+    /// The metadata that each id may have.
+    metadata: BTreeMap<String, Vec<Json>>,
     /// The greatest id that was acknowledged, by thread and namespace; a deletion forgets them.
     latest: BTreeMap<(String, String), String>,
     /// Threads that something may have been deleted of besides what is out of date.
     deleted: Vec<String>,
+}
+
+impl Known {
+    fn has(&self, header: &CheckpointHeader) -> bool {
+        self.metadata.get(&header.key.checkpoint_id).is_some_and(|known| known.contains(&header.metadata))
+    }
 }
 
 struct World {
@@ -82,6 +91,7 @@ impl World {
         };
         let run = random.u8(..3);
         let mut new = large(&id, parent.as_deref(), &run.to_string(), &bytes);
+        new.metadata = self.metadata(&id, run, &mut random);
         (new.key.thread_id, new.key.checkpoint_ns) = (thread.to_owned(), ns.to_owned());
         let writes = TaskWrites {
             checkpoint_id: id.clone(),
@@ -99,6 +109,31 @@ impl World {
         }
     }
 
+    /// Puts the latest again, with the value that it has and other metadata.
+    async fn again(&self, thread: &str, ns: &str, mut random: fastrand::Rng) {
+        let Some(latest) = self.read(thread, ns).await else { return };
+        let id = &latest.header.key.checkpoint_id;
+        let value = latest.channel_values["messages"].bytes.as_deref().unwrap();
+        let mut new = large(id, latest.header.parent_id.as_deref(), "", value);
+        (new.key.thread_id, new.key.checkpoint_ns) = (thread.to_owned(), ns.to_owned());
+        new.metadata = self.metadata(id, random.u8(..3), &mut random);
+        if let Err(error) = self.checkpointer.put(&new).await {
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+        }
+    }
+
+    /// Metadata, half of the time large: what is large of it is one of four texts.
+    fn metadata(&self, id: &str, run: u8, random: &mut fastrand::Rng) -> Json {
+        let letter = |byte: &u8| char::from(b'a' + byte % 26);
+        let (from, length) = (random.usize(..4) * 100, if random.bool() { 20_000 } else { 20 });
+        let prompt: String = self.noise[from..][..length].iter().map(letter).collect();
+        let metadata =
+            Json::parse(format!(r#"{{"prompt":"{prompt}","id":"{id}","run_id":"{run}"}}"#)).unwrap();
+        let mut known = self.known.lock().unwrap();
+        known.metadata.entry(id.to_owned()).or_default().push(metadata.clone());
+        metadata
+    }
+
     /// The latest of a namespace, which is what was written.
     async fn read(&self, thread: &str, ns: &str) -> Option<Checkpoint> {
         let latest = self.checkpointer.get(thread, ns, None).await;
@@ -111,6 +146,16 @@ impl World {
         }
     }
 
+    /// Whatever is listed meanwhile has its metadata.
+    async fn look(&self, thread: &str, ns: &str) {
+        self.read(thread, ns).await;
+        let of_thread = ListCheckpoints { thread_id: Some(thread.to_owned()), ..ListCheckpoints::default() };
+        for header in self.checkpointer.list(&of_thread).await.unwrap() {
+            let known = self.known.lock().unwrap();
+            assert!(known.has(&header), "the metadata of {:?}", header.key);
+        }
+    }
+
     fn check(&self, source: &str, checkpoint: &Checkpoint) {
         let key = &checkpoint.header.key;
         let known = self.known.lock().unwrap();
@@ -118,6 +163,7 @@ impl World {
             known.written.get(&(source.to_owned(), key.checkpoint_ns.clone(), key.checkpoint_id.clone()));
         let value = checkpoint.channel_values.get("messages").and_then(|value| value.bytes.as_deref());
         assert!(value == written.map(Vec::as_slice), "{key:?} is not what was written");
+        assert!(known.has(&checkpoint.header), "the metadata of {key:?}");
     }
 
     async fn remove(&self, thread: &str, mut random: fastrand::Rng) {
@@ -160,19 +206,21 @@ impl World {
         let info = self.checkpointer.thread(thread).await.unwrap();
         assert_eq!(info.map_or(0, |info| info.checkpoints), listed.len() as u64, "{thread}");
         for header in listed {
-            let key = header.key;
+            let key = &header.key;
             let read = self.checkpointer.get(thread, &key.checkpoint_ns, Some(&key.checkpoint_id)).await;
-            self.check(source, &read.unwrap().unwrap());
+            let read = read.unwrap().unwrap();
+            self.check(source, &read);
+            assert!(read.header == header, "{key:?} is listed as it is read");
         }
     }
 
     /// What holds once everything has ended.
     async fn settled(&self) {
-        for thread in THREADS {
+        for thread in *THREADS {
             for copy in [thread.to_owned(), format!("{thread}'")] {
                 self.whole(&copy, thread).await;
             }
-            for ns in NAMESPACES {
+            for ns in *NAMESPACES {
                 let (latest, deleted) = {
                     let known = self.known.lock().unwrap();
                     let latest = known.latest.get(&(thread.to_owned(), ns.to_owned())).cloned();
@@ -186,6 +234,17 @@ impl World {
             let left = self.checkpointer.retain(thread, &everything, true).await.unwrap();
             assert_eq!(left.bytes, 0, "{thread}");
             self.whole(thread, thread).await;
+            let partition = layout::thread(thread).unwrap();
+            let all = Query::all(partition, 10_000);
+            let items = self.store.collections().unwrap().query(all).await.unwrap().items;
+            let there: HashSet<&str> = items.iter().map(|item| item.sort.as_str()).collect();
+            // Which of a checkpoint's items are there without it, or other than it says?
+            let metadata: HashSet<String> = items
+                .iter()
+                .filter(|item| item.sort.starts_with("c:") && item.attributes.as_str().contains(r#""x":"#))
+                .map(|item| layout::metadata_of(&item.sort))
+                .collect();
+            assert!(there.iter().filter(|sort| sort.starts_with("n:")).all(|sort| metadata.contains(*sort)));
         }
     }
 }
@@ -200,8 +259,9 @@ fn schedule(seed: u64) {
             let (thread, ns) = (THREADS[random.usize(..2)], NAMESPACES[random.usize(..2)]);
             let mut of_task = random.fork();
             let world = &world;
-            let task = match random.u8(..10) {
-                0..=4 => async move {
+            let task = match random.u8(..11) {
+                0 => world.again(thread, ns, of_task).boxed(),
+                1..=4 => async move {
                     for _ in 0..of_task.usize(1..5) {
                         world.step(thread, ns, of_task.fork()).await;
                     }
@@ -209,7 +269,7 @@ fn schedule(seed: u64) {
                 .boxed(),
                 5..=7 => world.remove(thread, of_task).boxed(),
                 8 => world.copy(thread).boxed(),
-                _ => async move { _ = world.read(thread, ns).await }.boxed(),
+                _ => world.look(thread, ns).boxed(),
             };
             tasks.push(task);
         }

@@ -92,6 +92,49 @@ pub(crate) async fn a_value_is_written_once(storage: Storage) {
     }
 }
 
+pub(crate) async fn advance_refuses_another_value_of_a_version(storage: Storage) {
+    let checkpointer = CheckpointerBackend::new(storage);
+    let large = Payload::new("bytes", noise(3, 40_000));
+    let first = [
+        ("large", Some(large.clone())),
+        ("small", Some(Payload::new("bytes", "x"))),
+        ("none", Some(Payload { kind: "null".into(), bytes: None })),
+        ("empty", None),
+    ];
+    let new = |number: usize, values: &[(&str, Option<Payload>)]| {
+        let parent = number.checked_sub(1);
+        values.iter().fold(plain("fork", "", number, parent), |new, (channel, value)| {
+            new.with(channel, 7, value.clone())
+        })
+    };
+    checkpointer.advance(&new(0, &first), &[]).await.unwrap();
+    checkpointer.advance(&new(1, &first), &[]).await.unwrap();
+    let others = [
+        ("large", Some(Payload::new("bytes", noise(4, 40_000)))),
+        ("large", Some(Payload { kind: "text".into(), ..large.clone() })),
+        ("small", Some(Payload::new("bytes", "y"))),
+        ("small", None),
+        ("none", Some(Payload::new("null", ""))),
+        ("empty", Some(large)),
+    ];
+    for other in others {
+        let refused = checkpointer.advance(&new(2, std::slice::from_ref(&other)), &[]).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict);
+        let (text, named) = (refused.to_string(), format!("Int(7) of the channel {:?}", other.0));
+        assert!(
+            text.contains(&named) && refused.hint().is_some_and(|hint| hint.contains("random")),
+            "{text}"
+        );
+    }
+    checkpointer.put(&new(2, &[("small", None)])).await.unwrap();
+    let found = checkpointer.get("fork", "", None).await.unwrap().unwrap();
+    assert_eq!(
+        (found.header.key.checkpoint_id, &found.channel_values["small"]),
+        (id(2), first[1].1.as_ref().unwrap())
+    );
+    checkpointer.advance(&new(3, &first).with("small", 8, None), &[]).await.unwrap();
+}
+
 pub(crate) async fn namespaces_and_threads_never_mix(storage: Storage) {
     let checkpointer = CheckpointerBackend::new(storage);
     let places = [
@@ -288,9 +331,7 @@ pub(crate) async fn what_is_no_checkpoint_is_refused(storage: Storage) {
     let mut large = plain("refused", "", 1, None);
     large.channel_versions.insert("c".into(), serde_json::from_str("1180591620717411303424").unwrap());
     let list = plain("refused", "", 1, None).metadata("[]");
-    let huge = plain("refused", "", 1, None).metadata(&format!(r#"{{"a":"{}"}}"#, "x".repeat(50_000)));
-    let long = plain(&"x".repeat(2_000), "", 1, None);
-    for new in [nameless, infinite, large, list, huge, long] {
+    for new in [nameless, infinite, large, list] {
         assert_eq!(checkpointer.put(&new).await.unwrap_err().kind(), ErrorKind::InvalidInput);
     }
     let backwards = plain("refused", "", 1, Some(2));

@@ -1,6 +1,8 @@
 //! Cases that hold on every store: each gets a connected backend. Thread ids are of the case's own.
 
 pub(crate) mod contract;
+pub(crate) mod metadata;
+pub(crate) mod names;
 pub(crate) mod remembered;
 pub(crate) mod removal;
 pub(crate) mod together;
@@ -22,11 +24,21 @@ macro_rules! checkpoint_cases {
         checkpoint_cases! { @ $cases $open
             contract: [
                 a_checkpoint_comes_back_as_it_was, the_latest_is_the_greatest_id_not_the_last_inserted,
-                versions_keep_their_type, a_value_is_written_once, namespaces_and_threads_never_mix,
+                versions_keep_their_type, a_value_is_written_once,
+                advance_refuses_another_value_of_a_version, namespaces_and_threads_never_mix,
                 writes_keep_the_first_but_special_ones_the_last, writes_may_come_before_their_checkpoint,
                 writes_are_ordered_by_path_task_and_index, a_list_is_bounded_filtered_and_the_newest_first,
                 a_list_goes_over_namespaces_and_threads, delta_history_follows_parents_to_the_nearest_value,
                 delta_history_ends_where_parents_form_a_circle, what_is_no_checkpoint_is_refused, general_checkpoints_are_listed_as_they_were_stored,
+            ]
+            metadata: [
+                large_metadata_comes_back_as_it_was, a_filter_sees_large_metadata_too, an_unchanged_prompt_is_stored_once,
+                large_metadata_goes_with_its_checkpoint, calls_with_many_parents_end_with_their_root, metadata_has_a_bound,
+            ]
+            names: [
+                long_names_come_back_whole_and_never_mix, threads_with_long_ids_are_called_by_them,
+                a_thread_with_a_long_id_is_copied_deleted_and_begun_anew,
+                an_id_or_name_that_is_too_long_is_named_in_the_error,
             ]
             removal: [
                 pruning_keeps_the_latest_of_each_namespace_with_its_writes, pruning_keeps_what_waits_to_be_taken_up,

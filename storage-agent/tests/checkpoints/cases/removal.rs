@@ -8,7 +8,7 @@ use storage_agent::checkpoints::{
 };
 use storage_core::ErrorKind;
 
-use super::{Storage, WithValue, id, ids, json, noise, of_thread, plain, writes};
+use super::{Storage, WithValue, id, ids, json, metadata::prompted, noise, of_thread, plain, writes};
 
 /// A list that grows by a message of noise a step.
 pub(crate) fn growing(thread_id: &str, number: usize, parent: Option<usize>) -> NewCheckpoint {
@@ -143,7 +143,11 @@ pub(crate) async fn pruning_ends_calls_of_pruned_checkpoints(storage: Storage) {
 pub(crate) async fn a_dry_run_says_to_the_byte_what_would_go(storage: Storage) {
     let checkpointer = CheckpointerBackend::new(storage);
     for number in 0..20 {
-        checkpointer.put(&growing("dry", number, number.checked_sub(1))).await.unwrap();
+        let mut new = growing("dry", number, number.checked_sub(1));
+        if number % 3 != 1 {
+            new.metadata = prompted("dry", number, number as u64 / 8).metadata;
+        }
+        checkpointer.put(&new).await.unwrap();
         checkpointer
             .put_writes("dry", "", &writes(number, "task", &[("messages", "x"), ("__error__", "e")]))
             .await
