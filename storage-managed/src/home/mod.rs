@@ -44,7 +44,6 @@ pub use s3::S3Home;
 pub use url::from_url;
 
 /// The one object that is replaced.
-#[cfg(feature = "azure")]
 const HEAD: &str = "head";
 /// The object that says who holds the lease. No listing shows it.
 #[cfg(any(feature = "azure", feature = "gcs", feature = "s3"))]

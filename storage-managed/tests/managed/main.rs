@@ -35,6 +35,7 @@ mod settings;
 #[path = "../cloud/stopped.rs"]
 mod stopped;
 mod stores;
+mod unmounted;
 
 use std::{
     path::{Path, PathBuf},
