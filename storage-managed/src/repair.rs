@@ -14,6 +14,7 @@ use crate::{
     cache::{Paths, State},
     error::{Error, Result},
     format::{HEAD, Head, Id, Sums},
+    holds::Hold,
     home::{Home, Object, Version},
     open::blocking,
     options::Options,
@@ -68,6 +69,9 @@ pub struct Repair {
     pub sound: Option<Sound>,
     /// What is lost with it.
     pub lost: Vec<Lost>,
+    /// What is kept under names, the earliest generation first, whatever is damaged: [`restore_hold`](crate::restore_hold) writes it to a
+    /// file.
+    pub holds: Vec<Hold>,
     remote: Remote,
     options: Options,
     paths: Paths,
@@ -153,8 +157,9 @@ async fn find(home: Arc<dyn Home>, options: Options) -> Result<Repair> {
     if let Some(head) = head.sound() {
         damage.extend(check(&remote, head, &staged).await?);
     }
-    let mut found =
-        Repair { damage, sound: None, lost: Vec::new(), remote, options, paths, lock, head, chosen: None };
+    let holds = remote.holds(&*options.clock).await?;
+    let (sound, lost, chosen) = (None, Vec::new(), None);
+    let mut found = Repair { damage, sound, lost, holds, remote, options, paths, lock, head, chosen };
     if !found.damage.is_empty() {
         found.choose(staged, cached).await?;
     }
@@ -185,7 +190,8 @@ impl Repair {
         let objects = self.remote.list("").await?;
         let mut lineage = Lineage::read(&self.remote, objects, head.as_ref()).await?;
         let cached = cached.filter(|(state, _)| is_of_home(state, &lineage, head.as_ref()));
-        if lineage.is_empty() && cached.is_none() && matches!(self.head, Stored::Absent) {
+        let was_published = !lineage.is_empty() || cached.is_some() || !self.holds.is_empty();
+        if !was_published && matches!(self.head, Stored::Absent) {
             let home = self.remote.home.name();
             return Err(Error::Unsupported(format!("nothing was ever published to the home `{home}`")));
         }

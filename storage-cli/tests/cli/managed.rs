@@ -10,22 +10,22 @@ use serde_json::{Value, json};
 
 use crate::program::{Done, Place};
 
-const HOME: &str = "sqlite+file:///./home";
+pub(crate) const HOME: &str = "sqlite+file:///./home";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A program whose user has a folder of their own.
-fn run(place: &Place, args: &[&str]) -> Done {
+pub(crate) fn run(place: &Place, args: &[&str]) -> Done {
     let user = place.path().join("user");
     place.run_in(&[("DATABASE_URL", HOME), ("XDG_CACHE_HOME", user.to_str().unwrap())], args)
 }
 
-fn done(place: &Place, args: &[&str]) -> String {
+pub(crate) fn done(place: &Place, args: &[&str]) -> String {
     let done = run(place, args);
     assert_eq!((done.code, done.err.as_str()), (0, ""), "{args:?}: {}", done.out);
     done.out
 }
 
-fn json_of(place: &Place, args: &[&str]) -> Value {
+pub(crate) fn json_of(place: &Place, args: &[&str]) -> Value {
     let done = run(place, &[args, &["--json"]].concat());
     assert_eq!((done.code, done.err.as_str()), (0, ""), "{args:?}: {}", done.out);
     done.json()
@@ -216,7 +216,7 @@ fn segments_are_folded_and_what_stands_in_the_home_is_verified() {
     assert!(corrupt.err.contains("\nhint: bring the object back"), "{}", corrupt.err);
 }
 
-fn newest(folder: &Path) -> PathBuf {
+pub(crate) fn newest(folder: &Path) -> PathBuf {
     std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
 }
 
@@ -239,39 +239,6 @@ fn an_earlier_generation_is_restored_to_a_file_of_its_own() {
     assert!(never.err.contains("generation 99") && never.err.contains("hint: "), "{}", never.err);
     assert!(!place.path().join("never.db").exists());
     assert_eq!(run(&place, &["managed", "restore"]).code, 2, "no file is named");
-}
-
-#[test]
-fn a_generation_that_is_kept_is_listed_restored_and_removed() {
-    let place = Place::new();
-    done(&place, &["set", "deal:1", "1"]);
-    let kept = json_of(&place, &["managed", "hold", "add", "before"]);
-    done(&place, &["set", "deal:2", "2"]);
-    let listed = json_of(&place, &["managed", "hold", "list"]);
-    assert_eq!(listed["holds"][0]["name"], json!("before"));
-    assert_eq!(listed["holds"][0]["commit"], kept["commit"]);
-    assert!(done(&place, &["managed", "hold", "list"]).starts_with("NAME    GENERATION  KEPT"));
-    done(&place, &["managed", "restore", "--hold", "before", "--to", "before.db"]);
-    assert_eq!(place.done(&["--database-url", "sqlite:///before.db", "keys"]), "deal:1\n");
-    for (command, code, said) in [
-        (&["managed", "hold", "add", "before"][..], 2, "keeps generation"),
-        (&["managed", "hold", "add", "a/b"], 2, "cannot be the name of a hold"),
-        (&["managed", "hold", "remove", "other"], 1, "storage managed hold list"),
-        (&["managed", "restore", "--hold", "other", "--to", "other.db"], 1, "storage managed hold list"),
-        (
-            &["managed", "restore", "--hold", "before", "--at", "1h", "--to", "other.db"],
-            2,
-            "cannot be used with",
-        ),
-    ] {
-        let refused = run(&place, command);
-        assert_eq!(refused.code, code, "{command:?}: {}", refused.err);
-        assert!(refused.err.contains(said), "{command:?}: {}", refused.err);
-    }
-    assert!(
-        done(&place, &["managed", "hold", "remove", "before"]).starts_with("removed before: generation ")
-    );
-    assert_eq!(json_of(&place, &["managed", "hold", "list"])["holds"], json!([]));
 }
 
 #[test]

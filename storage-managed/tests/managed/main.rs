@@ -23,6 +23,7 @@ mod foreign;
 mod full;
 mod gathered;
 mod history;
+mod holds;
 mod identity;
 mod kills;
 mod leases;

@@ -58,7 +58,7 @@ async fn open_home(settings: &Settings) -> Result<Opened> {
 }
 
 /// Looking after a home that nobody has written to would make one.
-async fn check_exists(settings: &Settings) -> Result<()> {
+pub(super) async fn check_exists(settings: &Settings) -> Result<()> {
     let (home, _) = managed_database(settings)?;
     let name = home.name();
     if exists(home).await? {
@@ -85,12 +85,15 @@ pub(super) async fn with_home<T>(
     use_opened(settings, Box::pin(open_home(settings)), work).await
 }
 
+pub(super) fn interrupted() -> Failure {
+    Failure::interrupted("interrupted; the home is as whole as before")
+}
+
 async fn use_opened<T>(
     settings: &Settings,
     opened: impl Future<Output = Result<Opened>>,
     work: impl AsyncFnOnce(&Opened) -> Result<T>,
 ) -> Result<T> {
-    let interrupted = || Failure::interrupted("interrupted; the home is as whole as before");
     let work = async {
         check_exists(settings).await?;
         let opened = opened.await?;

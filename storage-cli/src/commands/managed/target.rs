@@ -15,3 +15,16 @@ pub(super) fn check_new(to: &Path) -> Result<()> {
         error => error.into(),
     })
 }
+
+/// Writes a file whole or not at all.
+pub(super) async fn written<T>(to: &Path, write: impl AsyncFnOnce(&Path) -> Result<T>) -> Result<T> {
+    check_new(to)?;
+    let beside = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = tempfile::tempdir_in(beside)
+        .map_err(|error| Failure::input(format!("`{}` cannot be written to: {error}", beside.display())))?;
+    let file = folder.path().join("restored.db");
+    let done = write(&file).await?;
+    check_new(to)?;
+    std::fs::rename(&file, to).map_err(|error| Failure::output(&error))?;
+    Ok(done)
+}
