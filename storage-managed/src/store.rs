@@ -184,7 +184,7 @@ impl DatabaseStore {
     }
 
     /// Whether a batch could be published now. Publishes nothing; takes the lease for a moment, unless it is held here or
-    /// elsewhere, which shows that the home is there and lets itself be written to.
+    /// elsewhere, which shows that the home is there and lets itself be written to. In a folder a file is written, and removed.
     ///
     /// # Errors
     /// [`Error::Home`] where it is not or does not; [`Error::Diverged`]; [`Error::Closed`].

@@ -206,6 +206,12 @@ pub trait Home: Send + Sync + fmt::Debug {
     /// All objects whose names start with `prefix`.
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>>;
 
+    /// Whether there is room for what is written next, without an object that anybody sees. A home that does not fill up, or cannot
+    /// tell, says so by default.
+    async fn check_room(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Takes the lease, or `None` where somebody else holds it. Asked again with the same claim, it answers the same.
     async fn acquire(&self, claim: &Claim<'_>) -> Result<Option<Held>>;
 

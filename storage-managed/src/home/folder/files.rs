@@ -22,6 +22,8 @@ const DRAFTS: &str = ".tmp";
 const WRITE_LOCK: &str = ".write-lock";
 /// Locked by the holder of the lease.
 const LEASE_LOCK: &str = ".lease";
+/// Less is soon used up by a batch and its head.
+const ROOM_BYTES: usize = 64 * 1024;
 /// A draft of this age belongs to a process that has ended.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -200,6 +202,11 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.check(),
             removed => removed.map_err(|error| failed(&error)),
         }
+    }
+
+    /// Whether a draft finds room, which is removed at once.
+    pub(super) fn check_room(&self) -> Result<()> {
+        self.filled(&[1; ROOM_BYTES]).map(drop)
     }
 
     fn remove_abandoned_drafts(&self) {

@@ -250,6 +250,11 @@ impl Home for FolderHome {
         listed.await.map_err(at("list", prefix))
     }
 
+    async fn check_room(&self) -> Result<()> {
+        let checked = self.blocking(ErrorKind::Timeout, Files::check_room).await;
+        checked.map_err(|error| error.at("folder", "check_room"))
+    }
+
     async fn acquire(&self, claim: &Claim<'_>) -> Result<Option<Held>> {
         let owner = claim.owner.to_owned();
         let taken = self.blocking(ErrorKind::Timeout, move |files| files.take_lease(&owner));
