@@ -4,7 +4,7 @@ mod cached;
 mod lineage;
 mod publish;
 
-use std::{fs::File, path::Path, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, fs::File, path::Path, sync::Arc, time::SystemTime};
 
 use tempfile::TempPath;
 
@@ -50,12 +50,14 @@ pub struct Sound {
     pub is_proven: bool,
 }
 
-/// A generation that is not in the one that is sound.
+/// A generation that is not in the one that is sound, and those before it whose objects are gone, or merged into its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lost {
     /// Its number.
     pub generation: u64,
+    /// The first of those before it of which no object tells by itself, which are lost with it; itself where there are none.
+    pub first: u64,
     /// When it was published, where the home has an object of it that tells. The newest of all may never have been.
     pub published: Option<SystemTime>,
 }
@@ -233,21 +235,18 @@ impl Repair {
         }
         let from = built.map_or(0, |built| built.end.0);
         let now = self.options.clock.now();
-        let mut lost: Vec<Lost> = lineage
+        let mut ends: BTreeMap<u64, Option<SystemTime>> = lineage
             .behind(from)
-            .map(|(generation, object)| Lost {
-                generation,
-                published: object.age.and_then(|age| now.checked_sub(age)),
-            })
+            .map(|(generation, object)| (generation, object.age.and_then(|age| now.checked_sub(age))))
             .collect();
-        let named = self.head.sound().map(|head| head.generation).filter(|named| *named > from);
-        if let Some(generation) = named
-            && !lost.iter().any(|lost| lost.generation == generation)
-        {
-            lost.push(Lost { generation, published: None });
-            lost.sort_by_key(|lost| lost.generation);
+        if let Some(named) = self.head.sound().map(|head| head.generation).filter(|named| *named > from) {
+            ends.entry(named).or_default();
         }
-        self.lost = lost;
+        let mut before = from;
+        for (generation, published) in ends {
+            self.lost.push(Lost { generation, first: before + 1, published });
+            before = generation;
+        }
         self.sound = built.map(|built| Sound {
             generation: built.end.0,
             commit: built.end.1.to_string(),

@@ -99,7 +99,7 @@ fn document(found: &Repair) -> Value {
     let lost = found
         .lost
         .iter()
-        .map(|lost| json!({"generation": lost.generation, "published": lost.published.map(moment)}));
+        .map(|lost| json!({"first": lost.first, "generation": lost.generation, "published": lost.published.map(moment)}));
     let sound = found.sound.as_ref().map(|sound| {
         json!({
             "generation": sound.generation,
@@ -131,7 +131,13 @@ fn described(found: &Repair) -> String {
     }
     lines.extend(found.lost.iter().map(|lost| {
         let published = lost.published.map_or_else(|| "an unknown time".to_owned(), moment);
-        format!("lost: generation {}, published at {published}", lost.generation)
+        match lost.first == lost.generation {
+            true => format!("lost: generation {}, published at {published}", lost.generation),
+            false => format!(
+                "lost: generations {} to {}, the last published at {published}",
+                lost.first, lost.generation
+            ),
+        }
     }));
     if found.lost.is_empty() && found.sound.is_some() {
         lines.push("lost: nothing that is known of".to_owned());
