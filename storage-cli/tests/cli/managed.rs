@@ -142,6 +142,9 @@ fn a_lease_is_shown_and_taken_away_from_who_is_gone() {
     let place = Place::new();
     done(&place, &["set", "deal:1", "1"]);
     assert_eq!(done(&place, &["managed", "unlock"]), "nobody holds the lease\n");
+    let misspelt = run(&place, &["managed", "unlock", "--database-url", "sqlite+file:///./hoem"]);
+    assert_eq!((misspelt.code, misspelt.out.as_str()), (2, ""), "{}", misspelt.err);
+    assert!(misspelt.err.contains("there is no store in the home `folder ./hoem`"), "{}", misspelt.err);
     assert_eq!(json_of(&place, &["managed", "status"])["lease"], json!(null));
     let _held = hold_lease(&place);
     let status = json_of(&place, &["managed", "status"]);
@@ -239,6 +242,10 @@ fn an_earlier_generation_is_restored_to_a_file_of_its_own() {
     assert!(never.err.contains("generation 99") && never.err.contains("hint: "), "{}", never.err);
     assert!(!place.path().join("never.db").exists());
     assert_eq!(run(&place, &["managed", "restore"]).code, 2, "no file is named");
+    let nowhere = run(&place, &["managed", "restore", "--to", "missing/never.db"]);
+    assert_eq!((nowhere.code, nowhere.out.as_str()), (2, ""), "{}", nowhere.err);
+    let said = "there is no folder `missing` to write to\nhint: make it, ";
+    assert!(nowhere.err.contains(said) && !nowhere.err.contains(".tmp"), "{}", nowhere.err);
 }
 
 #[test]
@@ -315,8 +322,11 @@ fn earlier_generations_are_listed_and_restored_by_their_time() {
     let shown = log[1]["published"].as_str().unwrap();
     let restored = json_of(&place, &["managed", "restore", "--at", shown, "--to", "shown.db"]);
     assert_eq!(restored["generation"], json!(newest - 1), "of {log}");
-    let restored = json_of(&place, &["managed", "restore", "--at", "2100-01-01", "--to", "newest.db"]);
-    assert_eq!(restored["generation"], json!(newest));
+    let ahead = run(&place, &["managed", "restore", "--at", "2100-01-01", "--to", "none.db"]);
+    assert_eq!(ahead.code, 2, "{}", ahead.err);
+    let said =
+        format!("2100-01-01T00:00:00Z has not come yet; the newest generation, {newest}, was published at ");
+    assert!(ahead.err.contains(&said) && ahead.err.contains("\nhint: without --at"), "{}", ahead.err);
     let none = run(&place, &["managed", "restore", "--at", "2001-02-03 04:05", "--to", "none.db"]);
     assert_eq!(none.code, 1, "{}", none.err);
     assert!(none.err.contains("2001-02-03T04:05:00Z") && none.err.contains("the oldest"), "{}", none.err);
@@ -339,6 +349,9 @@ fn what_has_diverged_is_listed_exported_and_left_behind() {
     assert_eq!(json_of(&place, &["managed", "rescue", "list"]), json!({"rescued": []}));
     let none = run(&place, &["managed", "rescue", "export", "--to", "kept.db"]);
     assert_eq!(none.code, 1, "{}", none.err);
+    assert!(none.err.contains("nothing was kept: no local database"), "{}", none.err);
+    let other = run(&place, &["managed", "rescue", "export", "another", "--to", "kept.db"]);
+    assert!(other.code == 1 && other.err.contains("under the name `another`"), "{}", other.err);
     keep_a_diverged_one(&place);
     let refused = run(&place, &["get", "deal:1"]);
     assert_eq!(refused.code, 3, "{}", refused.err);

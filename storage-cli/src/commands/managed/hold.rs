@@ -2,7 +2,6 @@
 
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
-use storage_core::ErrorKind;
 use storage_factory::{Settings, managed_database};
 use storage_managed::{Error, Hold, holds};
 
@@ -40,11 +39,8 @@ pub(super) async fn run(command: args::Hold, settings: &Settings, out: &mut Outp
 async fn list(settings: &Settings, out: &mut Output) -> Result<()> {
     let (home, options) = managed_database(settings)?;
     let kept = holds(home, options).await?;
-    if kept.is_empty()
-        && let Err(failure) = check_exists(settings).await
-        && failure.kind != ErrorKind::Corrupt.code()
-    {
-        return Err(failure);
+    if kept.is_empty() {
+        check_exists(settings).await?;
     }
     let documents: Vec<Value> = kept.iter().map(document).collect();
     let mut rows = vec![["NAME", "GENERATION", "KEPT", "SIZE", "COMMIT"].map(str::to_owned)];

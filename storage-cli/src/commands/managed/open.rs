@@ -61,8 +61,11 @@ async fn open_home(settings: &Settings) -> Result<Opened> {
 pub(super) async fn check_exists(settings: &Settings) -> Result<()> {
     let (home, _) = managed_database(settings)?;
     let name = home.name();
-    if exists(home).await? {
-        return Ok(());
+    match exists(home).await {
+        // A store whose head is gone is one: who needs the head says so.
+        Ok(true) | Err(Error::Corrupt { .. }) => return Ok(()),
+        Ok(false) => {}
+        Err(error) => return Err(error.into()),
     }
     let failure =
         Failure::new(USAGE, ErrorKind::Config.code(), format!("there is no store in the home `{name}`"));
