@@ -64,7 +64,10 @@ fn identity(found: &Metadata) -> Identity {
 }
 
 #[cfg(not(unix))]
-type Identity = ();
+type Identity = bool;
 
+/// That there is one is all that is known.
 #[cfg(not(unix))]
-fn identity(_: &Metadata) -> Identity {}
+fn identity(found: &Metadata) -> Identity {
+    found.is_dir()
+}
