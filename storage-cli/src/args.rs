@@ -316,7 +316,11 @@ pub(crate) enum Managed {
     /// Fold what was published since the last base into a new one, and remove what nobody needs any more.
     Fold,
     /// Rebuild the newest generation from the home alone, and check it.
-    Verify,
+    Verify {
+        /// Read what is kept under names, too: each is a whole database.
+        #[arg(long)]
+        holds: bool,
+    },
     /// Look for what is sound of a home that is damaged, show what would be lost, and go on from it. Nothing is removed.
     Repair {
         /// Do not ask; without it, and without a terminal, it is only shown.

@@ -9,7 +9,7 @@ use std::{
 
 use fs4::TryLockError;
 use serde::{Deserialize, Serialize};
-use tempfile::TempPath;
+use tempfile::{TempDir, TempPath};
 
 use crate::{
     error::{Error, Result},
@@ -79,6 +79,12 @@ impl Paths {
     pub(crate) fn staged(&self, name: &str) -> Result<TempPath> {
         let path = self.temporary(name);
         TempPath::try_from_path(&path).map_err(Error::io("name", path))
+    }
+
+    /// A folder for what is checked, removed in the end.
+    pub(crate) fn checking(&self) -> Result<TempDir> {
+        let made = tempfile::Builder::new().prefix("verify-").suffix(".tmp").tempdir_in(&self.folder);
+        made.map_err(Error::io("create a folder in", &self.folder))
     }
 
     fn lock_file(&self) -> PathBuf {

@@ -95,7 +95,7 @@ pub enum Error {
     #[error("the batch panicked and was rolled back")]
     Panicked,
     /// SQLite could not do it on the cache.
-    #[error("SQLite could not {doing}{}", code(source))]
+    #[error("SQLite could not {doing}{}", reason(source))]
     Sqlite {
         /// What was tried.
         doing: &'static str,
@@ -129,6 +129,18 @@ fn code(error: &rusqlite::Error) -> String {
         Some(cause) => format!(" (SQLite code {})", cause.extended_code),
         None => String::new(),
     }
+}
+
+/// On the cache, a lock is another program's: this process has one connection that writes.
+fn reason(error: &rusqlite::Error) -> String {
+    if is_locked(error) {
+        return ": another program has the database of the cache locked".to_owned();
+    }
+    code(error)
+}
+
+fn is_locked(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
 /// Whether SQLite found no room: for a page, or for the index of the log.
@@ -258,6 +270,9 @@ impl From<Error> for storage_core::Error {
             Error::CacheInUse { .. } => "give each process a cache folder of its own",
             Error::LeaseTaken { .. } => {
                 "try again later; the lease of a process that is gone ends by itself, or with `storage managed unlock`"
+            }
+            Error::Sqlite { source, .. } if is_locked(source) => {
+                "end the transaction that another program, such as a shell, has open on `database.db` in the cache folder"
             }
             error if error.is_full() => "make room on the disk of the cache",
             Error::Io { .. } => {

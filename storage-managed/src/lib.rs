@@ -52,7 +52,7 @@ pub use cache::is_in_use;
 pub use download::Download;
 pub use error::{Error, Result};
 pub use history::Generation;
-pub use holds::Hold;
+pub use holds::{Hold, VerifiedHold, holds, restore_hold};
 pub use local::prepare;
 pub use options::{Options, RetryPolicy};
 pub use repair::{Damage, Lost, Repair, Sound, Source, repair};

@@ -123,7 +123,7 @@ impl Remote {
             return Ok(true);
         }
         // Its own first try, of which the answer was lost, or something else.
-        self.run(|| self.holds(name, body)).await
+        self.run(|| self.has(name, body)).await
     }
 
     /// As [`put`](Self::put); refused where something else is there.
@@ -164,7 +164,7 @@ impl Remote {
     }
 
     /// Whether an object has this content.
-    async fn holds(&self, name: &str, body: &Body) -> storage_core::Result<bool> {
+    async fn has(&self, name: &str, body: &Body) -> storage_core::Result<bool> {
         let Some((length, mut pieces)) = self.home.read(name, 0).await? else { return Ok(false) };
         let mut content = Content::of(body)?;
         let (mut same, mut compared) = (length == content.length, 0);

@@ -4,7 +4,7 @@ mod cached;
 mod lineage;
 mod publish;
 
-use std::{fs::File, path::Path, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, fs::File, path::Path, sync::Arc, time::SystemTime};
 
 use tempfile::TempPath;
 
@@ -14,6 +14,7 @@ use crate::{
     cache::{Paths, State},
     error::{Error, Result},
     format::{HEAD, Head, Id, Sums},
+    holds::Hold,
     home::{Home, Object, Version},
     open::blocking,
     options::Options,
@@ -49,12 +50,14 @@ pub struct Sound {
     pub is_proven: bool,
 }
 
-/// A generation that is not in the one that is sound.
+/// A generation that is not in the one that is sound, and those before it whose objects are gone, or merged into its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lost {
     /// Its number.
     pub generation: u64,
+    /// The first of those before it of which no object tells by itself, which are lost with it; itself where there are none.
+    pub first: u64,
     /// When it was published, where the home has an object of it that tells. The newest of all may never have been.
     pub published: Option<SystemTime>,
 }
@@ -68,6 +71,9 @@ pub struct Repair {
     pub sound: Option<Sound>,
     /// What is lost with it.
     pub lost: Vec<Lost>,
+    /// What is kept under names, the earliest generation first, whatever is damaged: [`restore_hold`](crate::restore_hold) writes it to a
+    /// file.
+    pub holds: Vec<Hold>,
     remote: Remote,
     options: Options,
     paths: Paths,
@@ -153,8 +159,9 @@ async fn find(home: Arc<dyn Home>, options: Options) -> Result<Repair> {
     if let Some(head) = head.sound() {
         damage.extend(check(&remote, head, &staged).await?);
     }
-    let mut found =
-        Repair { damage, sound: None, lost: Vec::new(), remote, options, paths, lock, head, chosen: None };
+    let holds = remote.holds(&*options.clock).await?;
+    let (sound, lost, chosen) = (None, Vec::new(), None);
+    let mut found = Repair { damage, sound, lost, holds, remote, options, paths, lock, head, chosen };
     if !found.damage.is_empty() {
         found.choose(staged, cached).await?;
     }
@@ -185,7 +192,8 @@ impl Repair {
         let objects = self.remote.list("").await?;
         let mut lineage = Lineage::read(&self.remote, objects, head.as_ref()).await?;
         let cached = cached.filter(|(state, _)| is_of_home(state, &lineage, head.as_ref()));
-        if lineage.is_empty() && cached.is_none() && matches!(self.head, Stored::Absent) {
+        let was_published = !lineage.is_empty() || cached.is_some() || !self.holds.is_empty();
+        if !was_published && matches!(self.head, Stored::Absent) {
             let home = self.remote.home.name();
             return Err(Error::Unsupported(format!("nothing was ever published to the home `{home}`")));
         }
@@ -227,21 +235,18 @@ impl Repair {
         }
         let from = built.map_or(0, |built| built.end.0);
         let now = self.options.clock.now();
-        let mut lost: Vec<Lost> = lineage
+        let mut ends: BTreeMap<u64, Option<SystemTime>> = lineage
             .behind(from)
-            .map(|(generation, object)| Lost {
-                generation,
-                published: object.age.and_then(|age| now.checked_sub(age)),
-            })
+            .map(|(generation, object)| (generation, object.age.and_then(|age| now.checked_sub(age))))
             .collect();
-        let named = self.head.sound().map(|head| head.generation).filter(|named| *named > from);
-        if let Some(generation) = named
-            && !lost.iter().any(|lost| lost.generation == generation)
-        {
-            lost.push(Lost { generation, published: None });
-            lost.sort_by_key(|lost| lost.generation);
+        if let Some(named) = self.head.sound().map(|head| head.generation).filter(|named| *named > from) {
+            ends.entry(named).or_default();
         }
-        self.lost = lost;
+        let mut before = from;
+        for (generation, published) in ends {
+            self.lost.push(Lost { generation, first: before + 1, published });
+            before = generation;
+        }
         self.sound = built.map(|built| Sound {
             generation: built.end.0,
             commit: built.end.1.to_string(),

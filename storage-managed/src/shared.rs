@@ -214,17 +214,16 @@ impl Shared {
         // Whoever writes now finds out by himself.
         let writer = Arc::clone(&self.writer).try_lock_owned();
         if writer.is_err() || self.lease.held().is_some() {
-            return self.remote.head().await.map(drop);
-        }
-        match self.lease.ensure(home, &self.options, Duration::ZERO).await {
-            Ok(_) => {
-                self.lease.release(home).await;
-                Ok(())
+            self.remote.head().await?;
+        } else {
+            match self.lease.ensure(home, &self.options, Duration::ZERO).await {
+                Ok(_) => self.lease.release(home).await,
+                // Somebody else writes, and will have written.
+                Err(Error::LeaseTaken { .. }) => {}
+                Err(error) => return Err(error),
             }
-            // Somebody else writes, and will have written.
-            Err(Error::LeaseTaken { .. }) => Ok(()),
-            Err(error) => Err(error),
         }
+        Ok(home.check_room().await?)
     }
 
     /// Takes the lease, unless it is held, and keeps it.

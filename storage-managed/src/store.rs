@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Result},
     format::HEAD,
     history::{Generation, History},
-    holds::Hold,
+    holds::{Hold, VerifiedHold},
     home::{Holder, Home},
     local::connect,
     open::open,
@@ -25,7 +25,7 @@ use crate::{
     rescue::{Rescued, list},
     shared::{Shared, WriteLock},
     spawned::{by_itself, while_awaited, while_awaited_idle},
-    target::check_new_file,
+    target::write_new,
     verify::{Verified, is_new},
 };
 
@@ -184,7 +184,7 @@ impl DatabaseStore {
     }
 
     /// Whether a batch could be published now. Publishes nothing; takes the lease for a moment, unless it is held here or
-    /// elsewhere, which shows that the home is there and lets itself be written to.
+    /// elsewhere, which shows that the home is there and lets itself be written to. In a folder a file is written, and removed.
     ///
     /// # Errors
     /// [`Error::Home`] where it is not or does not; [`Error::Diverged`]; [`Error::Closed`].
@@ -303,7 +303,7 @@ impl DatabaseStore {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a generation that is not there, and for a file that is, or one beside it as
-    /// [`check_new_file`] has it; [`Error::Corrupt`].
+    /// [`check_new_file`](crate::check_new_file) has it; [`Error::Corrupt`].
     pub async fn restore(&self, generation: u64, to: &Path) -> Result<Verified> {
         let (shared, path) = (Arc::clone(&self.inner.shared), to.to_owned());
         let rebuild = async move { Ok(shared.rebuild(Some(generation), &path).await?.verified) };
@@ -348,7 +348,20 @@ impl DatabaseStore {
     /// As [`restore`](Self::restore).
     pub async fn restore_hold(&self, name: &str, generation: Option<u64>, to: &Path) -> Result<Verified> {
         let (shared, name, path) = (Arc::clone(&self.inner.shared), name.to_owned(), to.to_owned());
-        write_new(to, async move { shared.rebuild_hold(&name, generation, &path).await }).await
+        write_new(to, async move {
+            shared.remote.rebuild_hold(&name, generation, &path, &*shared.options.clock).await
+        })
+        .await
+    }
+
+    /// Reads each hold, and checks it as [`restore_hold`](Self::restore_hold) does; the earliest generation first. All of them travel, one
+    /// after the other.
+    ///
+    /// # Errors
+    /// [`Error::Home`] where they cannot be listed, and [`Error::Io`]; what is wrong with one stands in what is found of it.
+    pub async fn verify_holds(&self) -> Result<Vec<VerifiedHold>> {
+        let shared = Arc::clone(&self.inner.shared);
+        while_awaited(async move { shared.verify_holds().await }).await
     }
 
     /// Publishes what is not published yet, gives back the lease, and closes the cache. Every later call is
@@ -430,20 +443,6 @@ impl fmt::Debug for DatabaseStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DatabaseStore").field("status", &self.status()).finish_non_exhaustive()
     }
-}
-
-/// Writes a new file; nothing is left of one that was begun.
-async fn write_new(
-    to: &Path,
-    write: impl Future<Output = Result<Verified>> + Send + 'static,
-) -> Result<Verified> {
-    check_new_file(to)?;
-    let written = while_awaited(write).await;
-    if written.is_err() {
-        // It would be in the way of the next try.
-        let _ = std::fs::remove_file(to);
-    }
-    written
 }
 
 /// Whether anything was ever published to a home. Reads one small object, and makes nothing.

@@ -83,9 +83,7 @@ impl Shared {
 
     /// Rebuilds the newest generation in a folder of its own.
     pub(crate) async fn verify(&self) -> Result<Verified> {
-        let cache = &self.paths.folder;
-        let folder = tempfile::Builder::new().prefix("verify-").suffix(".tmp").tempdir_in(cache);
-        let folder = folder.map_err(Error::io("create a folder in", cache))?;
+        let folder = self.paths.checking()?;
         Ok(self.rebuild(None, &folder.path().join("database.db")).await?.verified)
     }
 

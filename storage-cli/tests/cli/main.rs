@@ -12,6 +12,7 @@ mod completions;
 mod demo;
 mod entries;
 mod export_import;
+mod holds;
 mod import_errors;
 mod input;
 mod intent;

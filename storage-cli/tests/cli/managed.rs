@@ -10,22 +10,22 @@ use serde_json::{Value, json};
 
 use crate::program::{Done, Place};
 
-const HOME: &str = "sqlite+file:///./home";
+pub(crate) const HOME: &str = "sqlite+file:///./home";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A program whose user has a folder of their own.
-fn run(place: &Place, args: &[&str]) -> Done {
+pub(crate) fn run(place: &Place, args: &[&str]) -> Done {
     let user = place.path().join("user");
     place.run_in(&[("DATABASE_URL", HOME), ("XDG_CACHE_HOME", user.to_str().unwrap())], args)
 }
 
-fn done(place: &Place, args: &[&str]) -> String {
+pub(crate) fn done(place: &Place, args: &[&str]) -> String {
     let done = run(place, args);
     assert_eq!((done.code, done.err.as_str()), (0, ""), "{args:?}: {}", done.out);
     done.out
 }
 
-fn json_of(place: &Place, args: &[&str]) -> Value {
+pub(crate) fn json_of(place: &Place, args: &[&str]) -> Value {
     let done = run(place, &[args, &["--json"]].concat());
     assert_eq!((done.code, done.err.as_str()), (0, ""), "{args:?}: {}", done.out);
     done.json()
@@ -142,6 +142,9 @@ fn a_lease_is_shown_and_taken_away_from_who_is_gone() {
     let place = Place::new();
     done(&place, &["set", "deal:1", "1"]);
     assert_eq!(done(&place, &["managed", "unlock"]), "nobody holds the lease\n");
+    let misspelt = run(&place, &["managed", "unlock", "--database-url", "sqlite+file:///./hoem"]);
+    assert_eq!((misspelt.code, misspelt.out.as_str()), (2, ""), "{}", misspelt.err);
+    assert!(misspelt.err.contains("there is no store in the home `folder ./hoem`"), "{}", misspelt.err);
     assert_eq!(json_of(&place, &["managed", "status"])["lease"], json!(null));
     let _held = hold_lease(&place);
     let status = json_of(&place, &["managed", "status"]);
@@ -216,7 +219,7 @@ fn segments_are_folded_and_what_stands_in_the_home_is_verified() {
     assert!(corrupt.err.contains("\nhint: bring the object back"), "{}", corrupt.err);
 }
 
-fn newest(folder: &Path) -> PathBuf {
+pub(crate) fn newest(folder: &Path) -> PathBuf {
     std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
 }
 
@@ -239,39 +242,10 @@ fn an_earlier_generation_is_restored_to_a_file_of_its_own() {
     assert!(never.err.contains("generation 99") && never.err.contains("hint: "), "{}", never.err);
     assert!(!place.path().join("never.db").exists());
     assert_eq!(run(&place, &["managed", "restore"]).code, 2, "no file is named");
-}
-
-#[test]
-fn a_generation_that_is_kept_is_listed_restored_and_removed() {
-    let place = Place::new();
-    done(&place, &["set", "deal:1", "1"]);
-    let kept = json_of(&place, &["managed", "hold", "add", "before"]);
-    done(&place, &["set", "deal:2", "2"]);
-    let listed = json_of(&place, &["managed", "hold", "list"]);
-    assert_eq!(listed["holds"][0]["name"], json!("before"));
-    assert_eq!(listed["holds"][0]["commit"], kept["commit"]);
-    assert!(done(&place, &["managed", "hold", "list"]).starts_with("NAME    GENERATION  KEPT"));
-    done(&place, &["managed", "restore", "--hold", "before", "--to", "before.db"]);
-    assert_eq!(place.done(&["--database-url", "sqlite:///before.db", "keys"]), "deal:1\n");
-    for (command, code, said) in [
-        (&["managed", "hold", "add", "before"][..], 2, "keeps generation"),
-        (&["managed", "hold", "add", "a/b"], 2, "cannot be the name of a hold"),
-        (&["managed", "hold", "remove", "other"], 1, "storage managed hold list"),
-        (&["managed", "restore", "--hold", "other", "--to", "other.db"], 1, "storage managed hold list"),
-        (
-            &["managed", "restore", "--hold", "before", "--at", "1h", "--to", "other.db"],
-            2,
-            "cannot be used with",
-        ),
-    ] {
-        let refused = run(&place, command);
-        assert_eq!(refused.code, code, "{command:?}: {}", refused.err);
-        assert!(refused.err.contains(said), "{command:?}: {}", refused.err);
-    }
-    assert!(
-        done(&place, &["managed", "hold", "remove", "before"]).starts_with("removed before: generation ")
-    );
-    assert_eq!(json_of(&place, &["managed", "hold", "list"])["holds"], json!([]));
+    let nowhere = run(&place, &["managed", "restore", "--to", "missing/never.db"]);
+    assert_eq!((nowhere.code, nowhere.out.as_str()), (2, ""), "{}", nowhere.err);
+    let said = "there is no folder `missing` to write to\nhint: make it, ";
+    assert!(nowhere.err.contains(said) && !nowhere.err.contains(".tmp"), "{}", nowhere.err);
 }
 
 #[test]
@@ -348,8 +322,11 @@ fn earlier_generations_are_listed_and_restored_by_their_time() {
     let shown = log[1]["published"].as_str().unwrap();
     let restored = json_of(&place, &["managed", "restore", "--at", shown, "--to", "shown.db"]);
     assert_eq!(restored["generation"], json!(newest - 1), "of {log}");
-    let restored = json_of(&place, &["managed", "restore", "--at", "2100-01-01", "--to", "newest.db"]);
-    assert_eq!(restored["generation"], json!(newest));
+    let ahead = run(&place, &["managed", "restore", "--at", "2100-01-01", "--to", "none.db"]);
+    assert_eq!(ahead.code, 2, "{}", ahead.err);
+    let said =
+        format!("2100-01-01T00:00:00Z has not come yet; the newest generation, {newest}, was published at ");
+    assert!(ahead.err.contains(&said) && ahead.err.contains("\nhint: without --at"), "{}", ahead.err);
     let none = run(&place, &["managed", "restore", "--at", "2001-02-03 04:05", "--to", "none.db"]);
     assert_eq!(none.code, 1, "{}", none.err);
     assert!(none.err.contains("2001-02-03T04:05:00Z") && none.err.contains("the oldest"), "{}", none.err);
@@ -372,6 +349,9 @@ fn what_has_diverged_is_listed_exported_and_left_behind() {
     assert_eq!(json_of(&place, &["managed", "rescue", "list"]), json!({"rescued": []}));
     let none = run(&place, &["managed", "rescue", "export", "--to", "kept.db"]);
     assert_eq!(none.code, 1, "{}", none.err);
+    assert!(none.err.contains("nothing was kept: no local database"), "{}", none.err);
+    let other = run(&place, &["managed", "rescue", "export", "another", "--to", "kept.db"]);
+    assert!(other.code == 1 && other.err.contains("under the name `another`"), "{}", other.err);
     keep_a_diverged_one(&place);
     let refused = run(&place, &["get", "deal:1"]);
     assert_eq!(refused.code, 3, "{}", refused.err);

@@ -1,6 +1,6 @@
 //! Google Cloud Storage, by its XML API.
 
-use std::{ops::Range, sync::Arc};
+use std::{fs::File, io, ops::Range, sync::Arc};
 
 use object_store::{
     UpdateVersion,
@@ -15,11 +15,13 @@ use super::{
 };
 
 const ENDPOINT: &str = "https://storage.googleapis.com";
+const ACCOUNT_FILE: &str = "GOOGLE_SERVICE_ACCOUNT";
+const CREDENTIALS_FILE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 /// Who asks. The first that is set counts.
 const CREDENTIALS: [(&str, GoogleConfigKey); 3] = [
     ("GOOGLE_SERVICE_ACCOUNT_KEY", GoogleConfigKey::ServiceAccountKey),
-    ("GOOGLE_SERVICE_ACCOUNT", GoogleConfigKey::ServiceAccount),
-    ("GOOGLE_APPLICATION_CREDENTIALS", GoogleConfigKey::ApplicationCredentials),
+    (ACCOUNT_FILE, GoogleConfigKey::ServiceAccount),
+    (CREDENTIALS_FILE, GoogleConfigKey::ApplicationCredentials),
 ];
 
 /// A home in a bucket of Google Cloud Storage, under a prefix of its own.
@@ -90,6 +92,9 @@ impl GcsHome {
                 .with_retry(no_retries())
                 .with_http_connector(connector);
             let found = CREDENTIALS.into_iter().find_map(|(name, key)| Some((name, key, variable(name)?)));
+            if let Some((name @ (ACCOUNT_FILE | CREDENTIALS_FILE), _, path)) = &found {
+                File::open(path).map_err(|error| unreadable(name, &error))?;
+            }
             let (name, builder) = match found {
                 Some((name, key, value)) => (Some(name), builder.with_config(key, value)),
                 None => (None, builder),
@@ -97,6 +102,16 @@ impl GcsHome {
             Ok(Arc::new(builder.build().map_err(|_| unusable(name))?))
         })
     }
+}
+
+/// Without the path: it may be the credentials themselves, in the wrong variable.
+fn unreadable(name: &str, error: &io::Error) -> Error {
+    let problem = match error.kind() {
+        io::ErrorKind::NotFound => "no such file".to_owned(),
+        kind => kind.to_string(),
+    };
+    Error::config(format!("the file that {name} names cannot be read: {problem}"))
+        .with_hint("name a file with the JSON of the credentials; GOOGLE_SERVICE_ACCOUNT_KEY holds it itself")
 }
 
 /// The cause may hold a part of the credentials.

@@ -44,7 +44,6 @@ pub use s3::S3Home;
 pub use url::from_url;
 
 /// The one object that is replaced.
-#[cfg(feature = "azure")]
 const HEAD: &str = "head";
 /// The object that says who holds the lease. No listing shows it.
 #[cfg(any(feature = "azure", feature = "gcs", feature = "s3"))]
@@ -206,6 +205,12 @@ pub trait Home: Send + Sync + fmt::Debug {
 
     /// All objects whose names start with `prefix`.
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>>;
+
+    /// Whether there is room for what is written next, without an object that anybody sees. A home that does not fill up, or cannot
+    /// tell, says so by default.
+    async fn check_room(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Takes the lease, or `None` where somebody else holds it. Asked again with the same claim, it answers the same.
     async fn acquire(&self, claim: &Claim<'_>) -> Result<Option<Held>>;

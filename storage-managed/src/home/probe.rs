@@ -4,6 +4,7 @@ use bytes::Bytes;
 use storage_core::{Error, ErrorKind, Result};
 
 use super::{Home, Put, Version};
+use crate::format::Id;
 
 /// Proves that `home` refuses a second create and a replacement of another version: a home that lets either through would
 /// let two writers overwrite each other. Writes one small object and removes it: five requests.
@@ -11,7 +12,7 @@ use super::{Home, Put, Version};
 /// # Errors
 /// `Unsupported` for a home that does not keep its conditions; else what the home answers, `Unauthorized` for example.
 pub async fn probe(home: &dyn Home) -> Result<()> {
-    let name = format!("probe-{:032x}", fastrand::u128(..));
+    let name = format!("probe-{}", Id::random()?);
     let proven = prove(home, &name).await;
     let removed = home.delete(&name).await;
     proven.and(removed)

@@ -68,6 +68,7 @@ impl S3Home {
     /// # Errors
     /// `Config` where a variable, the bucket or the prefix cannot be used.
     pub fn new(bucket: &str, prefix: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        check_pair(variable)?;
         let may_be_plain = variable("AWS_ALLOW_HTTP").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let endpoint = variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL"));
         Self::build(bucket, prefix, endpoint.as_deref(), |connector| {
@@ -77,7 +78,7 @@ impl S3Home {
                 .with_disable_bulk_delete(true)
                 .with_http_connector(connector);
             for name in VARIABLES {
-                let Some(value) = variable(name) else { continue };
+                let Some(value) = variable(name).filter(|value| !is_blank(value)) else { continue };
                 if name.starts_with("AWS_ENDPOINT_URL") {
                     check_endpoint(name, &value, may_be_plain)?;
                 }
@@ -87,6 +88,23 @@ impl S3Home {
             Ok(Arc::new(builder.build().map_err(|_| unusable())?))
         })
     }
+}
+
+fn is_blank(value: &str) -> bool {
+    value.trim().is_empty()
+}
+
+/// Refuses half of a key, of which the other half may be set and empty.
+fn check_pair(variable: &dyn Fn(&str) -> Option<String>) -> Result<()> {
+    let [id, secret] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+        .map(|name| (name, variable(name).is_some_and(|value| !is_blank(&value))));
+    let (missing, set) = match (id, secret) {
+        ((id, false), (secret, true)) => (id, secret),
+        ((id, true), (secret, false)) => (secret, id),
+        _ => return Ok(()),
+    };
+    Err(Error::config(format!("{missing} is not set, or empty, and {set} is set"))
+        .with_hint("set both; or neither, for the machine's own role"))
 }
 
 fn unusable() -> Error {

@@ -78,14 +78,13 @@ fn unknown() -> Error {
 #[cfg(feature = "azure")]
 fn azure(rest: &str, variable: Variables<'_>) -> Result<Box<dyn Home>> {
     let mut parts = rest.splitn(3, '/');
-    let (Some(account), Some(container), Some(prefix)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(unknown());
-    };
+    let (Some(account), Some(container)) = (parts.next(), parts.next()) else { return Err(unknown()) };
+    let prefix = parts.next().unwrap_or_default();
     if account.is_empty() || !account.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(Error::config("the URL names no storage account").with_hint("letters and digits"));
     }
     check_part(container)?;
-    check_part(prefix)?;
+    check_prefix(prefix)?;
     let (endpoint, credentials) = super::azure::settings(account, variable)?;
     let container = format!("{}/{container}", endpoint.trim_end_matches('/'));
     Ok(Box::new(super::AzureHome::new(&container, prefix, credentials)?))
@@ -121,10 +120,20 @@ fn gcs(_: &str, _: Variables<'_>) -> Result<Box<dyn Home>> {
 /// The bucket and the prefix in it.
 #[cfg(any(feature = "gcs", feature = "s3"))]
 fn in_bucket(rest: &str) -> Result<(&str, &str)> {
-    let (bucket, prefix) = rest.split_once('/').ok_or_else(unknown)?;
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     check_part(bucket)?;
-    check_part(prefix)?;
+    check_prefix(prefix)?;
     Ok((bucket, prefix))
+}
+
+/// A bucket may hold several homes, and other things.
+#[cfg(any(feature = "azure", feature = "gcs", feature = "s3"))]
+fn check_prefix(prefix: &str) -> Result<()> {
+    if prefix.is_empty() {
+        return Err(Error::config("the URL of the home names a bucket or container, and no prefix in it")
+            .with_hint("add one for this database alone, such as `/agent`"));
+    }
+    check_part(prefix)
 }
 
 #[cfg(any(feature = "azure", feature = "gcs", feature = "s3"))]
@@ -183,6 +192,16 @@ mod tests {
             let error = home(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{url}");
             assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+        }
+    }
+
+    #[cfg(all(feature = "azure", feature = "gcs", feature = "s3"))]
+    #[test]
+    fn a_home_without_a_prefix_is_told_so() {
+        for url in ["sqlite+gs://bucket", "sqlite+s3://bucket/", "sqlite+azblob://account/container"] {
+            let error = home(url).unwrap_err();
+            assert!(error.to_string().contains("no prefix"), "{url}: {error}");
+            assert!(error.hint().is_some_and(|hint| hint.contains("`/agent`")), "{url}: {error}");
         }
     }
 

@@ -111,3 +111,44 @@ async fn a_replacement_waits_for_another_process_until_its_deadline() {
     kill(other);
     done(home.replace("head", text("second"), &first, None).await.unwrap());
 }
+
+#[tokio::test]
+async fn nothing_is_made_or_missed_where_another_folder_or_none_is_in_the_place_of_the_home() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, aside) = (folder.path().join("agent"), folder.path().join("aside"));
+    let home = FolderHome::new(&root);
+    let first = done(home.create("head", text("first"), None).await.unwrap());
+    let held = acquire(&home, "us", TERM).await.unwrap();
+    fs::rename(&root, &aside).unwrap();
+    for bare in [false, true] {
+        if bare {
+            fs::create_dir(&root).unwrap();
+        }
+        let refused = [
+            home.get("head").await.map(drop),
+            home.get_if_changed("head", &first).await.map(drop),
+            home.read("head", 0).await.map(drop),
+            home.read_range("head", 0, 1).await.map(drop),
+            home.create("seg/1", text("1"), None).await.map(drop),
+            home.create("seg/1", text("1"), Some(&held)).await.map(drop),
+            home.replace("head", text("2"), &first, None).await.map(drop),
+            home.put("seg/1", Body::Bytes(text("1")), &|_| {}).await.map(drop),
+            home.delete("head").await,
+            home.list("").await.map(drop),
+            home.holder().await.map(drop),
+            home.unlock().await,
+        ];
+        for (call, refused) in refused.into_iter().enumerate() {
+            let error = refused.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{call}: {error}");
+            assert!(error.hint().is_some_and(|hint| hint.contains("mounted")), "{call}: {error}");
+        }
+        assert_eq!(home.renew(&held).await.unwrap(), None, "it is lost, or cannot be relied on");
+        assert_eq!(root.exists(), bare);
+    }
+    // It is empty.
+    fs::remove_dir(&root).unwrap();
+    fs::rename(&aside, &root).unwrap();
+    assert_eq!(home.get("head").await.unwrap().unwrap().version, first);
+    done(home.replace("head", text("2"), &first, Some(&held)).await.unwrap());
+}

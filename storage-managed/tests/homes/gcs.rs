@@ -111,6 +111,21 @@ async fn what_was_left_apart_is_not_listed() {
     assert!(home.put("base/1", large(1), &|_| {}).await.unwrap(), "and it is in nobody's way");
 }
 
+/// As in clones of one machine, which have one state of the generator that is no secret.
+#[tokio::test]
+async fn what_is_sent_apart_has_a_name_of_its_own_in_each_process() {
+    let server = Gcs::start().unwrap();
+    for number in 1..=2 {
+        let proxy = Proxy::start(server.port()).unwrap();
+        let home = home(&format!("http://127.0.0.1:{}", proxy.port()), "agent");
+        proxy.at(5, Fault::LoseRequest);
+        proxy.at(6, Fault::LoseRequest);
+        fastrand::seed(7);
+        home.put("base/1", large(1), &|_| {}).await.unwrap_err();
+        assert_eq!(server.kept().0.len(), number, "{:?}", server.kept());
+    }
+}
+
 #[tokio::test]
 async fn an_upload_that_breaks_off_is_ended() {
     let server = Gcs::start().unwrap();
@@ -168,6 +183,16 @@ fn credentials_that_cannot_be_used_are_named_by_their_variable_and_not_told() {
         assert_eq!(error.kind(), ErrorKind::Config, "{name}");
         assert!(error.to_string().contains(name) && error.hint().is_some(), "{error}");
         assert!(!all_of(&error).contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_of_credentials_that_is_not_there_is_told_so() {
+    for name in ["GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT"] {
+        let variable = |asked: &str| (asked == name).then(|| "/nowhere/key.json".into());
+        let error = GcsHome::new(BUCKET, "agent", &variable).unwrap_err();
+        let said = format!("the file that {name} names cannot be read: no such file");
+        assert!(error.to_string().contains(&said), "{error}");
     }
 }
 

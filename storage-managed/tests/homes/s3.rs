@@ -53,6 +53,21 @@ async fn a_server_that_is_down_is_unavailable() {
     assert!(home.get("head").await.unwrap().is_none());
 }
 
+#[test]
+fn half_a_key_names_the_half_that_is_missing() {
+    for missing in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+        for value in [None, Some(String::new())] {
+            let variable = |name: &str| match name == missing {
+                true => value.clone(),
+                false => variables(&url())(name),
+            };
+            let error = S3Home::new(BUCKET, "agent", &variable).unwrap_err();
+            assert!(error.to_string().contains(&format!("{missing} is not set, or empty")), "{error}");
+            assert!(!error.to_string().contains(SECRET) && error.hint().is_some(), "{error}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_missing_bucket_is_named_as_such() {
     let home = S3Home::new("no-such-bucket", "agent", &variables(&url())).unwrap();

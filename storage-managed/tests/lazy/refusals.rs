@@ -1,6 +1,7 @@
 //! What a replica does not do.
 
 use rusqlite::ErrorCode;
+use storage_core::ErrorKind;
 use storage_managed::{Error, lazy::ReplicaOptions};
 
 use crate::{Place, count, fill, open};
@@ -58,8 +59,11 @@ async fn another_database_in_its_place_is_noticed() {
     let error = replica.refresh().await.unwrap_err();
     assert!(matches!(error, Error::WentBack { known: 2, found: 1 }), "{error}");
     drop(store);
-    std::fs::remove_dir_all(&home).unwrap();
+    std::fs::remove_file(home.join("head")).unwrap();
     assert!(matches!(replica.refresh().await, Err(Error::Recreated { found: None, .. })));
+    // Without its folder it may be on a disk that is not mounted.
+    std::fs::remove_dir_all(&home).unwrap();
+    assert_eq!(replica.refresh().await.unwrap_err().kind(), ErrorKind::Unavailable);
     let options = storage_managed::Options::new(place.folder.path().join("anew"));
     let anew = storage_managed::DatabaseStore::open(place.home(), options).await.unwrap();
     fill(&anew, 1..10).await;

@@ -205,6 +205,10 @@ impl Home for Faulty {
         self.around(format!("list {prefix}"), self.home.list(prefix)).await
     }
 
+    async fn check_room(&self) -> Result<()> {
+        self.home.check_room().await
+    }
+
     /// One whose answer is lost ends by itself, at once instead of after its term.
     async fn acquire(&self, claim: &Claim<'_>) -> Result<Option<Held>> {
         let taken = Mutex::new(None);

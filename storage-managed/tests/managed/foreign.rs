@@ -70,6 +70,23 @@ async fn the_page_size_cannot_change_while_a_store_is_open() {
     assert_eq!(rows_in_home(&place).await, ["first", "second"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_another_program_keeps_open_is_named() {
+    let place = Place::new();
+    let options = storage_managed::Options { busy_timeout: Duration::from_millis(50), ..place.options("a") };
+    let store = DatabaseStore::open(place.home(), options).await.unwrap();
+    add(&store, "first").await.unwrap();
+    let db = foreign(&store.path());
+    db.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = storage_core::Error::from(add(&store, "refused").await.unwrap_err());
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(error.to_string().contains("another program has the database of the cache locked"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("end the transaction")), "{error}");
+    db.execute_batch("ROLLBACK").unwrap();
+    add(&store, "second").await.unwrap();
+    assert_eq!(rows_in_home(&place).await, ["first", "second"]);
+}
+
 /// What others write is more than SQLite leaves in the log, which is then begun anew: what was written is nowhere in it.
 const WRITES: [&str; 3] = [
     "INSERT INTO t (body) VALUES (zeroblob(6000000))",

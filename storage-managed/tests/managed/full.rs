@@ -231,6 +231,34 @@ fn a_full_home_loses_nothing_and_shows_nothing_by_half() {
 }
 
 #[test]
+fn a_full_home_is_told_before_a_batch_finds_out() {
+    on_disk("a_full_home_is_told_before_a_batch_finds_out", 4_096 * KIB, async |disk| {
+        let (place, caches) =
+            (Place { folder: TempDir::new_in(disk.path()).unwrap() }, TempDir::new().unwrap());
+        for keeps_lease in [false, true] {
+            let settings = if keeps_lease { place.holding("a") } else { place.options("a") };
+            let options = Options { cache: caches.path().join("a"), ..settings };
+            let home = Arc::new(FolderHome::new(place.home_path()));
+            let store = DatabaseStore::open(home, options).await.unwrap();
+            add(&store, "first").await.unwrap();
+            store.check().await.unwrap();
+            disk.fill(0).unwrap();
+            let error = storage_core::Error::from(store.check().await.unwrap_err());
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            if disk.is_mounted() {
+                assert!(error.to_string().contains("No space left on device"), "{error}");
+                let hint = "make room where the home is; what was acknowledged is there";
+                assert_eq!(error.hint(), Some(hint), "{error}");
+            }
+            disk.free().unwrap();
+            store.check().await.unwrap();
+            assert_eq!(fs::read_dir(place.home_path().join(".tmp")).unwrap().count(), 0);
+            store.close().await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn what_diverged_is_kept_once_there_is_room_and_folding_leaves_room() {
     let name = "what_diverged_is_kept_once_there_is_room_and_folding_leaves_room";
     on_disk(name, 4_096 * KIB, async |disk| {

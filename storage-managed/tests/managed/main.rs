@@ -23,6 +23,7 @@ mod foreign;
 mod full;
 mod gathered;
 mod history;
+mod holds;
 mod identity;
 mod kills;
 mod leases;
@@ -35,6 +36,7 @@ mod settings;
 #[path = "../cloud/stopped.rs"]
 mod stopped;
 mod stores;
+mod unmounted;
 
 use std::{
     path::{Path, PathBuf},

@@ -2,10 +2,10 @@
 
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
-use storage_factory::Settings;
-use storage_managed::{Error, Hold};
+use storage_factory::{Settings, managed_database};
+use storage_managed::{Error, Hold, holds};
 
-use super::open::{Opened, with_home};
+use super::open::{Opened, check_exists, with_home};
 use crate::{
     args,
     failure::{DONE, Failure, NO, Result},
@@ -22,21 +22,26 @@ pub(super) async fn run(command: args::Hold, settings: &Settings, out: &mut Outp
                 })
             };
             let kept = with_home(settings, keep).await?;
-            out.answer(&document(&kept), format_args!("kept {name}: {}", described(&kept)))?;
+            out.answer(&document(&kept), format_args!("kept {}", listed(&kept)))?;
         }
         args::Hold::List => list(settings, out).await?,
         args::Hold::Remove { name, generation } => {
             let remove =
                 async |opened: &Opened| opened.store.remove_hold(&name, generation).await.map_err(absent);
             let removed = with_home(settings, remove).await?;
-            out.answer(&document(&removed), format_args!("removed {name}: {}", described(&removed)))?;
+            out.answer(&document(&removed), format_args!("removed {}", listed(&removed)))?;
         }
     }
     Ok(DONE)
 }
 
+/// Without opening the database, whose head may be damaged.
 async fn list(settings: &Settings, out: &mut Output) -> Result<()> {
-    let kept = with_home(settings, async |opened| Ok(opened.store.holds().await?)).await?;
+    let (home, options) = managed_database(settings)?;
+    let kept = holds(home, options).await?;
+    if kept.is_empty() {
+        check_exists(settings).await?;
+    }
     let documents: Vec<Value> = kept.iter().map(document).collect();
     let mut rows = vec![["NAME", "GENERATION", "KEPT", "SIZE", "COMMIT"].map(str::to_owned)];
     rows.extend(kept.iter().map(|kept| {
@@ -47,7 +52,7 @@ async fn list(settings: &Settings, out: &mut Output) -> Result<()> {
     out.answer(&json!({"holds": documents}), table(&rows))
 }
 
-fn document(kept: &Hold) -> Value {
+pub(super) fn document(kept: &Hold) -> Value {
     json!({
         "name": kept.name,
         "generation": kept.generation,
@@ -55,6 +60,10 @@ fn document(kept: &Hold) -> Value {
         "bytes": kept.bytes,
         "commit": kept.commit,
     })
+}
+
+pub(super) fn listed(kept: &Hold) -> String {
+    format!("{}: {}", kept.name, described(kept))
 }
 
 fn described(kept: &Hold) -> String {

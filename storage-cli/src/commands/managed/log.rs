@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
+use storage_core::{Clock, SystemClock};
 use storage_factory::Settings;
 use storage_managed::{DatabaseStore, Generation};
 
@@ -40,6 +41,14 @@ fn document(found: &Generation) -> Value {
 /// The generation that was the newest at a time.
 pub(super) async fn newest_at(store: &DatabaseStore, at: SystemTime) -> Result<Generation> {
     let mut history = store.history().await?;
+    if at > SystemClock.now() {
+        let newest = history.last().map_or_else(String::new, |found| {
+            let published = found.published.map_or_else(|| "an unknown time".to_owned(), moment);
+            format!("; the newest generation, {}, was published at {published}", found.generation)
+        });
+        let failure = Failure::input(format!("{} has not come yet{newest}", moment(at)));
+        return Err(failure.hint("without --at the newest is restored"));
+    }
     // As the log shows it: in whole seconds.
     let seconds =
         |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();

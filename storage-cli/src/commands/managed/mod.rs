@@ -6,25 +6,22 @@ mod log;
 mod open;
 mod repair;
 mod rescue;
+mod restore;
 mod target;
 mod unlock;
+mod verify;
 mod watched;
-
-use std::{path::Path, time::SystemTime};
 
 use indicatif::HumanBytes;
 use serde_json::json;
 use storage_factory::{Settings, new_managed_key};
-use storage_managed::{Error, Options, Status, Verified, home::Holder, rescued};
+use storage_managed::{Options, Status, home::Holder, rescued};
 
-use self::{
-    open::{with_database, with_home},
-    target::check_new,
-};
+use self::open::with_database;
 use crate::{
     args::Managed,
-    failure::{DONE, Failure, NO, Result},
-    output::{Output, humane, moment, table},
+    failure::{DONE, Result},
+    output::{Output, humane, table},
 };
 
 pub(super) async fn run(command: Managed, settings: &Settings, out: &mut Output) -> Result<u8> {
@@ -33,11 +30,11 @@ pub(super) async fn run(command: Managed, settings: &Settings, out: &mut Output)
         Managed::Status => status(settings, out).await,
         Managed::Unlock { yes } => unlock::run(yes, settings, out).await,
         Managed::Fold => fold(settings, out).await,
-        Managed::Verify => verify(settings, out).await,
+        Managed::Verify { holds } => verify::run(holds, settings, out).await,
         Managed::Repair { yes } => repair::run(yes, settings, out).await,
         Managed::Log { limit } => log::run(limit, settings, out).await,
         Managed::Restore { generation, at, hold, to } => {
-            restore((generation, at, hold.as_deref()), &to, settings, out).await
+            restore::run((generation, at, hold.as_deref()), &to, settings, out).await
         }
         Managed::Hold { command } => hold::run(command, settings, out).await,
         Managed::Genkey { id } => genkey(id, out),
@@ -130,72 +127,5 @@ fn genkey(id: Option<String>, out: &mut Output) -> Result<u8> {
     let id = id.unwrap_or_else(|| format!("k-{:08x}", fastrand::u32(..)));
     let key = new_managed_key(&id)?;
     out.answer(&json!({"id": id, "key": key}), &key)?;
-    Ok(DONE)
-}
-
-/// What is not in the home is no failure of the home.
-fn absent(error: Error) -> Failure {
-    match error {
-        Error::Unsupported(message) => Failure::new(NO, "not_found", message).hint(
-            "`storage managed log` shows which can be restored; STORAGE_MANAGED_RETENTION says how long they can",
-        ),
-        error => error.into(),
-    }
-}
-
-fn document(verified: &Verified) -> serde_json::Value {
-    json!({"generation": verified.generation, "bytes": verified.bytes, "objects": verified.objects})
-}
-
-fn described(verified: &Verified) -> String {
-    let objects = crate::output::counted(verified.objects as u64, "object", "objects");
-    format!("generation {}, {}, from {objects}", verified.generation, HumanBytes(verified.bytes))
-}
-
-async fn verify(settings: &Settings, out: &mut Output) -> Result<u8> {
-    let verified = with_home(settings, async |opened| opened.store.verify().await.map_err(absent)).await?;
-    out.answer(&document(&verified), format_args!("sound: {}", described(&verified)))?;
-    Ok(DONE)
-}
-
-/// Writes the file whole or not at all.
-async fn restore(
-    (generation, at, hold): (Option<u64>, Option<SystemTime>, Option<&str>),
-    to: &Path,
-    settings: &Settings,
-    out: &mut Output,
-) -> Result<u8> {
-    check_new(to)?;
-    let beside = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = tempfile::tempdir_in(beside)
-        .map_err(|error| Failure::input(format!("`{}` cannot be written to: {error}", beside.display())))?;
-    let (verified, published) = with_home(settings, async |opened| {
-        let file = folder.path().join("restored.db");
-        if let Some(hold) = hold {
-            return Ok((
-                opened.store.restore_hold(hold, generation, &file).await.map_err(hold::absent)?,
-                None,
-            ));
-        }
-        let (generation, published) = match (generation, at) {
-            (Some(generation), _) => (generation, None),
-            (None, Some(at)) => {
-                let found = log::newest_at(&opened.store, at).await?;
-                (found.generation, found.published)
-            }
-            (None, None) => (opened.store.status().generation, None),
-        };
-        Ok((opened.store.restore(generation, &file).await.map_err(absent)?, published))
-    })
-    .await?;
-    check_new(to)?;
-    std::fs::rename(folder.path().join("restored.db"), to).map_err(|error| Failure::output(&error))?;
-    let mut document = document(&verified);
-    if let Some(document) = document.as_object_mut() {
-        document.insert("file".to_owned(), json!(to));
-        document.extend(published.map(|at| ("published".to_owned(), json!(moment(at)))));
-    }
-    let published = published.map_or_else(String::new, |at| format!(", published at {}", moment(at)));
-    out.answer(&document, format_args!("restored {}: {}{published}", to.display(), described(&verified)))?;
     Ok(DONE)
 }

@@ -58,11 +58,14 @@ async fn open_home(settings: &Settings) -> Result<Opened> {
 }
 
 /// Looking after a home that nobody has written to would make one.
-async fn check_exists(settings: &Settings) -> Result<()> {
+pub(super) async fn check_exists(settings: &Settings) -> Result<()> {
     let (home, _) = managed_database(settings)?;
     let name = home.name();
-    if exists(home).await? {
-        return Ok(());
+    match exists(home).await {
+        // A store whose head is gone is one: who needs the head says so.
+        Ok(true) | Err(Error::Corrupt { .. }) => return Ok(()),
+        Ok(false) => {}
+        Err(error) => return Err(error.into()),
     }
     let failure =
         Failure::new(USAGE, ErrorKind::Config.code(), format!("there is no store in the home `{name}`"));
@@ -85,12 +88,15 @@ pub(super) async fn with_home<T>(
     use_opened(settings, Box::pin(open_home(settings)), work).await
 }
 
+pub(super) fn interrupted() -> Failure {
+    Failure::interrupted("interrupted; the home is as whole as before")
+}
+
 async fn use_opened<T>(
     settings: &Settings,
     opened: impl Future<Output = Result<Opened>>,
     work: impl AsyncFnOnce(&Opened) -> Result<T>,
 ) -> Result<T> {
-    let interrupted = || Failure::interrupted("interrupted; the home is as whole as before");
     let work = async {
         check_exists(settings).await?;
         let opened = opened.await?;

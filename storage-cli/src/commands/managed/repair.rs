@@ -12,6 +12,7 @@ use storage_factory::{Settings, managed_database};
 use storage_managed::{Error, Repair, Source, repair};
 
 use super::{
+    hold,
     open::CACHE_WAIT,
     watched::{Watched, progress},
 };
@@ -39,7 +40,13 @@ pub(super) async fn run(yes: bool, settings: &Settings, out: &mut Output) -> Res
             ErrorKind::Corrupt.code(),
             format!("nothing sound was found: {}", described(&found)),
         );
-        return Err(failure.hint("bring the objects back from a copy"));
+        return Err(failure.hint(match found.holds.is_empty() {
+            true => "bring the objects back from a copy",
+            false => {
+                "bring the objects back from a copy, or write a hold to a file with `storage managed restore --hold` and \
+                 `storage managed adopt` it into an empty home"
+            }
+        }));
     }
     let agreed = yes
         || (stdin().is_terminal()
@@ -92,7 +99,7 @@ fn document(found: &Repair) -> Value {
     let lost = found
         .lost
         .iter()
-        .map(|lost| json!({"generation": lost.generation, "published": lost.published.map(moment)}));
+        .map(|lost| json!({"first": lost.first, "generation": lost.generation, "published": lost.published.map(moment)}));
     let sound = found.sound.as_ref().map(|sound| {
         json!({
             "generation": sound.generation,
@@ -106,6 +113,7 @@ fn document(found: &Repair) -> Value {
         "damaged": damage.collect::<Vec<_>>(),
         "sound": sound,
         "lost": lost.collect::<Vec<_>>(),
+        "holds": found.holds.iter().map(hold::document).collect::<Vec<_>>(),
         "published": null,
     })
 }
@@ -123,10 +131,17 @@ fn described(found: &Repair) -> String {
     }
     lines.extend(found.lost.iter().map(|lost| {
         let published = lost.published.map_or_else(|| "an unknown time".to_owned(), moment);
-        format!("lost: generation {}, published at {published}", lost.generation)
+        match lost.first == lost.generation {
+            true => format!("lost: generation {}, published at {published}", lost.generation),
+            false => format!(
+                "lost: generations {} to {}, the last published at {published}",
+                lost.first, lost.generation
+            ),
+        }
     }));
     if found.lost.is_empty() && found.sound.is_some() {
         lines.push("lost: nothing that is known of".to_owned());
     }
+    lines.extend(found.holds.iter().map(|kept| format!("kept: {}", hold::listed(kept))));
     lines.join("\n")
 }

@@ -10,7 +10,7 @@ use storage_managed::{Rescued, export, remove_rescued as remove, rescued};
 use super::{open::open, target::check_new};
 use crate::{
     args::Rescue,
-    failure::{DONE, Failure, Result},
+    failure::{DONE, Failure, NO, Result},
     output::{Output, counted, moment, table},
 };
 
@@ -54,15 +54,22 @@ fn write(wanted: Option<&str>, to: &Path, settings: &Settings, out: &mut Output)
     let kept = kept(settings)?;
     // The newest where none is named.
     let found = kept.iter().rev().find(|kept| wanted.is_none_or(|wanted| name(kept) == wanted));
-    let found = found.ok_or_else(|| {
-        Failure::not_found(&format!("rescued:{}", wanted.unwrap_or("any")))
-            .hint("`storage managed rescue list` shows what was kept")
+    let found = found.ok_or_else(|| match wanted {
+        Some(wanted) => unknown(wanted),
+        None => {
+            Failure::new(NO, "not_found", "nothing was kept: no local database of this home has diverged")
+        }
     })?;
     check_new(to)?;
     export(&found.path, to)?;
     let document = json!({"name": name(found), "file": to});
     out.answer(&document, format_args!("exported {} to {}", name(found), to.display()))?;
     Ok(DONE)
+}
+
+fn unknown(name: &str) -> Failure {
+    let message = format!("nothing was kept under the name `{}`", name.escape_debug());
+    Failure::new(NO, "not_found", message).hint("`storage managed rescue list` shows what was kept")
 }
 
 fn prune(
@@ -80,8 +87,7 @@ fn prune(
         .filter(|kept| wanted.map_or_else(|| is_old(kept), |wanted| name(kept) == wanted))
         .collect();
     if let (Some(wanted), true) = (wanted, found.is_empty()) {
-        return Err(Failure::not_found(&format!("rescued:{wanted}"))
-            .hint("`storage managed rescue list` shows what was kept"));
+        return Err(unknown(wanted));
     }
     for kept in &found {
         remove(&managed_database(settings)?.1.cache, &kept.path)?;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use storage_factory::{Settings, managed_database};
 use storage_managed::home::Holder;
 
+use super::open::check_exists;
 use crate::{
     ask,
     failure::{DONE, Failure, NO, Result},
@@ -16,6 +17,7 @@ use crate::{
 pub(super) async fn run(yes: bool, settings: &Settings, out: &mut Output) -> Result<u8> {
     let (home, _) = managed_database(settings)?;
     let Some(holder) = home.holder().await? else {
+        check_exists(settings).await?;
         out.answer(&json!({"unlocked": false, "lease": null}), "nobody holds the lease")?;
         return Ok(DONE);
     };

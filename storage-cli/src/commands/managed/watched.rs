@@ -100,6 +100,10 @@ impl Home for Watched {
         self.home.list(prefix).await
     }
 
+    async fn check_room(&self) -> Result<()> {
+        self.home.check_room().await
+    }
+
     async fn acquire(&self, claim: &Claim<'_>) -> Result<Option<Held>> {
         self.home.acquire(claim).await
     }

@@ -226,6 +226,10 @@ impl Home for EncryptedHome {
         Ok(listed)
     }
 
+    async fn check_room(&self) -> Result<()> {
+        self.home.check_room().await
+    }
+
     async fn acquire(&self, claim: &Claim<'_>) -> Result<Option<Held>> {
         self.home.acquire(claim).await
     }

@@ -10,7 +10,7 @@ use std::{
 use storage_core::{Clock, Error, ErrorKind, Result, SystemClock};
 use tempfile::NamedTempFile;
 
-use super::lock::Lock;
+use super::{error::failed, lock::Lock, root::Root};
 use crate::{
     home::{Holder, Listed},
     system::{self, Positioned, sync_folder},
@@ -22,6 +22,8 @@ const DRAFTS: &str = ".tmp";
 const WRITE_LOCK: &str = ".write-lock";
 /// Locked by the holder of the lease.
 const LEASE_LOCK: &str = ".lease";
+/// Less is soon used up by a batch and its head.
+const ROOM_BYTES: usize = 64 * 1024;
 /// A draft of this age belongs to a process that has ended.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -31,16 +33,21 @@ pub(super) type Draft = NamedTempFile;
 /// A folder with objects.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
-    root: PathBuf,
+    root: Root,
 }
 
 impl Files {
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root: Root::new(root) }
     }
 
     pub(super) fn root(&self) -> &Path {
-        &self.root
+        self.root.path()
+    }
+
+    /// Refuses another folder than the one that was seen before.
+    pub(super) fn check(&self) -> Result<()> {
+        self.root.check()
     }
 
     /// The content of `name`, one content even while it is replaced.
@@ -62,19 +69,22 @@ impl Files {
 
     /// The file of `name` and its length.
     pub(super) fn open(&self, name: &str) -> Result<Option<(File, u64)>> {
-        let opened = File::open(self.root.join(name)).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let opened = File::open(self.at(name)).and_then(|file| Ok((file.metadata()?.len(), file)));
         match opened {
-            Ok((length, file)) => Ok(Some((file, length))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Ok((length, file)) => {
+                self.root.see();
+                Ok(Some((file, length)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.check().map(|()| None),
             Err(error) => Err(failed(&error)),
         }
     }
 
     /// An empty draft, and a handle to fill it through.
     pub(super) fn draft(&self) -> Result<(Draft, File)> {
+        let drafts = self.at(DRAFTS);
+        self.make(&drafts)?;
         let made = || {
-            let drafts = self.root.join(DRAFTS);
-            make_folder(&drafts)?;
             let draft = tempfile::Builder::new().prefix("").tempfile_in(drafts)?;
             let file = draft.as_file().try_clone()?;
             Ok((draft, file))
@@ -97,7 +107,7 @@ impl Files {
         deadline: Instant,
     ) -> Result<bool> {
         let draft = self.filled(bytes)?;
-        let lock = Lock::take(&self.root.join(WRITE_LOCK), deadline).map_err(|error| failed(&error))?;
+        let lock = Lock::take(&self.at(WRITE_LOCK), deadline).map_err(|error| failed(&error))?;
         let Some(_lock) = lock else {
             let message = "another process holds the folder's write lock";
             return Err(Error::new(ErrorKind::Timeout, message));
@@ -105,7 +115,7 @@ impl Files {
         if !self.read(name)?.is_some_and(|found| is_expected(&found)) {
             return Ok(false);
         }
-        self.move_in(draft, &self.root.join(name)).map(|()| true)
+        self.move_in(draft, &self.at(name)).map(|()| true)
     }
 
     /// Puts a filled draft in place unless something is there. `false`: it is.
@@ -123,10 +133,10 @@ impl Files {
 
     /// Removes `name`, if it is there.
     pub(super) fn delete(&self, name: &str) -> Result<()> {
-        let path = self.root.join(name);
+        let path = self.at(name);
         match fs::remove_file(&path) {
             Ok(()) => self.settle(&path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.check(),
             Err(error) => Err(failed(&error)),
         }
     }
@@ -135,14 +145,14 @@ impl Files {
     pub(super) fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
         let mut listed = Vec::new();
         // What is not there is not made to learn its clock.
-        if !self.root.is_dir() {
-            return Ok(listed);
+        if !self.root().is_dir() {
+            return self.check().map(|()| listed);
         }
         let now = self.now();
         let mut folders =
             vec![prefix.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"))];
         while let Some(folder) = folders.pop() {
-            for (name, metadata) in entries(&self.root.join(&folder)).map_err(|error| failed(&error))? {
+            for (name, metadata) in entries(&self.at(&folder)).map_err(|error| failed(&error))? {
                 let name = format!("{folder}{name}");
                 if metadata.is_dir() {
                     folders.push(format!("{name}/"));
@@ -151,14 +161,15 @@ impl Files {
                 }
             }
         }
+        self.check()?;
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
     }
 
     /// The lease's lock, or `None` while somebody else has it. Notes `owner` in the file.
     pub(super) fn take_lease(&self, owner: &str) -> Result<Option<Lock>> {
-        make_folder(&self.root).map_err(|error| failed(&error))?;
-        let taken = Lock::try_take(&self.root.join(LEASE_LOCK)).map_err(|error| failed(&error))?;
+        self.make(self.root())?;
+        let taken = Lock::try_take(&self.at(LEASE_LOCK)).map_err(|error| failed(&error))?;
         if let Some(lock) = &taken {
             // For people alone: a full disk must not keep anybody from taking the lock.
             let _ = lock.file().set_len(0).and_then(|()| lock.file().write_all(owner.as_bytes()));
@@ -169,9 +180,9 @@ impl Files {
 
     /// Who holds the lease's lock: its file says since when.
     pub(super) fn lease_holder(&self) -> Result<Option<Holder>> {
-        let path = self.root.join(LEASE_LOCK);
+        let path = self.at(LEASE_LOCK);
         let found = match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.check().map(|()| None),
             found => found.map_err(|error| failed(&error))?,
         };
         if !Lock::is_taken(&path).map_err(|error| failed(&error))? {
@@ -187,14 +198,19 @@ impl Files {
 
     /// Makes the lease's lock one on a file that nobody else can find.
     pub(super) fn remove_lease(&self) -> Result<()> {
-        match fs::remove_file(self.root.join(LEASE_LOCK)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&error)),
-            _ => Ok(()),
+        match fs::remove_file(self.at(LEASE_LOCK)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.check(),
+            removed => removed.map_err(|error| failed(&error)),
         }
     }
 
+    /// Whether a draft finds room, which is removed at once.
+    pub(super) fn check_room(&self) -> Result<()> {
+        self.filled(&[1; ROOM_BYTES]).map(drop)
+    }
+
     fn remove_abandoned_drafts(&self) {
-        let (drafts, now) = (self.root.join(DRAFTS), self.now());
+        let (drafts, now) = (self.at(DRAFTS), self.now());
         for (name, metadata) in entries(&drafts).unwrap_or_default() {
             if age(&metadata, now).is_some_and(|age| age > ABANDONED) {
                 let _ = fs::remove_file(drafts.join(name));
@@ -209,9 +225,19 @@ impl Files {
     }
 
     fn place_for(&self, name: &str) -> Result<PathBuf> {
-        let path = self.root.join(name);
-        make_folder(path.parent().unwrap_or(&self.root)).map_err(|error| failed(&error))?;
+        let path = self.at(name);
+        self.make(path.parent().unwrap_or(self.root()))?;
         Ok(path)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.root().join(name)
+    }
+
+    /// Makes a folder of the home, and the home's own where that was never seen.
+    fn make(&self, folder: &Path) -> Result<()> {
+        self.check()?;
+        make_folder(folder).map_err(|error| failed(&error))
     }
 
     fn move_in(&self, draft: Draft, path: &Path) -> Result<()> {
@@ -221,12 +247,15 @@ impl Files {
 
     /// Makes the change of a name durable: in its folder, and the folders above it, which may be new.
     fn settle(&self, path: &Path) -> Result<()> {
-        for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.root)) {
-            sync_folder(folder).map_err(|error| {
-                Error::new(ErrorKind::OutcomeUnknown, format!("the change may not be durable: {error}"))
-            })?;
+        let unknown = |error: &dyn std::fmt::Display| {
+            Error::new(ErrorKind::OutcomeUnknown, format!("the change may not be durable: {error}"))
+        };
+        for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(self.root())) {
+            sync_folder(folder).map_err(|error| unknown(&error))?;
         }
-        Ok(())
+        self.root.see();
+        // The folder may have gone between its last check and the change.
+        self.check().map_err(|error| unknown(&error))
     }
 
     /// The time now by the folder's own clock, which on a shared folder is not the machine's. Who may not write there has the
@@ -270,21 +299,4 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
     system::make_folder(folder)?;
     missing.iter().filter_map(|made| made.parent()).try_for_each(sync_folder)
-}
-
-/// An error of the system where nothing was done.
-pub(super) fn failed(error: &io::Error) -> Error {
-    let (kind, hint) = match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            (ErrorKind::Unauthorized, "let this user read and write the folder of the home and all below it")
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            (ErrorKind::Unavailable, "make room where the home is; what was acknowledged is there")
-        }
-        _ => (
-            ErrorKind::Unavailable,
-            "see that the folder of the home is there, and its disk or share mounted and sound",
-        ),
-    };
-    Error::new(kind, format!("the folder refused it: {error}")).with_hint(hint)
 }

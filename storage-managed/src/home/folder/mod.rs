@@ -1,7 +1,9 @@
 //! A local or shared folder.
 
+mod error;
 mod files;
 mod lock;
+mod root;
 
 use std::{
     io::{self, Seek, SeekFrom},
@@ -32,6 +34,10 @@ const PIECE: usize = 256 * 1024;
 /// Versions are hashes of the content. The lease is a lock of the operating system on a file in the folder
 /// (`flock`): it ends with the process that holds it, and a paused process keeps it. A shared folder therefore has to pass
 /// locks on to its server: NFS 4 and SMB do, unless they are mounted with `nolock` or `nobrl`.
+///
+/// Once something of the home was found or put there, a folder that is gone, or another one in its place (without a `head`), as
+/// where its disk or share is not mounted, is `Unavailable` to reads that find nothing, listings and writes; nothing is created there. The
+/// home goes on once the folder is back.
 #[derive(Debug)]
 pub struct FolderHome {
     files: Files,
@@ -78,6 +84,12 @@ impl FolderHome {
         })
     }
 
+    /// The lease is not held: it is lost, unless the folder is away, which may come back with it.
+    async fn refused(&self) -> Result<Put> {
+        self.blocking(ErrorKind::Timeout, Files::check).await?;
+        Ok(Put::Refused)
+    }
+
     /// The pieces of `body`, written to a file that nobody sees yet.
     async fn copy(&self, body: Body, sent: &(dyn Fn(u64) + Send + Sync)) -> Result<files::Draft> {
         let (draft, file) = self.blocking(ErrorKind::Timeout, Files::draft).await?;
@@ -106,7 +118,7 @@ impl FolderHome {
         let mut pieces = ReaderStream::with_capacity(source.take(length), PIECE);
         let (mut copied, mut synced) = (0, 0);
         while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|error| files::failed(&error))?;
+            let piece = piece.map_err(|error| error::failed(&error))?;
             self.in_time(target.write_all(&piece)).await?;
             copied += u64::try_from(piece.len()).unwrap_or(u64::MAX);
             sent(copied);
@@ -120,7 +132,7 @@ impl FolderHome {
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = io::Result<T>>) -> Result<T> {
-        let work = async { work.await.map_err(|error| files::failed(&error)) };
+        let work = async { work.await.map_err(|error| error::failed(&error)) };
         with_deadline(self.timeout, ErrorKind::Timeout, work).await
     }
 }
@@ -161,11 +173,11 @@ impl Home for FolderHome {
         let owned = name.to_owned();
         let opened = self.blocking(ErrorKind::Timeout, move |files| files.open(&owned)).await;
         let Some((mut file, length)) = opened.map_err(at("read", name))? else { return Ok(None) };
-        file.seek(SeekFrom::Start(from)).map_err(|error| at("read", name)(files::failed(&error)))?;
+        file.seek(SeekFrom::Start(from)).map_err(|error| at("read", name)(error::failed(&error)))?;
         let pieces = ReaderStream::with_capacity(tokio::fs::File::from_std(file), PIECE);
         let named = name.to_owned();
         let pieces =
-            pieces.map(move |piece| piece.map_err(|error| at("read", &named)(files::failed(&error))));
+            pieces.map(move |piece| piece.map_err(|error| at("read", &named)(error::failed(&error))));
         Ok(Some((length, pieces.boxed())))
     }
 
@@ -180,7 +192,7 @@ impl Home for FolderHome {
     async fn create(&self, name: &str, bytes: Bytes, held: Option<&Held>) -> Result<Put> {
         check_name(name)?;
         if !self.may_write(held) {
-            return Ok(Put::Refused);
+            return self.refused().await.map_err(at("create", name));
         }
         let owned = name.to_owned();
         let created = self.blocking(ErrorKind::OutcomeUnknown, move |files| {
@@ -199,7 +211,7 @@ impl Home for FolderHome {
     ) -> Result<Put> {
         check_name(name)?;
         if !self.may_write(held) {
-            return Ok(Put::Refused);
+            return self.refused().await.map_err(at("replace", name));
         }
         let (owned, expected) = (name.to_owned(), expected.clone());
         // Half of the time is for the write itself.
@@ -236,6 +248,11 @@ impl Home for FolderHome {
         let owned = prefix.to_owned();
         let listed = self.blocking(ErrorKind::Timeout, move |files| files.list(&owned));
         listed.await.map_err(at("list", prefix))
+    }
+
+    async fn check_room(&self) -> Result<()> {
+        let checked = self.blocking(ErrorKind::Timeout, Files::check_room).await;
+        checked.map_err(|error| error.at("folder", "check_room"))
     }
 
     async fn acquire(&self, claim: &Claim<'_>) -> Result<Option<Held>> {

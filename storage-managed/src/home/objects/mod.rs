@@ -31,6 +31,7 @@ use super::{
     names::{check_name, check_prefix},
     pieces::punctual,
 };
+use crate::format::Id;
 
 /// How often a write is tried that was put off for others of the same object; nothing was done then.
 const TRIES: u32 = 4;
@@ -214,7 +215,7 @@ impl<D: Dialect> ObjectHome<D> {
         if D::PARTS_UNDER_CONDITION {
             return parts::send(&*self.store, &path, body, sent).await;
         }
-        let apart = self.path(&format!("{name}-{:032x}{APART}", fastrand::u128(..)));
+        let apart = self.path(&format!("{name}-{}{APART}", Id::random()?));
         parts::send_apart(&*self.store, &apart, &path, body, sent).await
     }
 
