@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    fmt,
+    str::FromStr,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -65,6 +67,28 @@ pub struct Epoch {
     number: u64,
     /// Tells apart epochs of one number, which a thread that is deleted and claimed anew within a tick of the clock has.
     nonce: u64,
+}
+
+/// The epoch as text, to be handed to another process: [`FromStr`] reads it.
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{:016x}:{}", self.number, self.nonce, self.thread_id)
+    }
+}
+
+impl FromStr for Epoch {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = || {
+            let (number, rest) = text.split_once(':')?;
+            let (nonce, thread_id) = rest.split_once(':')?;
+            let nonce = u64::from_str_radix(nonce, 16).ok()?;
+            Some(Self { thread_id: thread_id.to_owned(), number: number.parse().ok()?, nonce })
+        };
+        let message = "the text is no epoch of a thread";
+        parts().ok_or_else(|| Error::invalid_input(message).with_hint("bring what `to_string` of one gave"))
+    }
 }
 
 impl Epoch {

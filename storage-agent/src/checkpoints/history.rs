@@ -5,10 +5,11 @@ use std::{
     iter,
 };
 
-use futures::{TryStreamExt, future::try_join_all};
+use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use serde_json::Value;
 use storage_core::{
-    CollectionStore, Error, Item, Json, Order, Partition, Query, Result, StorageExt, same_value,
+    CollectionStore, Error, ErrorKind, Item, Json, Order, Partition, Query, Result, StorageExt,
+    prefix_successor, same_value,
 };
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
     layout::{self, CheckpointAttributes, Place},
     metadata,
     read::{Ancestors, found, header, moved, pending, thread_id, value, value_items, write_items},
-    types::{CheckpointHeader, DeltaHistory, ListCheckpoints},
+    types::{Checkpoint, CheckpointHeader, DeltaHistory, ListCheckpoints},
 };
 use crate::shared::THREADS;
 
@@ -51,6 +52,28 @@ impl CheckpointerBackend {
             of_thread(store, thread_id, list, most).await
         };
         self.shared.measured("checkpointer.list", work).await
+    }
+
+    /// Checkpoints with their values and writes, the newest first. Where a pruning takes one of them meanwhile all are looked at
+    /// again, so that none is missing between two others.
+    ///
+    /// # Errors
+    /// `Conflict` where they are pruned all the time; else as [`get`](Self::get).
+    pub async fn list_whole(&self, list: &ListCheckpoints) -> Result<Vec<Checkpoint>> {
+        let work = async {
+            for _ in 0..TRIES {
+                let headers = self.list(list).await?;
+                let whole = stream::iter(headers).map(|CheckpointHeader { key, .. }| async move {
+                    self.get(&key.thread_id, &key.checkpoint_ns, Some(&key.checkpoint_id)).await
+                });
+                let whole: Vec<_> = whole.buffered(LOADED).try_collect().await?;
+                if let Some(whole) = whole.into_iter().collect() {
+                    return Ok(whole);
+                }
+            }
+            Err(Error::new(ErrorKind::Conflict, "the checkpoints are pruned all the time"))
+        };
+        self.shared.measured("checkpointer.list_whole", Box::pin(work)).await
     }
 
     /// What a checkpoint's ancestors contributed to channels: their writes on the path of parents, from the nearest
@@ -163,7 +186,7 @@ async fn of_thread(
         let items =
             if list.checkpoint_ns.is_some() { page.items } else { indexed(store, &partition, &page).await? };
         for items in items.chunks(LOADED) {
-            let listed = items.iter().map(|item| listed(store, &partition, thread_id, item, &list.filter));
+            let listed = items.iter().map(|item| listed(store, &partition, thread_id, item, list));
             headers.extend(try_join_all(listed).await?.into_iter().flatten());
             if headers.len() >= most {
                 headers.truncate(most);
@@ -175,18 +198,25 @@ async fn of_thread(
 }
 
 fn range(partition: &Partition, thread_id: &str, list: &ListCheckpoints, size: usize) -> Result<Query> {
-    let (prefix, to) = match &list.checkpoint_ns {
-        Some(ns) => {
-            let place = Place::new(thread_id, ns)?;
-            (place.checkpoints(), list.before.as_ref().map(|before| place.checkpoint(before)))
+    let place = list.checkpoint_ns.as_ref().map(|ns| Place::new(thread_id, ns)).transpose()?;
+    let key =
+        |id: &String| place.as_ref().map_or_else(|| layout::index(id, ""), |place| place.checkpoint(id));
+    let prefix = place.as_ref().map_or_else(|| "i:".to_owned(), Place::checkpoints);
+    let (to, only) = (list.before.as_ref().map(key), list.checkpoint_id.as_ref().map(key));
+    for (id, key) in [(&list.before, &to), (&list.checkpoint_id, &only)] {
+        if let (Some(id), Some(key)) = (id, key) {
+            layout::check_room(id, key.len())?;
         }
-        None => ("i:".to_owned(), list.before.as_ref().map(|before| layout::index(before, ""))),
-    };
-    if let (Some(before), Some(to)) = (&list.before, &to) {
-        layout::check_room(before, to.len())?;
     }
     let mut query = Query::prefix(partition.clone(), &prefix, size).order(Order::Descending).without_bodies();
-    query.to = to.or(query.to);
+    if let Some(only) = only {
+        // In the index the namespace follows.
+        let end = place.map_or_else(|| prefix_successor(&only), |_| Some(format!("{only}\u{1}")));
+        (query.from, query.to) = (only, end);
+    }
+    if let Some(to) = to {
+        query.to = Some(query.to.map_or(to.clone(), |end| end.min(to)));
+    }
     Ok(query)
 }
 
@@ -211,11 +241,12 @@ async fn listed(
     partition: &Partition,
     thread_id: &str,
     item: &Item,
-    filter: &BTreeMap<String, Value>,
+    list: &ListCheckpoints,
 ) -> Result<Option<CheckpointHeader>> {
+    let (filter, loose) = (&list.filter, list.bools_are_numbers);
     let attributes: CheckpointAttributes = layout::decode(item)?;
     let kept: Vec<_> = filter.iter().filter(|(name, _)| !attributes.may_have_moved(name)).collect();
-    if !matches(&attributes.metadata, &kept)? {
+    if !matches(&attributes.metadata, &kept, loose)? {
         return Ok(None);
     }
     if attributes.moved.is_none() {
@@ -224,15 +255,30 @@ async fn listed(
     let Some((item, metadata)) = metadata::whole(store, partition, item.clone()).await? else {
         return Ok(None);
     };
-    let matches = matches(&metadata, &filter.iter().collect::<Vec<_>>())?;
+    let matches = matches(&metadata, &filter.iter().collect::<Vec<_>>(), loose)?;
     let header = header(thread_id, &item, CheckpointAttributes { metadata, ..layout::decode(&item)? })?;
     Ok(matches.then_some(header))
 }
 
-fn matches(metadata: &Json, filter: &[(&String, &Value)]) -> Result<bool> {
+fn matches(metadata: &Json, filter: &[(&String, &Value)], loose: bool) -> Result<bool> {
     if filter.is_empty() {
         return Ok(true);
     }
     let members: Value = metadata.decode()?;
-    Ok(filter.iter().all(|(name, wanted)| same_value(members.get(name).unwrap_or(&Value::Null), wanted)))
+    let same = |found: &Value, wanted: &Value| {
+        same_value(found, wanted) || (loose && same_value(&without_bools(found), &without_bools(wanted)))
+    };
+    Ok(filter.iter().all(|(name, wanted)| same(members.get(name).unwrap_or(&Value::Null), wanted)))
+}
+
+/// The value with 1 for true and 0 for false.
+fn without_bools(value: &Value) -> Value {
+    match value {
+        Value::Bool(bool) => u8::from(*bool).into(),
+        Value::Array(values) => values.iter().map(without_bools).collect(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| (name.clone(), without_bools(value))).collect()
+        }
+        other => other.clone(),
+    }
 }

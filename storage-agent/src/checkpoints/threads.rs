@@ -1,11 +1,11 @@
 //! Threads as a whole.
 
-use std::{collections::BinaryHeap, time::Duration};
+use std::{collections::BinaryHeap, future::ready, time::Duration};
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use storage_core::{
-    CollectionStore, Commit, Error, ErrorKind, Expire, Item, Json, Operation, Partition, PartitionInfo,
-    Precondition, PutMode, Query, Result, StorageExt,
+    CollectionStore, Commit, Cursor, Error, ErrorKind, Expire, Item, Json, Operation, Partition,
+    PartitionInfo, Precondition, PutMode, Query, Result, ScanPage, StorageExt,
 };
 
 use super::{
@@ -26,6 +26,8 @@ const SHOWN: [&str; 2] = ["l:", "c:"];
 /// How long what a copy has brought stays unless it is ended: a program that dies leaves nothing.
 const COPYING_FOR: Duration = Duration::from_secs(300);
 const TRIES: u32 = 8;
+/// How many threads of a page are looked at at a time.
+const PARALLEL: usize = 16;
 
 impl CheckpointerBackend {
     /// What is known of a thread; `None` where there is none.
@@ -87,6 +89,27 @@ impl CheckpointerBackend {
             Ok(threads)
         };
         self.shared.measured("checkpointer.threads", work).await
+    }
+
+    /// A page of all threads, in no order that means anything: as [`partitions_page`](CollectionStore::partitions_page) has it.
+    /// The cursor may be brought back by another process. A page may have fewer threads than it could, or none, and go on.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a limit of zero, and for a cursor of another listing; else as the store.
+    pub async fn threads_page(&self, after: Option<&Cursor>, limit: usize) -> Result<ScanPage<ThreadInfo>> {
+        let work = async {
+            let ScanPage { items, next, may_repeat, .. } =
+                self.store()?.partitions_page(THREADS, &[], after, limit).await?;
+            let threads = stream::iter(items).map(async |info| match info {
+                Ok(info) => self.described(info).await.transpose(),
+                Err(error) => Some(Err(error)),
+            });
+            let items = threads.buffered(PARALLEL).filter_map(ready).collect().await;
+            let mut page = ScanPage::new(items, next);
+            page.may_repeat = may_repeat;
+            Ok(page)
+        };
+        self.shared.measured("checkpointer.threads_page", work).await
     }
 
     /// Deletes a thread with all that is in it, in one step; true where there was one.

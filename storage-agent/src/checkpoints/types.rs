@@ -233,12 +233,16 @@ pub struct ListCheckpoints {
     pub thread_id: Option<String>,
     /// Of one namespace.
     pub checkpoint_ns: Option<String>,
+    /// With this checkpoint id.
+    pub checkpoint_id: Option<String>,
     /// Older than this checkpoint id.
     pub before: Option<String>,
     /// How many at most.
     pub limit: Option<usize>,
     /// Whose metadata has these members; null also matches a missing one.
     pub filter: BTreeMap<String, Value>,
+    /// Whether the filter takes true for 1 and false for 0, wherever they stand, as Python's equality and LangGraph's savers do.
+    pub bools_are_numbers: bool,
 }
 
 /// What an ancestor walk found of one channel.

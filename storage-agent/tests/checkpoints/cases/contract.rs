@@ -360,3 +360,75 @@ pub(crate) async fn general_checkpoints_are_listed_as_they_were_stored(storage: 
     assert!(checkpoints.delete_thread("general").await.unwrap());
     assert_eq!(checkpoints.get_checkpoint("general", Some("cp:1")).await.unwrap(), None);
 }
+
+pub(crate) async fn a_list_with_values_is_whole_and_goes_by_id(storage: Storage) {
+    let checkpointer = CheckpointerBackend::new(storage);
+    for (ns, number) in [("", 1), ("", 2), ("child:1", 2), ("", 3)] {
+        let payload = Payload::new("bytes", noise(number as u64, 5_000));
+        let new = plain("whole", ns, number, None).with("c", number as i64, Some(payload));
+        let flags = [
+            r#"{"done":true,"deep":[1,{"a":false}]}"#,
+            r#"{"done":1,"deep":[true,{"a":0}]}"#,
+            r#"{"done":2}"#,
+        ];
+        checkpointer.put(&new.metadata(flags[number - 1])).await.unwrap();
+        checkpointer.put_writes("whole", ns, &writes(number, "task", &[("c", "x")])).await.unwrap();
+    }
+    let all = checkpointer.list_whole(&of_thread("whole")).await.unwrap();
+    assert_eq!(all.len(), 4);
+    for whole in &all {
+        let key = &whole.header.key;
+        let got = checkpointer.get("whole", &key.checkpoint_ns, Some(&key.checkpoint_id)).await.unwrap();
+        assert!(got.as_ref() == Some(whole) && whole.pending_writes.len() == 1);
+    }
+    let listed = async |list: ListCheckpoints| {
+        let found = checkpointer.list(&list).await.unwrap();
+        found
+            .into_iter()
+            .map(|header| (header.key.checkpoint_ns, header.key.checkpoint_id))
+            .collect::<Vec<_>>()
+    };
+    let by_id = |number| ListCheckpoints { checkpoint_id: Some(id(number)), ..of_thread("whole") };
+    let mut twos = listed(by_id(2)).await;
+    twos.sort();
+    assert_eq!(twos, [(String::new(), id(2)), ("child:1".to_owned(), id(2))]);
+    let root = ListCheckpoints { checkpoint_ns: Some(String::new()), ..by_id(2) };
+    assert_eq!(listed(root.clone()).await, [(String::new(), id(2))]);
+    assert!(listed(ListCheckpoints { before: Some(id(2)), ..root.clone() }).await.is_empty());
+    assert_eq!(listed(ListCheckpoints { before: Some(id(3)), ..root }).await.len(), 1);
+    assert!(
+        listed(ListCheckpoints { checkpoint_id: Some("0".to_owned()), ..of_thread("whole") })
+            .await
+            .is_empty()
+    );
+
+    let one = |bools_are_numbers| ListCheckpoints {
+        filter: [("done".to_owned(), 1.into()), ("deep".to_owned(), serde_json::json!([1, {"a": false}]))]
+            .into(),
+        bools_are_numbers,
+        checkpoint_ns: Some(String::new()),
+        ..of_thread("whole")
+    };
+    assert!(listed(one(false)).await.is_empty());
+    assert_eq!(listed(one(true)).await.len(), 2, "true is 1 and false is 0, wherever they stand");
+}
+
+pub(crate) async fn threads_come_page_by_page(storage: Storage) {
+    let checkpointer = CheckpointerBackend::new(storage);
+    for number in 0..25 {
+        checkpointer.put(&plain(&format!("paged-{number:02}"), "", 1, None)).await.unwrap();
+    }
+    checkpointer.delete_thread("paged-07").await.unwrap();
+    let (mut found, mut after) = (std::collections::BTreeSet::new(), None);
+    loop {
+        let page = checkpointer.threads_page(after.as_ref(), 4).await.unwrap();
+        found.extend(page.items.into_iter().map(|thread| thread.unwrap().thread_id));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    found.retain(|thread| thread.starts_with("paged-"));
+    assert_eq!(found.len(), 24);
+    assert!(checkpointer.threads_page(None, 0).await.is_err());
+}

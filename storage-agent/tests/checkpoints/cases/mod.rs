@@ -29,7 +29,7 @@ macro_rules! checkpoint_cases {
                 writes_keep_the_first_but_special_ones_the_last, writes_may_come_before_their_checkpoint,
                 writes_are_ordered_by_path_task_and_index, a_list_is_bounded_filtered_and_the_newest_first,
                 a_list_goes_over_namespaces_and_threads, delta_history_follows_parents_to_the_nearest_value,
-                delta_history_ends_where_parents_form_a_circle, what_is_no_checkpoint_is_refused, general_checkpoints_are_listed_as_they_were_stored,
+                delta_history_ends_where_parents_form_a_circle, what_is_no_checkpoint_is_refused, a_list_with_values_is_whole_and_goes_by_id, threads_come_page_by_page, general_checkpoints_are_listed_as_they_were_stored,
             ]
             metadata: [
                 large_metadata_comes_back_as_it_was, a_filter_sees_large_metadata_too, an_unchanged_prompt_is_stored_once,

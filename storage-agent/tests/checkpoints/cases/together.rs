@@ -68,6 +68,12 @@ pub(crate) async fn an_older_epoch_is_fenced_out(storage: Storage) {
     checkpointer.fenced(new.clone()).advance(&next, &[]).await.unwrap();
     // Other threads are not concerned, and a thread that was deleted does not let the old one in again.
     writer.put(&plain("fence-2", "", 1, None)).await.unwrap();
+    // It travels as text, and fences there as here.
+    let brought: Epoch = new.to_string().parse().unwrap();
+    assert_eq!(brought, new);
+    for wrong in ["", "1", "1:2", "x:0000000000000000:fence", "1:x:fence"] {
+        assert!(wrong.parse::<Epoch>().is_err(), "{wrong}");
+    }
     checkpointer.delete_thread("fence").await.unwrap();
     let newest = checkpointer.claim("fence").await.unwrap();
     assert!(newest.number() > new.number());
