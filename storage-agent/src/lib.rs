@@ -7,6 +7,7 @@ mod forget;
 mod health;
 mod memories;
 mod metrics;
+mod retention;
 mod sessions;
 mod shared;
 mod tasks;
@@ -24,6 +25,7 @@ pub use memories::{
     MemoryStore, MemoryTtl, SearchMemories,
 };
 pub use metrics::OperationMetrics;
+pub use retention::{RetentionPolicy, RetentionReport};
 pub use sessions::{
     ACTIVE, Cleanup, Metadata, NewSession, SESSION_TTL, Session, SessionCursor, SessionFilter,
     SessionMetrics, SessionPage, SessionStore, SessionUpdate,

@@ -158,6 +158,15 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Sessions,
     },
+    /// Remove what a policy does not keep of sessions, conversations and threads, once.
+    Retention {
+        /// The policy, such as 'sessions: 7d; conversations: 1000 messages, 90d; threads: keep 50, 30d'; without it
+        /// STORAGE_RETENTION.
+        policy: Option<String>,
+        /// Only say what would go.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Delete users with all that agents keep of them.
     Users {
         #[command(subcommand)]

@@ -18,7 +18,7 @@ pub struct Setting {
 }
 
 /// Every setting of our own.
-pub const SETTINGS: [Setting; 33] = [
+pub const SETTINGS: [Setting; 34] = [
     Setting {
         name: "STORAGE_TYPE",
         default: "redis if REDIS_URL is set, else by the scheme of DATABASE_URL",
@@ -97,6 +97,11 @@ pub const SETTINGS: [Setting; 33] = [
         name: "STORAGE_EPHEMERAL_PREFIXES",
         default: "",
         meaning: "more key prefixes that hybrid keeps in Redis, such as draft:,quote:",
+    },
+    Setting {
+        name: "STORAGE_RETENTION",
+        default: "all of it",
+        meaning: "what stays of agents' memory where `storage retention` applies it, such as sessions: 7d; conversations: 1000 messages, 90d; threads: keep 50, 30d",
     },
     Setting {
         name: "STORAGE_CACHE_DIR",

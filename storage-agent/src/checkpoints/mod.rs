@@ -11,8 +11,8 @@
 //!
 //! - **Writes** are judged one by one: a special one is written over, and a regular one stays as it was, also when a call
 //!   brings both. The savers overwrite only where all writes of a call are special.
-//! - **Metadata** filters compare JSON values, `1` and `1.0` being equal, `true` and `1` not; a filter for null also matches
-//!   where the member is missing. Nested members are compared as a whole, not looked for.
+//! - **Metadata** filters compare JSON values, `1` and `1.0` being equal, `true` and `1` not, unless
+//!   `bools_are_numbers` says so; a filter for null also matches where the member is missing. Nested members are compared as a whole, not looked for.
 //! - **Large metadata**, such as a system prompt that LangGraph copies there from `configurable`, is stored as channels' values
 //!   are: an unchanged one costs each checkpoint about as much as a small one. It may have 16 MiB.
 //! - **A delta channel's history** never passes a checkpoint twice, even where parents form a circle, and is one state of

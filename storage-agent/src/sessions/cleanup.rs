@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     future::ready,
+    sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -55,10 +56,11 @@ impl SessionStore {
     /// # Errors
     /// `Unsupported` where the storage has no `compare_and_set`; else as [`SessionStore`] says.
     pub async fn cleanup_expired_sessions(&self, max_idle: Duration) -> Result<Cleanup> {
-        self.shared.measured("cleanup_expired_sessions", self.cleanup(max_idle)).await
+        self.shared.measured("cleanup_expired_sessions", self.cleanup(max_idle, false)).await
     }
 
-    async fn cleanup(&self, max_idle: Duration) -> Result<Cleanup> {
+    /// The same; a dry run only says what would go.
+    pub(crate) async fn cleanup(&self, max_idle: Duration, dry_run: bool) -> Result<Cleanup> {
         let idle_since = self.shared.past(max_idle).await?;
         let silent = max_idle.max(2 * interval(self.ttl));
         let silent_since = idle_since.checked_sub(silent - max_idle).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -69,6 +71,7 @@ impl SessionStore {
             // An entry that was written at `silent_since` expires then.
             expires_by: self.ttl.and_then(|ttl| silent_since.checked_add(ttl)),
             working: self.working(idle_since).await?,
+            dry: dry_run.then(Mutex::default),
         };
         let all = Scan::entries(&format!("{}*", super::PREFIX))?.with_expiry();
         let idle = self.shared.storage.scan(all).map(|record| run.remove_idle(record));
@@ -79,7 +82,7 @@ impl SessionStore {
                 removed = removed.plus(sum(orphans.buffer_unordered(PARALLEL)).await?);
             }
         }
-        tracing::info!(?removed, "removed idle sessions");
+        tracing::info!(?removed, dry_run, "removed idle sessions");
         Ok(removed)
     }
 
@@ -105,6 +108,8 @@ struct Run<'a> {
     expires_by: Option<SystemTime>,
     /// The sessions with tasks in use.
     working: HashSet<String>,
+    /// The keys and partitions that a dry run has counted.
+    dry: Option<Mutex<HashSet<String>>>,
 }
 
 impl Run<'_> {
@@ -124,6 +129,9 @@ impl Run<'_> {
         }
         let Some(belongings) = self.idle_belongings(id).await? else { return Ok(nothing) };
         let Some(document) = record.value else { return Ok(nothing) };
+        if self.counts(&record.key) == Some(true) {
+            return Ok(Cleanup { sessions: 1, ..self.remove(belongings).await? });
+        }
         let expected = Expected::Value(document);
         if !self.shared.storage.compare_and_set(&record.key, expected, None, None).await? {
             return Ok(nothing);
@@ -148,6 +156,7 @@ impl Run<'_> {
 
     async fn is_there(&self, id: &str) -> Result<bool> {
         match key(id) {
+            Ok(key) if self.has_counted(&key) => Ok(false),
             Ok(key) => self.shared.storage.exists(&key).await,
             // Too long for a session, though not for a task.
             Err(_) => Ok(false),
@@ -176,7 +185,11 @@ impl Run<'_> {
         let mut removed = Cleanup::default();
         for info in belongings {
             let kind = info.partition.kind().to_owned();
-            let gone = u64::from(self.shared.delete_unchanged(info).await?);
+            let gone = match self.counts(info.partition.as_str()) {
+                Some(first) => first,
+                None => self.shared.delete_unchanged(info).await?,
+            };
+            let gone = u64::from(gone);
             match kind.as_str() {
                 conversations::KIND => removed.conversations += gone,
                 tasks::KIND => removed.tasks += gone,
@@ -184,6 +197,20 @@ impl Run<'_> {
             }
         }
         Ok(removed)
+    }
+}
+
+impl Run<'_> {
+    /// Whether a dry run counts this, which it does once; `None` where this is none.
+    fn counts(&self, name: &str) -> Option<bool> {
+        let counted = self.dry.as_ref()?;
+        Some(counted.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned()))
+    }
+
+    fn has_counted(&self, name: &str) -> bool {
+        let counted =
+            |all: &Mutex<HashSet<String>>| all.lock().unwrap_or_else(PoisonError::into_inner).contains(name);
+        self.dry.as_ref().is_some_and(counted)
     }
 }
 

@@ -9,6 +9,7 @@ mod init;
 mod keys;
 mod managed;
 mod memory;
+mod retention;
 mod sessions;
 mod status;
 mod threads;
@@ -48,6 +49,9 @@ pub(crate) async fn run(cli: Cli, out: &mut Output) -> Result<u8> {
         Command::Stats => status::stats(&settings()?, out).await,
         Command::Cleanup => status::cleanup(&settings()?, out).await,
         Command::Sessions { command } => sessions::run(command, &settings()?, out).await,
+        Command::Retention { policy, dry_run } => {
+            retention::run(policy.as_deref(), dry_run, &settings()?, out).await
+        }
         Command::Users { command } => users::run(command, &settings()?, out).await,
         Command::History { session, limit, before } => {
             history::run(&session, limit, before, &settings()?, out).await

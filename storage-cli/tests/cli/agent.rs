@@ -196,3 +196,24 @@ fn sessions_and_users_are_deleted_where_it_was_agreed_to() {
     let left = place.run(&["sessions", "list", "--json"]).json();
     assert_eq!(left["sessions"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn retention_needs_a_policy_and_says_what_it_removes() {
+    let place = Place::new();
+    seed(&place, async |agent| {
+        let messages = (0..8).map(|number| NewMessage::new("user", number.to_string())).collect();
+        agent.conversations().add_conversation_messages("s", messages).await.unwrap();
+    });
+    let none = place.run(&["retention"]);
+    assert!(none.code == 2 && none.err.contains("STORAGE_RETENTION"), "{}", none.err);
+    let wrong = place.run(&["retention", "threads: few"]);
+    assert!(wrong.code == 2 && wrong.err.contains("`few`"), "{}", wrong.err);
+    let dry = place.done(&["retention", "conversations: 3 messages", "--dry-run"]);
+    assert!(
+        dry.starts_with("would remove\n") && dry.contains("messages of other conversations  5\n"),
+        "{dry}"
+    );
+    let done = place.run(&["retention", "conversations: 3 messages", "--json"]).json();
+    assert_eq!((&done["messages"], &done["dry_run"]), (&json!(5), &json!(false)));
+    assert_eq!(place.run(&["retention", "conversations: 3 messages", "--json"]).json()["messages"], json!(0));
+}

@@ -10,6 +10,7 @@ mod memory_search;
 pub(crate) mod open;
 mod outages;
 mod processes;
+mod retention;
 mod sessions;
 mod tasks;
 
@@ -99,6 +100,12 @@ on_stores! {
             an_agents_settings_say_how_long_memories_stay
             a_memory_that_is_put_again_and_again_is_always_there
             what_is_left_of_expired_memories_is_removed
+        }
+        retention {
+            a_policy_leaves_what_it_says_and_a_dry_run_everything
+            a_dry_run_counts_idle_sessions_once
+            of_many_processes_one_applies_it
+            a_claim_ends_by_the_clock_of_the_store
         }
         forget {
             nothing_of_a_user_is_left_and_all_of_others
