@@ -218,7 +218,7 @@ async fn the_largest_commits_fit() {
     let start = std::time::Instant::now();
     let trim = || Operation::Trim { items: Some(9_999), bytes: None, max_age: None };
     let mixed = (0..5_000).fold(Commit::new(of.clone()), |commit, number| {
-        commit.with(upsert(&format!("a:{number}"), "x")).with(trim())
+        commit.with(upsert(&format!("z:{number:04}"), "x")).with(trim())
     });
     assert!(backend.commit(mixed).await.unwrap().outcomes.contains(&Outcome::Deleted(1)));
     eprintln!("5,000 puts and 5,000 bounds: {:?}", start.elapsed());
