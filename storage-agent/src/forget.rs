@@ -4,7 +4,7 @@ use std::{collections::HashSet, future::ready};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
-use storage_core::{CollectionStore, Partition, PartitionInfo, Result, Scan, StorageExt};
+use storage_core::{CollectionStore, Error, ErrorKind, Partition, PartitionInfo, Result, Scan, StorageExt};
 
 use crate::{
     AgentStorage,
@@ -46,6 +46,18 @@ impl UserData {
                 namespace(&["memories", user_id]),
             ],
         }
+    }
+
+    fn check(&self, user_id: &str) -> Result<()> {
+        if user_id.is_empty() {
+            return Err(Error::invalid_input("the id of a user may not be empty"));
+        }
+        if self.thread_prefixes.iter().any(String::is_empty) {
+            let message = "an empty prefix would delete the threads of all users";
+            return Err(Error::invalid_input(message)
+                .with_hint("name what the ids of this user's threads start with"));
+        }
+        Ok(())
     }
 
     pub(crate) fn has_thread(&self, id: &str) -> bool {
@@ -95,17 +107,20 @@ impl AgentStorage {
     /// After an error, and where the program dies, the next call goes on. What a program writes for the user meanwhile may
     /// stay: call it once more when that has ended. What stands in other users' data about this one is not found.
     ///
+    /// Whose a conversation, a task or a thread is, its session says, or the thread's metadata. **What belonged to a session that
+    /// has expired by itself names no user any more and is not found**: a [`RetentionPolicy`](crate::RetentionPolicy) for sessions, or
+    /// [`cleanup_expired_sessions`](Self::cleanup_expired_sessions), removes it as what belongs to no session.
+    ///
     /// # Errors
-    /// `InvalidInput` for an empty id; else as the storage.
+    /// `InvalidInput` for an empty id and an empty prefix, before anything is deleted; else as the storage.
     pub async fn delete_user(&self, user_id: &str, data: &UserData) -> Result<Forgotten> {
         let work = Box::pin(async {
-            sessions::key(user_id)?;
-            let mut forgotten = Forgotten::default();
-            loop {
+            data.check(user_id)?;
+            let (mut forgotten, mut more) = (Forgotten::default(), true);
+            // Those that come meanwhile are not waited for: a writer that goes on would never let it end.
+            while more {
                 let ids = self.sessions_of(user_id).await?;
-                if ids.is_empty() {
-                    break;
-                }
+                more = ids.len() >= SESSIONS;
                 // Asked for once, because Redis looks at all keys to list some; before the sessions, which name them.
                 forgotten = forgotten.plus(self.delete_tasks(&[], &ids).await?);
                 let each = stream::iter(ids).map(|id| async move { self.forget_session(&id).await });
@@ -114,7 +129,11 @@ impl AgentStorage {
             forgotten = forgotten.plus(self.delete_threads(user_id, data).await?);
             for namespace in &data.namespaces {
                 let labels: Vec<&str> = namespace.iter().map(String::as_str).collect();
-                forgotten.memories += self.memories().delete_namespace(&labels).await?;
+                forgotten.memories += match self.memories().delete_namespace(&labels).await {
+                    // No memory can be in a namespace that there cannot be, as that of a very long id.
+                    Err(error) if error.kind() == ErrorKind::InvalidInput => 0,
+                    deleted => deleted?,
+                };
             }
             tracing::info!(?forgotten, "deleted a user");
             Ok(forgotten)
@@ -134,7 +153,7 @@ impl AgentStorage {
         let store = self.shared.collections()?;
         let mut forgotten = Forgotten::default();
         for kind in [conversations::KIND, THREADS, CHECKPOINTS] {
-            // An id that is too long for a partition has none.
+            // An empty id, which another program's document may have, has none.
             let Ok(partition) = Partition::new(kind, &[&thread_in_keys(id, kind)]) else { continue };
             let Some(info) = store.partition(&partition).await? else { continue };
             let gone = u64::from(store.delete_partition(&partition).await?);
@@ -145,7 +164,8 @@ impl AgentStorage {
                 forgotten.threads += gone;
             }
         }
-        forgotten.sessions = u64::from(self.shared.storage.delete(&sessions::key(id)?).await?);
+        let key = format!("{}{id}", sessions::PREFIX);
+        forgotten.sessions = u64::from(self.shared.storage.delete(&key).await?);
         Ok(forgotten)
     }
 
@@ -158,9 +178,12 @@ impl AgentStorage {
 
     /// Deletes the threads that are the user's by name or metadata.
     async fn delete_threads(&self, user_id: &str, data: &UserData) -> Result<Forgotten> {
-        let plain = self.shared.storage.partitions(CHECKPOINTS, &[]);
-        let mut threads = self.delete_all(plain, |id| data.has_thread(id)).await?;
-        let store = self.shared.collections()?;
+        let (store, mut threads) = (self.shared.collections()?, 0);
+        let mut listed = self.shared.storage.partitions(CHECKPOINTS, &[]);
+        while let Some(info) = listed.try_next().await? {
+            let is_of_user = self.checkpoints().is_of(&info.partition, user_id, data).await?;
+            threads += u64::from(is_of_user && store.delete_partition(&info.partition).await?);
+        }
         let mut listed = self.shared.storage.partitions(THREADS, &[]);
         while let Some(info) = listed.try_next().await? {
             let is_of_user = self.checkpointer().is_of(&info.partition, user_id, data).await?;

@@ -217,7 +217,8 @@ pub(crate) enum Users {
     /// Delete a user's sessions, conversations, tasks, threads and memories. Repeat it where it was interrupted.
     ///
     /// Threads are those of the user's sessions, those with a checkpoint whose metadata has the user's `user_id`, and those
-    /// whose ids start with a prefix that is given. Memories are those below {user}, users/{user} and memories/{user}.
+    /// whose ids start with a prefix that is given. Memories are those below {user}, users/{user} and memories/{user}. What
+    /// belonged to sessions that have expired by themselves names no user: `storage retention 'sessions: 1d'` removes it.
     Delete {
         /// The user's id.
         user: String,

@@ -42,7 +42,8 @@ pub struct CheckpointConfig {
     /// larger buffer, all of that stays.
     pub cache_bytes: usize,
     /// How long a thread that was deleted refuses what goes on from a checkpoint that was deleted with it: a step or writes
-    /// of somebody who has not noticed. `None`: not at all, and nothing is left of the thread.
+    /// of somebody who has not noticed, and the first step of a subgraph's call. `None`: not at all, and nothing is left of the
+    /// thread; for programs whose ids begin anew with a thread.
     pub deleted_for: Option<Duration>,
     /// Where epochs take the time from.
     pub clock: Arc<dyn Clock>,
@@ -132,7 +133,8 @@ impl CheckpointerBackend {
         Self { shared, config, cuts, most: MAX_COMMIT_OPERATIONS, epoch: None }
     }
 
-    /// A checkpointer whose writes to the epoch's thread are a `Conflict` once somebody has claimed the thread anew.
+    /// A checkpointer whose writes to the epoch's thread, prunings and deletion included, are a `Conflict` once somebody has
+    /// claimed the thread anew.
     #[must_use]
     pub fn fenced(&self, epoch: Epoch) -> Self {
         Self { epoch: Some(epoch), ..self.clone() }
@@ -189,7 +191,7 @@ impl CheckpointerBackend {
         retried(|tries| async move {
             // The first try asks for nothing: most threads have no marks.
             let marks = if tries == 0 { Marks::default() } else { Marks::of(store, place).await? };
-            marks.admit(store, place, Some(&writes.checkpoint_id)).await?;
+            marks.admit(&self.shared, place, Some(&writes.checkpoint_id)).await?;
             let expire = if marks.is_gone() { Expire::Keep } else { self.expire() };
             let (mut first, mut commit) = (Vec::new(), Commit::new(place.partition.clone()).expire(expire));
             marks.apply(&mut first, &mut commit);
@@ -253,6 +255,16 @@ impl CheckpointerBackend {
     /// The sort key of the epoch that writes to a thread depend on.
     fn epoch_of(&self, thread_id: &str) -> Option<String> {
         self.epoch.as_ref().filter(|epoch| epoch.thread_id == thread_id).map(Epoch::sort)
+    }
+
+    /// Refuses an outdated epoch of a thread, also to delete and to prune; the precondition that it holds.
+    pub(super) async fn check_epoch(&self, thread_id: &str) -> Result<Option<Precondition>> {
+        let Some(epoch) = self.epoch_of(thread_id) else { return Ok(None) };
+        let place = Place::new(thread_id, "")?;
+        if self.store()?.items(&place.partition, &[&epoch]).await? == [None] {
+            return Err(fenced_out(&place));
+        }
+        Ok(Some(Precondition::Present(epoch)))
     }
 
     async fn write(&self, new: &NewCheckpoint, writes: &[TaskWrites], advance: bool) -> Result<()> {
@@ -319,7 +331,7 @@ impl CheckpointerBackend {
             return Err(Failed::For(fenced_out(place)));
         }
         let marks = Marks::take(&mut found, place);
-        marks.admit(store, place, step.new.parent_id.as_deref()).await?;
+        marks.admit(&self.shared, place, step.new.parent_id.as_deref()).await?;
         let head = found.remove(&head);
         let head =
             head.map(|item| Ok::<_, Error>((layout::decode::<Head>(&item)?, item.version))).transpose()?;

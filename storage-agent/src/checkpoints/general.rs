@@ -11,6 +11,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use storage_core::{
     CollectionStore, Commit, Error, ErrorKind, Item, Json, MAX_COMMIT_OPERATIONS, MAX_PAGE_ITEMS, Operation,
     Order, Partition, Precondition, PutMode, Query, Result, StorageBackend, sequence_key, sort_key,
@@ -29,7 +30,10 @@ use super::{
     sweep::{self, Marked, Plan},
     types::check_id,
 };
-use crate::shared::{CHECKPOINTS, Shared, expire};
+use crate::{
+    UserData,
+    shared::{CHECKPOINTS, Shared, expire},
+};
 
 const HEAD: &str = "l";
 const HINT: &str = "h:";
@@ -300,8 +304,32 @@ impl CheckpointStore {
         self.shared.measured("checkpoints.delete_thread", work).await
     }
 
+    /// Whether a thread is a user's: by its id, or by a checkpoint whose metadata says so.
+    pub(crate) async fn is_of(&self, thread: &Partition, user_id: &str, data: &UserData) -> Result<bool> {
+        if thread.segments().first().is_some_and(|id| data.has_thread(id)) {
+            return Ok(true);
+        }
+        let Some(member) = &data.thread_member else { return Ok(false) };
+        for item in all(self.store()?, Query::prefix(thread.clone(), "s:", 1000).without_bodies()).await? {
+            let metadata: Value = layout::decode::<Attributes>(&item)?.metadata.decode()?;
+            if names(metadata.get(member), user_id) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn store(&self) -> Result<&dyn CollectionStore> {
         self.shared.collections()
+    }
+}
+
+/// Whether a member of metadata is this user's id, also as a number.
+pub(super) fn names(member: Option<&Value>, user_id: &str) -> bool {
+    match member {
+        Some(Value::String(id)) => id == user_id,
+        Some(Value::Number(id)) => id.to_string() == user_id,
+        _ => false,
     }
 }
 

@@ -258,6 +258,9 @@ pub(super) struct Named {
 pub(super) struct Deleted {
     /// The greatest checkpoint id of all namespaces.
     pub(super) id: String,
+    /// For how long it refuses late writers, in milliseconds from when it was written.
+    #[serde(rename = "ms")]
+    pub(super) millis: u64,
 }
 
 pub(super) fn decode<T: DeserializeOwned>(item: &Item) -> Result<T> {

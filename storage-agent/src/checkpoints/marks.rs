@@ -1,6 +1,6 @@
 //! What a deletion and a copy leave in a thread's partition, and what it means for writers.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use storage_core::{
     CollectionStore, Commit, Item, Operation, Partition, Precondition, Query, Result, prefix_successor,
@@ -11,6 +11,7 @@ use super::{
     layout::{self, COPYING, DELETED, Deleted, Head, NAMED, Named, Place, conflict},
     pages::all,
 };
+use crate::shared::Shared;
 
 /// The marks of a thread. That they stay as they were found is a precondition of what is written.
 #[derive(Debug, Default)]
@@ -45,22 +46,42 @@ impl Marks {
         self.deleted.is_some() && !self.begun
     }
 
-    /// Refuses what goes on from a checkpoint that was deleted with its thread.
+    /// Refuses what goes on from a checkpoint that was deleted with its thread, and the first checkpoint of a subgraph's call in
+    /// a thread that was not begun anew.
     pub(super) async fn admit(
+        &self,
+        shared: &Shared,
+        place: &Place,
+        goes_on_from: Option<&str>,
+    ) -> Result<(), Failed> {
+        let Some(item) = &self.deleted else { return Ok(()) };
+        let store = shared.collections()?;
+        let deleted: Deleted = layout::decode(item)?;
+        if self.lets_in(store, place, goes_on_from, &deleted).await? {
+            return Ok(());
+        }
+        // Asked of the store at the end alone: it costs a commit.
+        if item.written_at < shared.past(Duration::from_millis(deleted.millis)).await? {
+            return Ok(());
+        }
+        let late = conflict(place, "the thread was deleted");
+        Err(Failed::For(late.with_hint("begin anew with a checkpoint of the root that has no parent")))
+    }
+
+    async fn lets_in(
         &self,
         store: &dyn CollectionStore,
         place: &Place,
         goes_on_from: Option<&str>,
-    ) -> Result<(), Failed> {
-        let (Some(item), Some(id)) = (&self.deleted, goes_on_from) else { return Ok(()) };
-        let deleted: Deleted = layout::decode(item)?;
-        if id > deleted.id.as_str()
-            || store.items(&place.partition, &[&place.checkpoint(id)]).await? != [None]
-        {
-            return Ok(());
-        }
-        let late = conflict(place, "the thread was deleted");
-        Err(Failed::For(late.with_hint("begin anew with a checkpoint that has no parent")))
+        deleted: &Deleted,
+    ) -> Result<bool> {
+        let Some(id) = goes_on_from else {
+            let root = Place::by_key(&place.partition, "").head();
+            let is_call = place.ns.contains(':') && !self.begun;
+            return Ok(!is_call || store.items(&place.partition, &[&root]).await? != [None]);
+        };
+        Ok(id > deleted.id.as_str()
+            || store.items(&place.partition, &[&place.checkpoint(id)]).await? != [None])
     }
 
     /// Adds the marks to a commit's preconditions, and to the first operations the removal of what a copy that died left.
@@ -72,14 +93,16 @@ impl Marks {
             });
         }
         if self.copying.is_some() {
-            // All but the epochs.
-            let ranges = [("", Some("e")), ("f", None)].map(|(from, to)| Operation::DeleteRange {
-                from: from.to_owned(),
-                to: to.map(str::to_owned),
-            });
-            first.splice(0..0, ranges);
+            first.splice(0..0, all_but_epochs_and_deletion());
         }
     }
+}
+
+/// Removes what a partition holds, but what says who may write.
+pub(super) fn all_but_epochs_and_deletion() -> [Operation; 3] {
+    let behind = format!("{DELETED}\u{1}");
+    [("", Some("e")), ("f", Some(DELETED)), (behind.as_str(), None)]
+        .map(|(from, to)| Operation::DeleteRange { from: from.to_owned(), to: to.map(str::to_owned) })
 }
 
 /// What a thread's heads and marks say.

@@ -12,6 +12,7 @@ use storage_core::{CollectionStore, Commit, Partition, Precondition, Result, Sto
 use super::{
     CheckpointerBackend,
     commit::{Failed, retried, unless_moved},
+    general::names,
     layout,
     read::thread_id,
     survey::{Keys, Known, Survey, checkpoints},
@@ -44,6 +45,7 @@ impl CheckpointerBackend {
     async fn delete_reported(&self, thread_id: &str) -> Result<PruneReport> {
         let partition = layout::thread(thread_id)?;
         let store = self.store()?;
+        self.check_epoch(thread_id).await?;
         let Some(info) = store.partition(&partition).await? else { return Ok(PruneReport::default()) };
         let survey = Survey::of(store, thread_id).await?;
         if !self.delete(&partition).await? {
@@ -126,7 +128,7 @@ impl CheckpointerBackend {
         }
         let Some(member) = &data.thread_member else { return Ok(false) };
         let found = checkpoints(store, thread).await?;
-        Ok(found.values().any(|known| known.metadata.get(member).and_then(Value::as_str) == Some(user_id)))
+        Ok(found.values().any(|known| names(known.metadata.get(member), user_id)))
     }
 
     async fn remove(
@@ -160,6 +162,7 @@ impl CheckpointerBackend {
         unwanted: &(impl Fn(&Survey) -> Keys + Send + Sync),
     ) -> Result<Plan, Failed> {
         let (store, partition) = (self.store()?, layout::thread(thread_id)?);
+        let epoch = self.check_epoch(thread_id).await?;
         let mut plan = Plan::new(if dry_run { usize::MAX } else { self.most });
         let Some(info) = store.partition(&partition).await? else { return Ok(plan) };
         if let Err(error) = fill(store, thread_id, unwanted, &mut plan).await {
@@ -168,6 +171,7 @@ impl CheckpointerBackend {
         if !dry_run && !plan.operations.is_empty() {
             let mut commit = Commit::new(partition).only_if(Precondition::Version(info.version));
             commit.operations = std::mem::take(&mut plan.operations);
+            commit.preconditions.extend(epoch);
             store.commit(commit).await?;
         }
         Ok(plan)

@@ -5,7 +5,7 @@ use std::{collections::BinaryHeap, future::ready, time::Duration};
 use futures::{StreamExt, TryStreamExt, stream};
 use storage_core::{
     CollectionStore, Commit, Cursor, Error, ErrorKind, Expire, Item, Json, Operation, Partition,
-    PartitionInfo, Precondition, PutMode, Query, Result, ScanPage, StorageExt,
+    PartitionInfo, Precondition, PutMode, Query, Result, ScanPage, StorageExt, ttl_millis,
 };
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     blobs::null,
     commit::groups,
     layout::{self, Deleted},
-    marks::State,
+    marks::{State, all_but_epochs_and_deletion},
     pages::all,
     types::ThreadInfo,
 };
@@ -112,15 +112,20 @@ impl CheckpointerBackend {
         self.shared.measured("checkpointer.threads_page", work).await
     }
 
-    /// Deletes a thread with all that is in it, in one step; true where there was one.
+    /// Deletes a thread with all that is in it, at once for every reader; true where there was one.
     ///
     /// For [`deleted_for`](super::CheckpointConfig::deleted_for) a mark stays, because of which a step that goes on from a
-    /// checkpoint of before, and writes to one, are a `Conflict`. A checkpoint without a parent begins the thread anew.
+    /// checkpoint of before, and writes to one, are a `Conflict`, and so is the first checkpoint of
+    /// a subgraph's call. A checkpoint of the root without a parent begins the thread anew. A program that dies right within may leave
+    /// no mark.
     ///
     /// # Errors
     /// `Conflict` where the thread is written to all the time; else as the store.
     pub async fn delete_thread(&self, thread_id: &str) -> Result<bool> {
-        let work = async { self.delete(&layout::thread(thread_id)?).await };
+        let work = async {
+            self.check_epoch(thread_id).await?;
+            self.delete(&layout::thread(thread_id)?).await
+        };
         self.shared.measured("checkpointer.delete_thread", work).await
     }
 
@@ -134,7 +139,8 @@ impl CheckpointerBackend {
             let Some(deleted_for) = self.config.deleted_for.filter(|_| was_there) else {
                 return Ok(was_there);
             };
-            let mark = Json::from_serialize(&Deleted { id: greatest.clone() })?;
+            let mark =
+                Json::from_serialize(&Deleted { id: greatest.clone(), millis: ttl_millis(deleted_for)? })?;
             let commit = Commit::new(partition.clone())
                 .only_if(Precondition::Version(0))
                 .with(Operation::put(layout::DELETED, mark, "", PutMode::Insert))
@@ -156,7 +162,12 @@ impl CheckpointerBackend {
     pub async fn expire_thread(&self, thread_id: &str, after: Option<Duration>) -> Result<bool> {
         let work = async {
             let partition = layout::thread(thread_id)?;
-            let commit = Commit::new(partition).expire(expire(after));
+            let epoch = self.check_epoch(thread_id).await?;
+            if State::of(self.store()?, &partition).await?.is_gone() {
+                return Ok(false);
+            }
+            let mut commit = Commit::new(partition).expire(expire(after));
+            commit.preconditions.extend(epoch);
             Ok(self.store()?.commit(commit).await?.version > 0)
         };
         self.shared.measured("checkpointer.expire_thread", work).await
@@ -173,9 +184,19 @@ impl CheckpointerBackend {
         let work = async {
             let store = self.store()?;
             let (source, target_id, target) = (layout::thread(source)?, target, layout::thread(target)?);
-            let mut copy = Copy { store, target, version: 0, expire: self.expire(), most: self.most };
+            let mut copy = Copy {
+                store,
+                target,
+                version: 0,
+                expire: self.expire(),
+                staged_for: COPYING_FOR,
+                most: self.most,
+            };
             copy.version = copy.vacant().await?;
             let begun = copy.version;
+            if begun > 0 {
+                copy.staged_for = COPYING_FOR.max(self.config.deleted_for.unwrap_or_default());
+            }
             for _ in 0..TRIES {
                 let before = store.partition(&source).await?;
                 let mut shown = copy.shown(&source).await?;
@@ -204,6 +225,8 @@ struct Copy<'a> {
     /// The target's, so that nobody else writes to it.
     version: u64,
     expire: Expire,
+    /// How long what it has brought stays if it dies; as long as a deletion's mark does, where there is one.
+    staged_for: Duration,
     most: usize,
 }
 
@@ -228,7 +251,8 @@ impl Copy<'_> {
     /// Brings all that nobody sees by itself.
     async fn bring(&mut self, source: &Partition) -> Result<()> {
         let mark = Operation::put(layout::COPYING, null(), "", PutMode::Insert);
-        let mut group = vec![Operation::DeleteRange { from: String::new(), to: None }, mark];
+        let mut group = Vec::from(all_but_epochs_and_deletion());
+        group.push(mark);
         for prefix in COPIED {
             let mut next = Some(Query::prefix(source.clone(), prefix, 1000));
             while let Some(query) = next {
@@ -238,11 +262,11 @@ impl Copy<'_> {
                 let mut groups = groups(std::mem::take(&mut group), self.most);
                 group = groups.pop().unwrap_or_default();
                 for full in groups {
-                    self.paste(full, Expire::After(COPYING_FOR)).await?;
+                    self.paste(full, Expire::After(self.staged_for)).await?;
                 }
             }
         }
-        self.paste(group, Expire::After(COPYING_FOR)).await
+        self.paste(group, Expire::After(self.staged_for)).await
     }
 
     async fn show(&mut self, mut shown: Vec<Operation>) -> Result<()> {
@@ -265,8 +289,9 @@ impl Copy<'_> {
     /// Gives up, and removes what was brought since the target had the version `begun`.
     async fn end<T>(mut self, begun: u64, answer: T) -> Result<T> {
         if self.version != begun {
-            let everything = Operation::DeleteRange { from: String::new(), to: None };
-            self.paste(vec![everything], Expire::After(Duration::from_millis(1))).await?;
+            // A mark that was there stays its time.
+            let stays = if begun > 0 { self.staged_for } else { Duration::from_millis(1) };
+            self.paste(all_but_epochs_and_deletion().into(), Expire::After(stays)).await?;
         }
         Ok(answer)
     }

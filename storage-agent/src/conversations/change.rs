@@ -35,7 +35,8 @@ impl ConversationStore {
     }
 
     /// Writes several messages, all or none, one right after the other, and returns their sequence numbers. One with an
-    /// id that is in the conversation already is not written again; its number is that of the one that is there.
+    /// id that is in the conversation already is not written again; its number is that of the one that is there, which limits may
+    /// take in the same step.
     ///
     /// # Errors
     /// As [`add_conversation_message`](Self::add_conversation_message); `InvalidInput` for more than 9,999 messages.

@@ -47,6 +47,7 @@ macro_rules! checkpoint_cases {
                 a_dry_run_says_to_the_byte_what_would_go, runs_are_deleted_in_every_namespace_and_thread,
                 a_copy_is_complete_and_its_own, retention_goes_by_number_and_age, threads_expire_and_are_listed_by_activity,
                 pruned_general_checkpoints_leave_the_others_whole, a_deleted_thread_stays_deleted_for_late_writers,
+                a_copy_onto_a_deleted_thread_keeps_late_writers_out, a_call_brings_no_deleted_thread_back_and_a_mark_ends,
             ]
             remembered: [
                 processes_that_take_turns_store_what_each_was_given, what_somebody_else_removed_is_stored_again,

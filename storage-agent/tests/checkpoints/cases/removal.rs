@@ -337,3 +337,41 @@ pub(crate) async fn a_deleted_thread_stays_deleted_for_late_writers(storage: Sto
     assert!(checkpointer.delete_thread("late").await.unwrap());
     checkpointer.put(&growing("late", 6, Some(3))).await.unwrap();
 }
+
+/// A copy onto a thread that was deleted keeps late writers out, ended or not, and who has claimed the thread in.
+pub(crate) async fn a_copy_onto_a_deleted_thread_keeps_late_writers_out(storage: Storage) {
+    let checkpointer = CheckpointerBackend::new(storage);
+    checkpointer.put(&growing("from", 1, None)).await.unwrap();
+    for thread in ["onto", "claimed"] {
+        checkpointer.put(&growing(thread, 9, None)).await.unwrap();
+        checkpointer.delete_thread(thread).await.unwrap();
+    }
+    let epoch = checkpointer.claim("claimed").await.unwrap();
+    let kept = checkpointer.copy_thread("from", "onto");
+    drop(futures::future::select(Box::pin(kept), Box::pin(std::future::ready(()))).await);
+    assert!(checkpointer.put(&growing("onto", 99, Some(9))).await.is_err());
+    for thread in ["onto", "claimed"] {
+        let _ = checkpointer.copy_thread("from", thread).await;
+        let late = checkpointer.put(&growing(thread, 99, Some(9))).await.unwrap_err();
+        assert_eq!(late.kind(), ErrorKind::Conflict, "{thread}");
+        assert_eq!(checkpointer.thread(thread).await.unwrap().unwrap().checkpoints, 1);
+    }
+    checkpointer.fenced(epoch).put(&growing("claimed", 2, Some(1))).await.unwrap();
+}
+
+/// The first checkpoint of a subgraph's call has no parent, and brings no deleted thread back; and the mark has its time.
+pub(crate) async fn a_call_brings_no_deleted_thread_back_and_a_mark_ends(storage: Storage) {
+    let config =
+        CheckpointConfig { deleted_for: Some(Duration::from_millis(700)), ..CheckpointConfig::default() };
+    let checkpointer = CheckpointerBackend::with_config(storage, config);
+    checkpointer.put(&growing("calls", 9, None)).await.unwrap();
+    checkpointer.delete_thread("calls").await.unwrap();
+    let call = plain("calls", "node:1", 35, None);
+    assert_eq!(checkpointer.put(&call).await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert!(!checkpointer.expire_thread("calls", None).await.unwrap());
+    checkpointer.put(&growing("calls", 1, None)).await.unwrap();
+    checkpointer.put(&call).await.unwrap();
+    assert!(checkpointer.put(&growing("calls", 10, Some(8))).await.is_err());
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    checkpointer.put(&growing("calls", 10, Some(8))).await.unwrap();
+}

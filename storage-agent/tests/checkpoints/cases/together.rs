@@ -65,6 +65,14 @@ pub(crate) async fn an_older_epoch_is_fenced_out(storage: Storage) {
     ] {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Conflict);
     }
+    let all = Retention { keep_last: Some(1), max_age: None };
+    assert_eq!(writer.retain("fence", &all, false).await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(writer.delete_thread("fence").await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(
+        writer.prune(&["fence"], PruneStrategy::Delete).await.unwrap_err().kind(),
+        ErrorKind::Conflict
+    );
+    assert_eq!(writer.expire_thread("fence", None).await.unwrap_err().kind(), ErrorKind::Conflict);
     checkpointer.fenced(new.clone()).advance(&next, &[]).await.unwrap();
     // Other threads are not concerned, and a thread that was deleted does not let the old one in again.
     writer.put(&plain("fence-2", "", 1, None)).await.unwrap();

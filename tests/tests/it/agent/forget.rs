@@ -99,3 +99,26 @@ pub(crate) async fn nothing_of_a_session_is_left_and_all_of_others(storage: Back
         agent.delete_session("").await.is_err() && agent.delete_user("", &UserData::of("")).await.is_err()
     );
 }
+
+/// Users whose ids are as long as they may be, or numbers, and documents that are no sessions, are deleted; an empty prefix is not
+/// taken for everybody.
+pub(crate) async fn odd_users_are_deleted_and_others_stay(storage: Backend) {
+    let agent = AgentStorage::new(storage.clone()).unwrap();
+    let long = "u".repeat(1_500);
+    for (id, user) in [("s-1", long.as_str()), ("s-2", "7"), ("s-3", "u\u{1}v")] {
+        agent.sessions().create_session(id, user, Metadata::new()).await.unwrap();
+    }
+    step(&agent, "numbered", r#"{"user_id":7}"#).await;
+    let general = agent.checkpoints();
+    general.store_checkpoint("general", "c-1", json("{}"), json(r#"{"user_id":"7"}"#)).await.unwrap();
+    general.store_checkpoint("other", "c-1", json("{}"), json(r#"{"user_id":"70"}"#)).await.unwrap();
+    storage.set("session:", json(r#"{"user_id":"7"}"#), None).await.unwrap();
+    for (user, sessions, threads) in [(long.as_str(), 1, 0), ("7", 2, 2), ("u\u{1}v", 1, 0)] {
+        let forgotten = agent.delete_user(user, &UserData::of(user)).await.unwrap();
+        assert_eq!((forgotten.sessions, forgotten.threads), (sessions, threads));
+    }
+    assert!(storage.keys("session:*").await.unwrap().is_empty());
+    let everybody = UserData { thread_prefixes: vec![String::new()], ..UserData::of("nobody") };
+    assert!(agent.delete_user("nobody", &everybody).await.unwrap_err().to_string().contains("all users"));
+    assert!(general.get_checkpoint("other", None).await.unwrap().is_some());
+}

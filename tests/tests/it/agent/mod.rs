@@ -110,6 +110,7 @@ on_stores! {
         forget {
             nothing_of_a_user_is_left_and_all_of_others
             nothing_of_a_session_is_left_and_all_of_others
+            odd_users_are_deleted_and_others_stay
         }
         cleanup {
             a_wrong_clock_removes_nothing_that_is_in_use
