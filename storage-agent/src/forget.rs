@@ -4,10 +4,10 @@ use std::{collections::HashSet, future::ready};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
-use storage_core::{CollectionStore, Error, ErrorKind, Partition, PartitionInfo, Result, Scan, StorageExt};
+use storage_core::{CollectionStore, ErrorKind, Partition, PartitionInfo, Result, Scan, StorageExt};
 
 use crate::{
-    AgentStorage,
+    AgentStorage, UserData,
     checkpoints::thread_in_keys,
     conversations, sessions,
     shared::{CHECKPOINTS, THREADS},
@@ -18,52 +18,6 @@ use crate::{
 const PARALLEL: usize = 16;
 /// How many sessions of a user are looked up before they are deleted.
 const SESSIONS: usize = 10_000;
-
-/// What of a user there is besides sessions and what belongs to them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserData {
-    /// The member of checkpoints' metadata that names the user, as LangGraph copies it there from `configurable`; a thread
-    /// with such a checkpoint is the user's. `None`: threads have none.
-    pub thread_member: Option<String>,
-    /// What the ids of the user's threads start with; none unless set.
-    pub thread_prefixes: Vec<String>,
-    /// The namespaces of the user's memories.
-    pub namespaces: Vec<Vec<String>>,
-}
-
-impl UserData {
-    /// The usual places: threads whose checkpoints' metadata has the `user_id`, and memories in the namespaces `{user}`,
-    /// `users/{user}` and `memories/{user}`.
-    #[must_use]
-    pub fn of(user_id: &str) -> Self {
-        let namespace = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect();
-        Self {
-            thread_member: Some("user_id".to_owned()),
-            thread_prefixes: Vec::new(),
-            namespaces: vec![
-                namespace(&[user_id]),
-                namespace(&["users", user_id]),
-                namespace(&["memories", user_id]),
-            ],
-        }
-    }
-
-    fn check(&self, user_id: &str) -> Result<()> {
-        if user_id.is_empty() {
-            return Err(Error::invalid_input("the id of a user may not be empty"));
-        }
-        if self.thread_prefixes.iter().any(String::is_empty) {
-            let message = "an empty prefix would delete the threads of all users";
-            return Err(Error::invalid_input(message)
-                .with_hint("name what the ids of this user's threads start with"));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn has_thread(&self, id: &str) -> bool {
-        self.thread_prefixes.iter().any(|prefix| id.starts_with(prefix))
-    }
-}
 
 /// What was deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

@@ -13,12 +13,13 @@ mod shared;
 mod tasks;
 mod time;
 mod totals;
+mod user_data;
 
 pub use agent::{AgentConfig, AgentMetrics, AgentStorage};
 pub use conversations::{
     Content, ConversationLimits, ConversationPage, ConversationStore, Message, NewMessage,
 };
-pub use forget::{Forgotten, UserData};
+pub use forget::Forgotten;
 pub use health::{AgentHealth, StoreProbe};
 pub use memories::{
     ListNamespaces, MAX_MEMORY_KEY_BYTES, MAX_NAMESPACE_BYTES, MemoryAnswer, MemoryItem, MemoryOp,
@@ -32,3 +33,4 @@ pub use sessions::{
 };
 pub use tasks::{TASK_VERSIONS, TaskContext, TaskContextStore};
 pub use totals::Totals;
+pub use user_data::UserData;
