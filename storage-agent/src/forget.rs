@@ -4,12 +4,10 @@ use std::{collections::HashSet, future::ready};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
-use storage_core::{CollectionStore, ErrorKind, Partition, PartitionInfo, Result, Scan, StorageExt};
+use storage_core::{ErrorKind, PartitionInfo, Result, Scan, StorageExt};
 
 use crate::{
-    AgentStorage, UserData,
-    checkpoints::thread_in_keys,
-    conversations, sessions,
+    AgentStorage, UserData, conversations, sessions,
     shared::{CHECKPOINTS, THREADS},
     tasks,
 };
@@ -106,18 +104,17 @@ impl AgentStorage {
     async fn forget_session(&self, id: &str) -> Result<Forgotten> {
         let store = self.shared.collections()?;
         let mut forgotten = Forgotten::default();
-        for kind in [conversations::KIND, THREADS, CHECKPOINTS] {
-            // An empty id, which another program's document may have, has none.
-            let Ok(partition) = Partition::new(kind, &[&thread_in_keys(id, kind)]) else { continue };
+        for partition in sessions::belongings(id) {
             let Some(info) = store.partition(&partition).await? else { continue };
             let gone = u64::from(store.delete_partition(&partition).await?);
-            if kind == conversations::KIND {
+            if partition.kind() == conversations::KIND {
                 forgotten.conversations += gone;
                 forgotten.messages += gone * info.items;
             } else {
                 forgotten.threads += gone;
             }
         }
+        // Without a check of the id: another program's document may have an empty one.
         let key = format!("{}{id}", sessions::PREFIX);
         forgotten.sessions = u64::from(self.shared.storage.delete(&key).await?);
         Ok(forgotten)
@@ -125,8 +122,16 @@ impl AgentStorage {
 
     /// Deletes the task contexts of sessions, among those whose partitions begin with `segments`.
     async fn delete_tasks(&self, segments: &[&str], sessions: &HashSet<String>) -> Result<Forgotten> {
+        let store = self.shared.collections()?;
+        let is_of_one = |info: &PartitionInfo| {
+            info.partition.segments().first().is_some_and(|session| sessions.contains(session))
+        };
         let listed = self.shared.storage.partitions(tasks::KIND, segments);
-        let tasks = self.delete_all(listed, |id| sessions.contains(id)).await?;
+        let deleted = listed
+            .try_filter(|info| ready(is_of_one(info)))
+            .map_ok(|info| async move { store.delete_partition(&info.partition).await })
+            .try_buffer_unordered(PARALLEL);
+        let tasks = deleted.try_fold(0, |sum, gone| ready(Ok(sum + u64::from(gone)))).await?;
         Ok(Forgotten { tasks, ..Forgotten::default() })
     }
 
@@ -144,21 +149,6 @@ impl AgentStorage {
             threads += u64::from(is_of_user && store.delete_partition(&info.partition).await?);
         }
         Ok(Forgotten { threads, ..Forgotten::default() })
-    }
-
-    /// Deletes those partitions whose first segment is wanted, and says how many.
-    async fn delete_all(
-        &self,
-        listed: impl futures::Stream<Item = Result<PartitionInfo>>,
-        wanted: impl Fn(&str) -> bool,
-    ) -> Result<u64> {
-        let store: &dyn CollectionStore = self.shared.collections()?;
-        let is_wanted = |info: &PartitionInfo| info.partition.segments().first().is_some_and(|id| wanted(id));
-        let found = listed.try_filter(|info| ready(is_wanted(info)));
-        let deleted = found
-            .map_ok(|info| async move { store.delete_partition(&info.partition).await })
-            .try_buffer_unordered(PARALLEL);
-        deleted.try_fold(0, |sum, gone| ready(Ok(sum + u64::from(gone)))).await
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt};
 use storage_core::{
-    Commit, Error, ErrorKind, Expire, Json, Operation, Outcome, Partition, PartitionInfo, Precondition,
-    PutMode, Query, Result, StorageExt,
+    Commit, ErrorKind, Expire, Json, Operation, Outcome, Partition, PartitionInfo, Precondition, PutMode,
+    Query, Result, StorageExt,
 };
 
 pub use policy::RetentionPolicy;
@@ -111,10 +111,7 @@ impl AgentStorage {
         if limits == crate::ConversationLimits::default() {
             return Ok(());
         }
-        let oldest = match limits.max_age {
-            Some(age) => Some(self.shared.past(age).await?),
-            None => None,
-        };
+        let oldest = self.shared.oldest(limits.max_age).await?;
         let listed = self.shared.storage.partitions(conversations::KIND, &[]);
         let trimmed =
             listed.map(|info| async { self.trim_conversation(info?, policy, oldest, dry_run).await });
@@ -192,7 +189,7 @@ impl AgentStorage {
             }
             match checkpointer.retain(&thread.thread_id, &policy.threads, dry_run).await {
                 Ok(pruned) => report.add(&pruned),
-                Err(error) if left_for_later(&error) => {
+                Err(error) if error.kind() == ErrorKind::Conflict => {
                     tracing::warn!(%error, thread = thread.thread_id, "left for the next time");
                 }
                 Err(error) => return Err(error),
@@ -200,8 +197,4 @@ impl AgentStorage {
         }
         Ok(())
     }
-}
-
-fn left_for_later(error: &Error) -> bool {
-    error.kind() == ErrorKind::Conflict
 }

@@ -65,6 +65,14 @@ impl Shared {
         Ok(now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH))
     }
 
+    /// The time before which something is older than `max_age`, by the clock of the store; `None` without such a bound.
+    pub(crate) async fn oldest(&self, max_age: Option<Duration>) -> Result<Option<SystemTime>> {
+        match max_age {
+            Some(age) => self.past(age).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Runs an operation, counts it, and names it in its error.
     pub(crate) async fn measured<T>(
         &self,

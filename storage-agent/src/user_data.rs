@@ -1,5 +1,8 @@
 //! Where a user's data is.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
 use storage_core::{Error, Result};
 
 /// What of a user there is besides sessions and what belongs to them.
@@ -41,6 +44,15 @@ impl UserData {
                 .with_hint("name what the ids of this user's threads start with"));
         }
         Ok(())
+    }
+
+    /// Whether metadata names the user, whose id may stand there as a number.
+    pub(crate) fn names(&self, user_id: &str, metadata: &BTreeMap<String, Value>) -> bool {
+        match self.thread_member.as_ref().and_then(|member| metadata.get(member)) {
+            Some(Value::String(id)) => id == user_id,
+            Some(Value::Number(id)) => id.to_string() == user_id,
+            _ => false,
+        }
     }
 
     pub(crate) fn has_thread(&self, id: &str) -> bool {

@@ -141,7 +141,8 @@ impl CheckpointerBackend {
     }
 
     /// Stores a checkpoint and the values of its channels, in one step. One that is there is written over; a value that is
-    /// there for its version stays, as LangGraph's savers have it; where that is another one, a warning says so. Any parent will do, as in LangGraph: [`advance`](Self::advance) checks it.
+    /// there for its version stays, as LangGraph's savers have it; where that is another one, a warning says so. Any parent
+    /// will do, as in LangGraph: [`advance`](Self::advance) checks it.
     ///
     /// # Errors
     /// `InvalidInput` for an empty id, metadata that is no object or over
@@ -155,8 +156,8 @@ impl CheckpointerBackend {
     /// none and is the first): of workers that go on from one checkpoint exactly one succeeds.
     ///
     /// # Errors
-    /// `Conflict` where another checkpoint is the latest, and where another value is there for a channel's version; `InvalidInput` also for an id that is not greater than the
-    /// parent's; else as [`put`](Self::put). After `OutcomeUnknown`, read the latest before trying again.
+    /// `Conflict` where another checkpoint is the latest, and where another value is there for a channel's version;
+    /// `InvalidInput` also for an id that is not greater than the parent's; else as [`put`](Self::put). After `OutcomeUnknown`, read the latest before trying again.
     pub async fn advance(&self, new: &NewCheckpoint, writes: &[TaskWrites]) -> Result<()> {
         self.shared.measured("checkpointer.advance", self.write(new, writes, true)).await
     }

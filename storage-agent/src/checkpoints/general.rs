@@ -11,7 +11,6 @@ use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use storage_core::{
     CollectionStore, Commit, Error, ErrorKind, Item, Json, MAX_COMMIT_OPERATIONS, MAX_PAGE_ITEMS, Operation,
     Order, Partition, Precondition, PutMode, Query, Result, StorageBackend, sequence_key, sort_key,
@@ -309,10 +308,12 @@ impl CheckpointStore {
         if thread.segments().first().is_some_and(|id| data.has_thread(id)) {
             return Ok(true);
         }
-        let Some(member) = &data.thread_member else { return Ok(false) };
+        if data.thread_member.is_none() {
+            return Ok(false);
+        }
         for item in all(self.store()?, Query::prefix(thread.clone(), "s:", 1000).without_bodies()).await? {
-            let metadata: Value = layout::decode::<Attributes>(&item)?.metadata.decode()?;
-            if names(metadata.get(member), user_id) {
+            let metadata = layout::decode::<Attributes>(&item)?.metadata.decode()?;
+            if data.names(user_id, &metadata) {
                 return Ok(true);
             }
         }
@@ -321,15 +322,6 @@ impl CheckpointStore {
 
     fn store(&self) -> Result<&dyn CollectionStore> {
         self.shared.collections()
-    }
-}
-
-/// Whether a member of metadata is this user's id, also as a number.
-pub(super) fn names(member: Option<&Value>, user_id: &str) -> bool {
-    match member {
-        Some(Value::String(id)) => id == user_id,
-        Some(Value::Number(id)) => id.to_string() == user_id,
-        _ => false,
     }
 }
 

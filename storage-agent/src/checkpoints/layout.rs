@@ -129,7 +129,7 @@ impl Place {
     }
 }
 
-pub(super) fn thread(thread_id: &str) -> Result<Partition> {
+pub(crate) fn thread(thread_id: &str) -> Result<Partition> {
     check_name("thread id", thread_id)?;
     Partition::new(THREADS, &[&thread_in_keys(thread_id, THREADS)])
 }

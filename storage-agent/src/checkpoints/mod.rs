@@ -88,7 +88,7 @@ mod types;
 
 pub use backend::{CheckpointConfig, CheckpointerBackend, Epoch};
 pub use general::{CheckpointStore, StoredCheckpoint};
-pub(crate) use names::thread_in_keys;
+pub(crate) use layout::thread as thread_partition;
 pub use types::{
     ChannelValue, ChannelVersions, Checkpoint, CheckpointHeader, CheckpointKey, DeltaHistory, ERROR_CHANNEL,
     INTERRUPT_CHANNEL, ListCheckpoints, MAX_METADATA_BYTES, NewCheckpoint, Payload, PendingWrite,

@@ -25,7 +25,7 @@ pub(super) fn namespace_in_keys(ns: &str) -> Cow<'_, str> {
 }
 
 /// A thread's id as it stands in the name of its partition, of a kind of so many bytes.
-pub(crate) fn thread_in_keys<'a>(thread_id: &'a str, kind: &str) -> Cow<'a, str> {
+pub(super) fn thread_in_keys<'a>(thread_id: &'a str, kind: &str) -> Cow<'a, str> {
     shortened(thread_id, MAX_KEY_BYTES - kind.len() - 1)
 }
 

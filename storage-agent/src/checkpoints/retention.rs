@@ -12,7 +12,6 @@ use storage_core::{CollectionStore, Commit, Partition, Precondition, Result, Sto
 use super::{
     CheckpointerBackend,
     commit::{Failed, retried, unless_moved},
-    general::names,
     layout,
     read::thread_id,
     survey::{Keys, Known, Survey, checkpoints},
@@ -77,10 +76,7 @@ impl CheckpointerBackend {
     }
 
     async fn retained(&self, thread_id: &str, policy: &Retention, dry_run: bool) -> Result<PruneReport> {
-        let oldest = match policy.max_age {
-            Some(age) => Some(self.shared.past(age).await?),
-            None => None,
-        };
+        let oldest = self.shared.oldest(policy.max_age).await?;
         self.remove(thread_id, dry_run, |survey| outdated(survey, policy.keep_last, oldest)).await
     }
 
@@ -126,9 +122,11 @@ impl CheckpointerBackend {
         {
             return Ok(true);
         }
-        let Some(member) = &data.thread_member else { return Ok(false) };
+        if data.thread_member.is_none() {
+            return Ok(false);
+        }
         let found = checkpoints(store, thread).await?;
-        Ok(found.values().any(|known| names(known.metadata.get(member), user_id)))
+        Ok(found.values().any(|known| data.names(user_id, &known.metadata)))
     }
 
     async fn remove(

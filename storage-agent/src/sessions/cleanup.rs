@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     future::ready,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -13,9 +13,9 @@ use storage_core::{ErrorKind, Expected, Partition, PartitionInfo, Record, Result
 
 use super::{SessionStore, key, list::decode, touch::interval};
 use crate::{
-    checkpoints::thread_in_keys,
+    checkpoints::thread_partition,
     conversations,
-    shared::{CHECKPOINTS, Shared, THREADS},
+    shared::{CHECKPOINTS, Shared},
     tasks,
 };
 
@@ -42,10 +42,10 @@ impl SessionStore {
     /// session's. Also removes what belongs to sessions that had a conversation or a task and have expired.
     ///
     /// Ages are judged by the clock of the store, whatever this machine's says. A session is in use while it or anything that
-    /// belongs to it is written to; a document whose writer's clock was behind tells by its expiry that it was. The session goes first, and only if
-    /// nobody has changed it since it was read; then what belongs to it, each only if nobody has written to it since. So a
-    /// session that is used at the same time stays. Its document notes the use of a conversation or a task now and then
-    /// only: one that says nothing for twice that time (two minutes, or a fiftieth of a shorter expiry) is idle, none
+    /// belongs to it is written to; a document whose writer's clock was behind tells by its expiry that it was. The session
+    /// goes first, and only if nobody has changed it since it was read; then what belongs to it, each only if nobody has
+    /// written to it since. So a session that is used at the same time stays. Its document notes the use of a conversation or
+    /// a task now and then only: one that says nothing for twice that time (two minutes, or a fiftieth of a shorter expiry) is idle, none
     /// before, however short `max_idle` is.
     ///
     /// A conversation or a task without a session counts as one whose session has expired, also where it never had one.
@@ -129,11 +129,14 @@ impl Run<'_> {
         }
         let Some(belongings) = self.idle_belongings(id).await? else { return Ok(nothing) };
         let Some(document) = record.value else { return Ok(nothing) };
-        if self.counts(&record.key) == Some(true) {
-            return Ok(Cleanup { sessions: 1, ..self.remove(belongings).await? });
-        }
-        let expected = Expected::Value(document);
-        if !self.shared.storage.compare_and_set(&record.key, expected, None, None).await? {
+        let gone = match self.counts(&record.key) {
+            Some(first) => first,
+            None => {
+                let expected = Expected::Value(document);
+                self.shared.storage.compare_and_set(&record.key, expected, None, None).await?
+            }
+        };
+        if !gone {
             return Ok(nothing);
         }
         // Its tasks are orphans now.
@@ -170,11 +173,8 @@ impl Run<'_> {
         if self.working.contains(id) {
             return Ok(None);
         }
-        for kind in [conversations::KIND, THREADS, CHECKPOINTS] {
-            // An id that is too long for a partition has none.
-            if let Ok(partition) = Partition::new(kind, &[&thread_in_keys(id, kind)]) {
-                found.extend(collections.partition(&partition).await?);
-            }
+        for partition in belongings(id) {
+            found.extend(collections.partition(&partition).await?);
         }
         // One that was emptied a moment ago is about to expire, and no sign of use.
         found.retain(|info| info.items > 0 || info.expires_at.is_none());
@@ -198,20 +198,25 @@ impl Run<'_> {
         }
         Ok(removed)
     }
-}
 
-impl Run<'_> {
     /// Whether a dry run counts this, which it does once; `None` where this is none.
     fn counts(&self, name: &str) -> Option<bool> {
-        let counted = self.dry.as_ref()?;
-        Some(counted.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned()))
+        Some(self.counted()?.insert(name.to_owned()))
     }
 
     fn has_counted(&self, name: &str) -> bool {
-        let counted =
-            |all: &Mutex<HashSet<String>>| all.lock().unwrap_or_else(PoisonError::into_inner).contains(name);
-        self.dry.as_ref().is_some_and(counted)
+        self.counted().is_some_and(|counted| counted.contains(name))
     }
+
+    fn counted(&self) -> Option<MutexGuard<'_, HashSet<String>>> {
+        Some(self.dry.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The partitions of what belongs to a session, its tasks aside. An id that none can have, such as one that is too long, has none.
+pub(crate) fn belongings(id: &str) -> impl Iterator<Item = Partition> {
+    let of = |kind| Partition::new(kind, &[id]);
+    [of(conversations::KIND), thread_partition(id), of(CHECKPOINTS)].into_iter().flatten()
 }
 
 /// The session that a conversation or a task belongs to; empty for none.

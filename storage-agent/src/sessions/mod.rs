@@ -15,6 +15,7 @@ use storage_core::{
 
 use crate::shared::Shared;
 pub use cleanup::Cleanup;
+pub(crate) use cleanup::belongings;
 pub use list::{SessionCursor, SessionFilter, SessionPage};
 pub use session::{ACTIVE, Metadata, NewSession, Session, SessionMetrics, SessionUpdate};
 use touch::Touched;
