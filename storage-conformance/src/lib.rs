@@ -107,6 +107,20 @@ macro_rules! collections {
     };
 }
 
+/// One test for each case about full-text search: for backends with a
+/// [`CollectionStore`](storage_core::CollectionStore) that searches.
+#[macro_export]
+macro_rules! search {
+    ($open:expr) => {
+        $crate::cases! { $open;
+            collections: queries_find_the_same_as_the_reference what_is_found_follows_its_item
+                a_commit_that_fails_leaves_no_words a_search_is_narrowed_to_what_it_names
+                the_best_hits_come_first_and_pages_go_on what_no_search_may_ask_is_refused
+                random_commits_are_found_as_in_memory;
+        }
+    };
+}
+
 /// One test for each case about several handles on one store: what several processes do. For stores where opening the
 /// same namespace twice gives the same entries.
 #[macro_export]

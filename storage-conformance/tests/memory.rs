@@ -10,3 +10,4 @@ fn open(_namespace: &str) -> Arc<dyn StorageBackend> {
 
 storage_conformance::full!(open);
 storage_conformance::collections!(open);
+storage_conformance::search!(open);

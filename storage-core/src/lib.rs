@@ -35,6 +35,7 @@ mod listing;
 mod memory;
 mod pub_sub;
 mod scan;
+mod search;
 mod timeout;
 mod types;
 
@@ -44,9 +45,10 @@ pub use clock::{
     optional_ttl_millis, ttl_millis,
 };
 pub use collection::{
-    CollectionStore, Commit, Committed, Expire, Item, MAX_ATTRIBUTES_BYTES, MAX_COMMIT_BYTES,
-    MAX_COMMIT_OPERATIONS, MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Operation, Order, Outcome, Page, Partition,
-    PartitionInfo, Precondition, PutMode, Query, next_version, sequence_key, sort_key, sort_key_segments,
+    CollectionStore, Commit, Committed, Expire, Hit, Item, MAX_ATTRIBUTES_BYTES, MAX_COMMIT_BYTES,
+    MAX_COMMIT_OPERATIONS, MAX_HIT_BODY_BYTES, MAX_HITS, MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Operation, Order,
+    Outcome, Page, Partition, PartitionInfo, Precondition, PutMode, Query, Search, next_version,
+    sequence_key, sort_key, sort_key_segments,
 };
 pub use engine::SweepConfig;
 pub use error::{Error, ErrorKind, Result, Retry};
@@ -60,6 +62,7 @@ pub use listing::{Cursor, ScanPage, check_page_limit};
 pub use memory::{MemoryBackend, MemoryConfig};
 pub use pub_sub::{Delivery, PubSub};
 pub use scan::{Filter, Listing, Record, Scan};
+pub use search::{MAX_LABELS, MAX_SEARCH_BYTES, MAX_TEXT_WORDS, Phrase, SearchQuery, SearchText, Snippet};
 pub use timeout::{DEFAULT_OPERATION_TIMEOUT, MAX_TIMEOUT, check_timeout, with_deadline};
 pub use types::{
     Batch, BatchOperation, Capabilities, Entry, Expected, Expiry, Health, HealthStatus, Stats, StoreHealth,

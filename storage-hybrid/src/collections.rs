@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use storage_core::{
-    CollectionStore, Commit, Committed, Cursor, Error, Item, Page, Partition, PartitionInfo, Query, Result,
-    ScanPage,
+    CollectionStore, Commit, Committed, Cursor, Error, Hit, Item, Page, Partition, PartitionInfo, Query,
+    Result, ScanPage, Search,
 };
 
 use crate::{HybridBackend, backend::NAME};
@@ -45,5 +45,13 @@ impl CollectionStore for HybridBackend {
 
     async fn delete_partition(&self, partition: &Partition) -> Result<bool> {
         self.collections_of(partition.as_str())?.delete_partition(partition).await
+    }
+
+    fn searches(&self, kind: &str) -> bool {
+        self.collections_of(&format!("{kind}:")).is_ok_and(|collections| collections.searches(kind))
+    }
+
+    async fn search(&self, search: Search) -> Result<Vec<Hit>> {
+        self.collections_of(&format!("{}:", search.kind))?.search(search).await
     }
 }

@@ -12,3 +12,4 @@ fn open(_namespace: &str) -> Arc<dyn StorageBackend> {
 
 storage_conformance::full!(open);
 storage_conformance::collections!(open);
+storage_conformance::search!(open);

@@ -374,6 +374,7 @@ async fn sixty_four_writers_lose_nothing_and_keep_the_bound() {
                         attributes: Json::from(number),
                         body: body.clone().into(),
                         tag: Some(body),
+                        search: None,
                     };
                     let commit = Commit::new(of.clone()).with(tagged.clone()).with(trim());
                     let first = backend.commit(commit).await.unwrap();

@@ -19,7 +19,7 @@ use common::{Place, connected, json};
 use futures::{StreamExt, future::join_all};
 use storage_core::{
     CollectionStore, Commit, ErrorKind, Expire, ManualClock, Operation, Outcome, Partition, PutMode, Query,
-    StorageBackend, StorageExt, SweepConfig, sequence_key,
+    Search, SearchText, StorageBackend, StorageExt, SweepConfig, sequence_key,
 };
 use storage_sqlite::{SqliteBackend, SqliteConfig};
 
@@ -269,4 +269,58 @@ async fn one_bad_commit_fails_alone_among_those_that_share_its_transaction() {
     }
     let info = backend.partition(&of).await.unwrap().unwrap();
     assert_eq!((info.version - first, info.sequence, info.items), (40, 120, 121));
+}
+
+#[tokio::test]
+async fn a_file_of_a_release_without_search_gets_it_on_connect_and_works_until_then() {
+    let place = Place::new();
+    place.connected().await.disconnect().await.unwrap();
+    let earlier = "DROP TRIGGER storage_item_text; DROP TABLE storage_text; DELETE FROM storage_meta WHERE name = 'search';";
+    place.outside().execute_batch(earlier).unwrap();
+    let of = partition("s-1");
+    let said = |sort: &str, body: &str| {
+        Operation::put(sort, json("1"), body.to_owned(), PutMode::Upsert)
+            .searched(Some(SearchText::new(body)))
+    };
+    let found = async |backend: &SqliteBackend| {
+        let hits = backend.search(Search::new(of.kind(), "word".parse().unwrap())).await?;
+        Ok::<_, storage_core::Error>(hits.into_iter().map(|hit| hit.item.sort).collect::<Vec<_>>())
+    };
+    // Tools that only change what is there leave the tables as they are.
+    let tool = connected(SqliteConfig { create: false, ..place.config() }).await;
+    for body in ["word early", "word over"] {
+        tool.commit(Commit::new(of.clone()).with(said("a", body))).await.unwrap();
+    }
+    let error = found(&tool).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.hint().unwrap().contains("storage init"), "{error}");
+    tool.disconnect().await.unwrap();
+    let backend = place.connected().await;
+    assert_eq!(found(&backend).await.unwrap(), [""; 0]);
+    backend.commit(Commit::new(of.clone()).with(said("b", "word"))).await.unwrap();
+    backend.commit(Commit::new(of.clone()).with(said("a", "word"))).await.unwrap();
+    let mut both = found(&backend).await.unwrap();
+    both.sort();
+    assert_eq!(both, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn what_another_program_deletes_is_found_no_longer_and_leaves_the_index_sound() {
+    let place = Place::new();
+    let backend = place.connected().await;
+    let of = partition("s-1");
+    for n in 0..200 {
+        let text = format!("word number{n}");
+        let said = Operation::append("m:", json("1"), text.clone()).searched(Some(SearchText::new(&text)));
+        backend.commit(Commit::new(of.clone()).with(said)).await.unwrap();
+    }
+    place.outside().execute_batch("DELETE FROM storage_item WHERE id % 2 = 0").unwrap();
+    let search = Search::new(of.kind(), "word".parse().unwrap()).limit(100);
+    assert_eq!(backend.search(Search { offset: 50, ..search }).await.unwrap().len(), 50);
+    backend.delete_partition(&of).await.unwrap();
+    backend.cleanup().await.unwrap();
+    assert_eq!(count(&place, "storage_text_docsize"), 0, "nothing of the texts is left");
+    let outside = place.outside();
+    let sound: String = outside.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(sound, "ok");
 }

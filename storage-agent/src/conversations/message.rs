@@ -100,7 +100,7 @@ impl NewMessage {
 
     pub(super) fn append(self) -> Result<Operation> {
         let (attributes, body, tag) = self.parts()?;
-        Ok(Operation::Append { prefix: String::new(), attributes, body, tag })
+        Ok(Operation::Append { prefix: String::new(), attributes, body, tag, search: None })
     }
 
     pub(super) fn put(self, sequence: u64) -> Result<Operation> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Partition;
-use crate::{Error, Json, MAX_KEY_BYTES, Result, check_key, ttl_millis};
+use crate::{Error, Json, MAX_KEY_BYTES, Result, SearchText, check_key, ttl_millis};
 
 /// The longest attributes of an item, in bytes of JSON text.
 pub const MAX_ATTRIBUTES_BYTES: usize = 64 * 1024;
@@ -88,6 +88,8 @@ pub enum Operation {
         body: Bytes,
         /// What becomes of one that is there.
         mode: PutMode,
+        /// What [`search`](super::CollectionStore::search) finds it by; `None`: it is not found.
+        search: Option<SearchText>,
     },
     /// Writes an item at the next number of the partition's sequence: its sort key is [`sequence_key`] of prefix and number.
     Append {
@@ -100,6 +102,8 @@ pub enum Operation {
         /// Where an item of this tag is in the partition, nothing is written and that item's number is answered: an
         /// append that is tried again is done once. The tag goes with its item.
         tag: Option<String>,
+        /// What [`search`](super::CollectionStore::search) finds it by; `None`: it is not found.
+        search: Option<SearchText>,
     },
     /// Deletes an item.
     Delete {
@@ -113,7 +117,7 @@ pub enum Operation {
         /// The first that stays.
         to: Option<String>,
     },
-    /// Adds to the integer that is the attributes of an item; one that is not there counts as 0.
+    /// Adds to the integer that is the attributes of an item; one that is not there counts as 0. Search finds it no longer.
     Increment {
         /// Its sort key.
         sort: String,
@@ -172,19 +176,28 @@ pub fn sequence_key(prefix: &str, sequence: u64) -> String {
 impl Operation {
     /// A put in the given mode.
     pub fn put(sort: impl Into<String>, attributes: Json, body: impl Into<Bytes>, mode: PutMode) -> Self {
-        Self::Put { sort: sort.into(), attributes, body: body.into(), mode }
+        Self::Put { sort: sort.into(), attributes, body: body.into(), mode, search: None }
     }
 
     /// An append without a tag.
     pub fn append(prefix: impl Into<String>, attributes: Json, body: impl Into<Bytes>) -> Self {
-        Self::Append { prefix: prefix.into(), attributes, body: body.into(), tag: None }
+        Self::Append { prefix: prefix.into(), attributes, body: body.into(), tag: None, search: None }
+    }
+
+    /// The same put or append, found by this; any other operation is as it was.
+    #[must_use]
+    pub fn searched(mut self, text: Option<SearchText>) -> Self {
+        if let Self::Put { search, .. } | Self::Append { search, .. } = &mut self {
+            *search = text;
+        }
+        self
     }
 
     /// The bytes that it carries.
     fn bytes(&self) -> usize {
         match self {
-            Self::Put { attributes, body, .. } | Self::Append { attributes, body, .. } => {
-                attributes.len() + body.len()
+            Self::Put { attributes, body, search, .. } | Self::Append { attributes, body, search, .. } => {
+                attributes.len() + body.len() + search.as_ref().map_or(0, SearchText::len)
             }
             _ => 0,
         }
@@ -196,7 +209,7 @@ impl Operation {
                 check_key(sort)?;
                 check_content(sort, attributes, body, max_body_bytes)
             }
-            Self::Append { prefix, attributes, body, tag } => {
+            Self::Append { prefix, attributes, body, tag, .. } => {
                 check_key(&sequence_key(prefix, 0))?;
                 tag.as_deref().map_or(Ok(()), check_key)?;
                 check_content(prefix, attributes, body, max_body_bytes)

@@ -3,10 +3,11 @@
 mod commit;
 mod partition;
 mod query;
+mod search;
 
 use async_trait::async_trait;
 
-use crate::{Cursor, Result, ScanPage};
+use crate::{Cursor, Error, ErrorKind, Result, ScanPage};
 
 pub use commit::{
     Commit, Committed, Expire, MAX_ATTRIBUTES_BYTES, MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, Operation,
@@ -14,6 +15,7 @@ pub use commit::{
 };
 pub use partition::{Partition, PartitionInfo, next_version, sort_key, sort_key_segments};
 pub use query::{Item, MAX_PAGE_BYTES, MAX_PAGE_ITEMS, Order, Page, Query};
+pub use search::{Hit, MAX_HIT_BODY_BYTES, MAX_HITS, Search};
 
 /// Partitions of ordered items: logs, conversations, checkpoints, indexes.
 ///
@@ -83,4 +85,24 @@ pub trait CollectionStore: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// As the trait says.
     async fn delete_partition(&self, partition: &Partition) -> Result<bool>;
+
+    /// Whether [`search`](Self::search) finds items in partitions of this kind. Where it does not, what a commit says of it is
+    /// left out.
+    fn searches(&self, kind: &str) -> bool {
+        let _ = kind;
+        false
+    }
+
+    /// The items that a query finds, the best first; of those that fit equally well in no certain order. An item is found from
+    /// the commit on that wrote it until it is written over without words, deleted or expired.
+    ///
+    /// Which items are found is the same on every store; how they are ranked is each store's own.
+    ///
+    /// # Errors
+    /// `Unsupported` where [`searches`](Self::searches) says so; `InvalidInput` as [`Search::check`] says.
+    async fn search(&self, search: Search) -> Result<Vec<Hit>> {
+        Err(Error::new(ErrorKind::Unsupported, "the store has no full-text search")
+            .with_key(&search.kind)
+            .with_hint("memory, SQLite and Postgres have it"))
+    }
 }

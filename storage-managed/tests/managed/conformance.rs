@@ -20,4 +20,5 @@ fn open(namespace: &str) -> Arc<dyn StorageBackend> {
 
 storage_conformance::full!(open);
 storage_conformance::collections!(open);
+storage_conformance::search!(open);
 storage_conformance::shared!(open);

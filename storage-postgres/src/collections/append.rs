@@ -4,13 +4,15 @@ use std::collections::HashSet;
 
 use storage_core::{Commit, Committed, Operation, Outcome, Result, next_version};
 
+use super::text;
 use crate::{
     connections::executor::Executor,
     error::State,
     statements::{
+        partition_schema::Collections,
         partitions::Sql,
         query::Query,
-        value::{Hidden, column, expiry, signed, unsigned},
+        value::{Hidden, Param, column, expiry, signed, unsigned},
     },
 };
 
@@ -25,6 +27,8 @@ pub(super) struct Appends<'c> {
     attributes: Vec<Hidden<&'c str>>,
     bodies: Vec<Hidden<&'c [u8]>>,
     tags: Vec<Option<&'c str>>,
+    /// What each is found by.
+    words: Vec<Option<Hidden<String>>>,
 }
 
 impl<'c> Appends<'c> {
@@ -41,14 +45,18 @@ impl<'c> Appends<'c> {
             attributes: Vec::new(),
             bodies: Vec::new(),
             tags: Vec::new(),
+            words: Vec::new(),
         };
         for operation in &commit.operations {
-            let Operation::Append { prefix, attributes, body, tag } = operation else { return Ok(None) };
+            let Operation::Append { prefix, attributes, body, tag, search } = operation else {
+                return Ok(None);
+            };
             appends.bytes += prefix.len() + 20 + attributes.len() + body.len();
             appends.prefixes.push(prefix);
             appends.attributes.push(Hidden(attributes.as_str()));
             appends.bodies.push(Hidden(body));
             appends.tags.push(tag.as_deref());
+            appends.words.push(search.as_ref().map(|search| Hidden(text::vector(search))));
         }
         let mut seen = HashSet::new();
         let distinct = appends.tags.iter().flatten().all(|tag| seen.insert(*tag));
@@ -59,24 +67,23 @@ impl<'c> Appends<'c> {
     pub(super) async fn send(&self, executor: &mut Executor) -> Result<Option<Committed>> {
         let (count, bytes) = (signed(self.prefixes.len() as u64), signed(self.bytes as u64));
         let (expires, ttl) = self.expiry;
-        let answer = executor
-            .rows(
-                Query::Collections(Sql::Append),
-                &[
-                    &self.name,
-                    &count,
-                    &bytes,
-                    &expires,
-                    &ttl,
-                    &self.prefixes,
-                    &self.attributes,
-                    &self.bodies,
-                    &self.tags,
-                    &signed(next_version(0)),
-                ],
-            )
-            .await;
-        let rows = match answer {
+        let version = signed(next_version(0));
+        let all: [Param<'_>; 11] = [
+            &self.name,
+            &count,
+            &bytes,
+            &expires,
+            &ttl,
+            &self.prefixes,
+            &self.attributes,
+            &self.bodies,
+            &self.tags,
+            &version,
+            &self.words,
+        ];
+        let words = executor.schema().collections == Collections::Whole;
+        let (params, query) = (if words { &all[..] } else { &all[..10] }, Sql::Append { words });
+        let rows = match executor.rows(Query::Collections(query), params).await {
             Err(failure) if failure.state == State::Unfit => return Ok(None),
             answer => answer.map_err(|failure| failure.into_error(true))?,
         };

@@ -16,6 +16,7 @@ use crate::{
     },
     error::{Failure, State},
     statements::{
+        partition_schema::Collections,
         partitions::Sql,
         query::Query,
         value::{Hidden, Param, column, expiry, signed, unsigned},
@@ -41,7 +42,8 @@ impl Transaction for Commit {
 
 /// The first round trip locks the partition and tells what is there; the second writes.
 async fn transact(checkout: &mut Checkout, commit: &Commit) -> Result<Committed, Failed> {
-    for sql in [Sql::Bury, Sql::Make, Sql::Lock, Sql::Touched, Sql::Clear, Sql::Write] {
+    let write = Sql::Write { words: checkout.schema().collections == Collections::Whole };
+    for sql in [Sql::Bury, Sql::Make, Sql::Lock, Sql::Touched, Sql::Clear, write] {
         checkout.prepare(Query::Collections(sql)).await?;
     }
     let name = commit.partition.as_str();
@@ -67,7 +69,7 @@ async fn transact(checkout: &mut Checkout, commit: &Commit) -> Result<Committed,
         let known = needs.known(answers.last().map_or(&[], Vec::as_slice), &row)?;
         let plan = Plan::new(commit, &known, row)?;
         if plan.unknown.is_empty() && !plan.beyond {
-            return finish(checkout, commit, &row, plan).await;
+            return finish(checkout, commit, &row, plan, write).await;
         }
         needs.widen(&plan);
     }
@@ -94,6 +96,7 @@ async fn finish(
     commit: &Commit,
     before: &Row,
     plan: Plan<'_>,
+    write: Sql,
 ) -> Result<Committed, Failed> {
     // Preconditions alone make no partition: the rollback removes the row that was made to be locked.
     if before.version == 0 && commit.operations.is_empty() {
@@ -103,12 +106,13 @@ async fn finish(
     let [version, sequence, items, bytes] = [row.version, row.sequence, row.items, row.bytes].map(signed);
     let (expires, ttl) = expiry(commit.expire)?;
     let columns = Columns::of(&plan);
-    let Columns { deleted, untagged, sorts, attributes, bodies, tags } = &columns;
+    let Columns { deleted, untagged, sorts, attributes, bodies, tags, words } = &columns;
     let clear: [Param<'_>; 3] = [&row.id, deleted, untagged];
-    let write: [Param<'_>; 11] =
-        [&row.id, &version, &sequence, &items, &bytes, &expires, &ttl, sorts, attributes, bodies, tags];
-    let statements =
-        [(Query::Collections(Sql::Clear), &clear[..]), (Query::Collections(Sql::Write), &write[..])];
+    let params: [Param<'_>; 12] = [
+        &row.id, &version, &sequence, &items, &bytes, &expires, &ttl, sorts, attributes, bodies, tags, words,
+    ];
+    let params = if write == (Sql::Write { words: true }) { &params[..] } else { &params[..11] };
+    let statements = [(Query::Collections(Sql::Clear), &clear[..]), (Query::Collections(write), params)];
     let needed = if deleted.is_empty() && untagged.is_empty() { &statements[1..] } else { &statements[..] };
     match checkout.pipeline(Part::End, needed).await {
         Ok(_) => Ok(Committed { version: row.version, outcomes: plan.outcomes }),
@@ -126,6 +130,7 @@ struct Columns<'p> {
     attributes: Vec<Hidden<&'p str>>,
     bodies: Vec<Option<Hidden<&'p [u8]>>>,
     tags: Vec<Option<&'p str>>,
+    words: Vec<Option<Hidden<&'p str>>>,
 }
 
 impl<'p> Columns<'p> {
@@ -149,6 +154,7 @@ impl<'p> Columns<'p> {
             columns.attributes.push(Hidden(state.attributes.as_ref().map_or("null", Json::as_str)));
             columns.bodies.push(body);
             columns.tags.push(state.tag.as_deref());
+            columns.words.push(state.words.as_deref().map(Hidden));
         }
         columns
     }

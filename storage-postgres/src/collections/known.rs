@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) attributes_bytes: u64,
     pub(super) body_bytes: u64,
     pub(super) tag: Option<String>,
+    /// What it is found by, where it is written.
+    pub(super) words: Option<String>,
     /// Of a stored item only where they will be counted with.
     pub(super) attributes: Option<Json>,
     pub(super) content: Content,
@@ -91,6 +93,7 @@ pub(super) fn state(answer: &Answer) -> Result<(String, State)> {
         attributes_bytes: unsigned(column(answer, 2)?),
         body_bytes: unsigned(column(answer, 3)?),
         tag: column(answer, 4)?,
+        words: None,
         written_at: column(answer, 5)?,
         attributes,
         content: Content::Stored,

@@ -9,16 +9,18 @@ mod known;
 mod needs;
 mod plan;
 mod read;
+mod text;
 
 use async_trait::async_trait;
 use storage_core::{
-    CollectionStore, Commit, Committed, Cursor, Item, Page, Partition, PartitionInfo, Query, Result,
-    ScanPage, check_key, check_page_limit,
+    CollectionStore, Commit, Committed, Cursor, Hit, Item, Page, Partition, PartitionInfo, Query, Result,
+    ScanPage, Search, check_key, check_page_limit,
 };
 
 use crate::{
     backend::PostgresBackend,
     error::{named, on_key},
+    statements::partition_schema::Collections,
 };
 
 #[async_trait]
@@ -79,5 +81,18 @@ impl CollectionStore for PostgresBackend {
         let (name, owned) = (partition.as_str(), partition.clone());
         let work = self.write(|executor| read::delete_partition(executor, owned));
         on_key("delete_partition", name, self.wrote(&[name], work)).await
+    }
+
+    fn searches(&self, _: &str) -> bool {
+        self.lifecycle.enter().is_ok_and(|lease| lease.here().schema().collections == Collections::Whole)
+    }
+
+    async fn search(&self, search: Search) -> Result<Vec<Hit>> {
+        let hits = async {
+            search.check()?;
+            let names: Vec<&str> = search.partitions.iter().map(Partition::as_str).collect();
+            self.look(&names, |executor| text::search(executor, search.clone())).await
+        };
+        named("search", hits.await)
     }
 }

@@ -8,11 +8,14 @@ use std::{
 
 use bytes::Bytes;
 use storage_core::{
-    Commit, Error, Json, Operation, Outcome, Precondition, PutMode, Result, add_integer, next_version,
-    sequence_key,
+    Commit, Error, Json, Operation, Outcome, Precondition, PutMode, Result, SearchText, add_integer,
+    next_version, sequence_key,
 };
 
-use super::known::{Content, Known, Row, State};
+use super::{
+    known::{Content, Known, Row, State},
+    text,
+};
 
 /// A commit carried out on what is known.
 pub(super) struct Plan<'c> {
@@ -66,7 +69,7 @@ impl<'c> Plan<'c> {
 
     fn perform(&mut self, operation: &Operation) -> Result<Outcome> {
         Ok(match operation {
-            Operation::Put { sort, attributes, body, mode } => {
+            Operation::Put { sort, attributes, body, mode, search } => {
                 match (self.items.contains_key(sort), mode) {
                     (true, PutMode::Insert) => {
                         return Err(self.commit.conflict("an item that should be new is there"));
@@ -74,16 +77,16 @@ impl<'c> Plan<'c> {
                     (true, PutMode::InsertIfAbsent) => return Ok(Outcome::Applied(false)),
                     _ => {}
                 }
-                self.write(sort.clone(), attributes, body, None);
+                self.write(sort.clone(), attributes, body, None, search.as_ref());
                 Outcome::Applied(true)
             }
-            Operation::Append { prefix, attributes, body, tag } => {
+            Operation::Append { prefix, attributes, body, tag, search } => {
                 if let Some(sort) = tag.as_ref().and_then(|tag| self.tags.get(tag)) {
                     return Ok(Outcome::Appended { sequence: number(sort)?, new: false });
                 }
                 self.row.sequence += 1;
                 let sort = sequence_key(prefix, self.row.sequence);
-                self.write(sort, attributes, body, tag.as_deref());
+                self.write(sort, attributes, body, tag.as_deref(), search.as_ref());
                 Outcome::Appended { sequence: self.row.sequence, new: true }
             }
             Operation::Delete { sort } => Outcome::Applied(self.remove(sort).is_some()),
@@ -117,7 +120,7 @@ impl<'c> Plan<'c> {
             }
             Some(old) => (old.body_bytes, Content::Kept),
         };
-        self.put(sort.to_owned(), Json::from(sum), body_bytes, content, None);
+        self.put(sort.to_owned(), Json::from(sum), body_bytes, content, (None, None));
         Ok(Outcome::Sum(sum))
     }
 
@@ -142,13 +145,21 @@ impl<'c> Plan<'c> {
         deleted
     }
 
-    fn write(&mut self, sort: String, attributes: &Json, body: &Bytes, tag: Option<&str>) {
+    fn write(
+        &mut self,
+        sort: String,
+        attributes: &Json,
+        body: &Bytes,
+        tag: Option<&str>,
+        search: Option<&SearchText>,
+    ) {
         self.remove(&sort);
         if let Some(tag) = tag {
             self.tags.insert(tag.to_owned(), sort.clone());
         }
         let content = Content::Written(body.clone());
-        self.put(sort, attributes.clone(), body.len() as u64, content, tag.map(ToOwned::to_owned));
+        let found_by = (tag.map(ToOwned::to_owned), search.map(text::vector));
+        self.put(sort, attributes.clone(), body.len() as u64, content, found_by);
     }
 
     fn put(
@@ -157,7 +168,7 @@ impl<'c> Plan<'c> {
         attributes: Json,
         body_bytes: u64,
         content: Content,
-        tag: Option<String>,
+        (tag, words): (Option<String>, Option<String>),
     ) {
         let state = State {
             version: self.row.version,
@@ -165,6 +176,7 @@ impl<'c> Plan<'c> {
             attributes_bytes: attributes.len() as u64,
             body_bytes,
             tag,
+            words,
             attributes: Some(attributes),
             content,
         };

@@ -88,7 +88,7 @@ pub(super) async fn delete_partition(mut executor: Executor, partition: Partitio
     rows.first().map_or(Ok(false), |row| column(row, 0))
 }
 
-fn item(row: &Row) -> Result<Item> {
+pub(super) fn item(row: &Row) -> Result<Item> {
     let sort: String = column(row, 0)?;
     let attributes = Json::from_stored(&sort, column::<String>(row, 1)?)?;
     let body = column::<Option<&[u8]>>(row, 2)?.unwrap_or_default();

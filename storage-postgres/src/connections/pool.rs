@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::PostgresConfig,
     error::{Failure, State, exhausted},
-    statements::{query::Query, value::Param},
+    statements::{partition_schema::Collections, query::Query, value::Param},
 };
 
 /// How long asking the server to cancel a statement may take.
@@ -42,8 +42,7 @@ pub(crate) struct Pool {
 pub(crate) struct Schema {
     /// How entries are found.
     pub(crate) get: Query,
-    /// Whether the tables of collections are there and may be used.
-    pub(crate) collections: bool,
+    pub(crate) collections: Collections,
 }
 
 /// A connection for one piece of work, up to its deadline.
@@ -55,6 +54,12 @@ pub(crate) struct Checkout {
     permit: Option<OwnedSemaphorePermit>,
     pub(super) deadline: Deadline,
     pool: Arc<Pool>,
+}
+
+impl Checkout {
+    pub(crate) fn schema(&self) -> Schema {
+        self.pool.schema
+    }
 }
 
 impl Pool {

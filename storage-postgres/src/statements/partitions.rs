@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use storage_core::MAX_PAGE_BYTES;
+use storage_core::{MAX_HIT_BODY_BYTES, MAX_PAGE_BYTES};
 use tokio_postgres::types::Type;
 
 /// No sort key of 1,024 bytes comes after this.
@@ -35,10 +35,18 @@ pub(crate) enum Sql {
     Touched,
     /// Deletes items, and takes the tags from those that will be written over.
     Clear,
-    /// Writes items and the partition.
-    Write,
+    /// Writes items and the partition; and the words that items are found by, where there is a column for them.
+    Write {
+        words: bool,
+    },
     /// A whole commit that does nothing but append.
-    Append,
+    Append {
+        words: bool,
+    },
+    /// Items by their words, in partitions from a name to before another; or in some of these alone.
+    Search {
+        within: bool,
+    },
     Page {
         descending: bool,
         bodies: bool,
@@ -61,7 +69,7 @@ impl Sql {
     /// Whether a lost answer leaves the outcome unknown. `Bury` and `Make` are parts of transactions; a sweep may be
     /// repeated as often as you like.
     pub(crate) fn is_write(self) -> bool {
-        matches!(self, Self::Clear | Self::Write | Self::Append | Self::Delete)
+        matches!(self, Self::Clear | Self::Write { .. } | Self::Append { .. } | Self::Delete)
     }
 
     pub(crate) fn types(self) -> &'static [Type] {
@@ -72,10 +80,20 @@ impl Sql {
             Self::Bury | Self::Make | Self::Lock | Self::Info | Self::Delete => &[TEXT],
             Self::Touched => &[TEXT, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, INT, INT],
             Self::Clear => &[INT, TEXTS, TEXTS],
-            Self::Write => {
+            Self::Write { words: false } => {
                 &[INT, INT, INT, INT, INT, Type::BOOL, INT, TEXTS, TEXTS, Type::BYTEA_ARRAY, TEXTS]
             }
-            Self::Append => &[TEXT, INT, INT, Type::BOOL, INT, TEXTS, TEXTS, Type::BYTEA_ARRAY, TEXTS, INT],
+            Self::Write { words: true } => {
+                &[INT, INT, INT, INT, INT, Type::BOOL, INT, TEXTS, TEXTS, Type::BYTEA_ARRAY, TEXTS, TEXTS]
+            }
+            Self::Append { words: false } => {
+                &[TEXT, INT, INT, Type::BOOL, INT, TEXTS, TEXTS, Type::BYTEA_ARRAY, TEXTS, INT]
+            }
+            Self::Append { words: true } => {
+                &[TEXT, INT, INT, Type::BOOL, INT, TEXTS, TEXTS, Type::BYTEA_ARRAY, TEXTS, INT, TEXTS]
+            }
+            Self::Search { within: false } => &[TEXT, TEXT, TEXT, TEXT, INT, INT, INT],
+            Self::Search { within: true } => &[TEXT, TEXT, TEXT, TEXT, INT, INT, INT, TEXTS],
             Self::Page { .. } => &[TEXT, TEXT, TEXT, INT],
             Self::Items => &[TEXT, TEXTS],
             Self::List => &[TEXT, TEXT, INT],
@@ -106,8 +124,9 @@ impl Sql {
                      UPDATE {items} SET tag = NULL WHERE partition = $1 AND sort = ANY($3)) \
                  DELETE FROM {items} WHERE partition = $1 AND sort = ANY($2)"
             ),
-            Self::Write => write(&tables),
-            Self::Append => append(&tables),
+            Self::Write { words } => write(&tables, words),
+            Self::Append { words } => append(&tables, words),
+            Self::Search { within } => search(&tables, within),
             Self::Page { descending, bodies } => page(&tables, descending, bodies),
             Self::Items => format!(
                 "SELECT sort, attributes, body, octet_length(body)::int8, version, written_at FROM {items} \
@@ -171,15 +190,17 @@ fn touched(Tables { partitions, items }: &Tables) -> String {
 }
 
 /// A body that is NULL means that the one that is there stays.
-fn write(Tables { partitions, items }: &Tables) -> String {
+fn write(Tables { partitions, items }: &Tables, words: bool) -> String {
+    let [column, value, update, array] =
+        if words { [", words", ", words::tsvector", ", words = excluded.words", ", $12"] } else { [""; 4] };
     format!(
         "WITH moment AS MATERIALIZED (SELECT {MOMENT} AS now), written AS ( \
-             INSERT INTO {items} AS i (partition, sort, attributes, body, tag, version, written_at) \
-             SELECT $1, sort, attributes, body, tag, $2, (SELECT now FROM moment) \
-             FROM unnest($8, $9, $10, $11) AS new (sort, attributes, body, tag) \
+             INSERT INTO {items} AS i (partition, sort, attributes, body, tag, version, written_at{column}) \
+             SELECT $1, sort, attributes, body, tag, $2, (SELECT now FROM moment){value} \
+             FROM unnest($8, $9, $10, $11{array}) AS new (sort, attributes, body, tag{column}) \
              ON CONFLICT (partition, sort) DO UPDATE SET attributes = excluded.attributes, \
                  body = coalesce(excluded.body, i.body), tag = excluded.tag, version = excluded.version, \
-                 written_at = excluded.written_at) \
+                 written_at = excluded.written_at{update}) \
          UPDATE {partitions} SET version = $2, sequence = $3, items = $4, bytes = $5, \
              updated_at = (SELECT now FROM moment), expires_at = {expiry} WHERE id = $1",
         expiry = expiry("$6", "$7", "expires_at")
@@ -188,7 +209,8 @@ fn write(Tables { partitions, items }: &Tables) -> String {
 
 /// Answers no row where the partition has expired, or where a tag is there. A tag that came meanwhile, or an item where
 /// one should go, is a unique violation; either way it takes the longer way. `$10` is the version of a new partition.
-fn append(Tables { partitions, items }: &Tables) -> String {
+fn append(Tables { partitions, items }: &Tables, words: bool) -> String {
+    let [column, value, array] = if words { [", words", ", words::tsvector", ", $11"] } else { [""; 3] };
     format!(
         "WITH p AS ( \
              INSERT INTO {partitions} AS p (name, version, sequence, items, bytes, updated_at, expires_at) \
@@ -199,13 +221,30 @@ fn append(Tables { partitions, items }: &Tables) -> String {
                  SELECT FROM {items} i WHERE i.partition = p.id AND i.tag = ANY($9) AND i.tag IS NOT NULL) \
              RETURNING id, version, sequence, updated_at), \
          written AS ( \
-             INSERT INTO {items} (partition, sort, attributes, body, tag, version, written_at) \
+             INSERT INTO {items} (partition, sort, attributes, body, tag, version, written_at{column}) \
              SELECT p.id, prefix || lpad((p.sequence - $2 + place)::text, 20, '0'), attributes, body, tag, \
-                 p.version, p.updated_at \
-             FROM p, unnest($6, $7, $8, $9) WITH ORDINALITY AS new (prefix, attributes, body, tag, place)) \
+                 p.version, p.updated_at{value} \
+             FROM p, unnest($6, $7, $8, $9{array}) \
+                 WITH ORDINALITY AS new (prefix, attributes, body, tag{column}, place)) \
          SELECT version, sequence FROM p",
         fresh = expiry("$4", "$5", "NULL"),
         renewed = expiry("$4", "$5", "p.expires_at")
+    )
+}
+
+/// Of what is found (`$1`), ranked by the words alone (`$2`), only the best are looked at for what they hold.
+fn search(Tables { partitions, items }: &Tables, within: bool) -> String {
+    let only = if within { "AND p.name = ANY($8)" } else { "" };
+    format!(
+        "SELECT i.sort, i.attributes, CASE WHEN octet_length(i.body) <= {MAX_HIT_BODY_BYTES} THEN i.body END, \
+             octet_length(i.body)::int8, i.version, i.written_at, hit.name, hit.rank::float8 FROM ( \
+             SELECT p.name, i.partition, i.sort, i.written_at, ts_rank(i.words, $2::tsquery, 1) AS rank \
+             FROM {items} i JOIN {partitions} p ON p.id = i.partition \
+             WHERE i.words @@ $1::tsquery AND p.name >= $3 AND p.name < $4 AND {LIVE} \
+                 AND i.written_at >= to_timestamp($5::float8 / 1000) {only} \
+             ORDER BY rank DESC, i.written_at DESC, p.name, i.sort DESC LIMIT $6 OFFSET $7) hit \
+         JOIN {items} i ON i.partition = hit.partition AND i.sort = hit.sort \
+         ORDER BY hit.rank DESC, hit.written_at DESC, hit.name, hit.sort DESC"
     )
 }
 

@@ -11,7 +11,10 @@ use storage_core::{Result, engine::Home};
 use tokio::sync::oneshot;
 
 use super::queues::Queues;
-use crate::connections::{executor::Executor, pool::Pool};
+use crate::connections::{
+    executor::Executor,
+    pool::{Pool, Schema},
+};
 
 /// Connections, and the queues in front of them, for callers on one runtime, or on all others.
 pub(crate) struct Set {
@@ -26,6 +29,11 @@ impl Set {
         let pool = Arc::new(pool);
         let queues = Arc::new(Queues::new(&pool, home, connections));
         Self { home, pool, queues }
+    }
+
+    /// What the server has.
+    pub(crate) fn schema(&self) -> Schema {
+        self.pool.schema
     }
 }
 

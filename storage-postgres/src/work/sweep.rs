@@ -5,6 +5,7 @@ use storage_core::Result;
 use crate::{
     connections::executor::Executor,
     statements::{
+        partition_schema::Collections,
         partitions::Sql,
         query::Query,
         value::{column, unsigned},
@@ -34,7 +35,7 @@ pub(crate) async fn sweep(executor: &mut Executor, batch: u32) -> Result<u64> {
 
 /// Removes up to `batch` items, and as many partitions, that have expired or were deleted; returns how many of both.
 async fn sweep_partitions(executor: &mut Executor, batch: u32) -> Result<u64> {
-    if !executor.schema().collections {
+    if executor.schema().collections == Collections::Absent {
         return Ok(0);
     }
     remove(executor, Query::Collections(Sql::SweepExpired), batch).await?;

@@ -16,6 +16,7 @@ mod killed;
 mod locks;
 mod plans;
 mod schema;
+mod search;
 mod turns;
 
 use storage_core::{

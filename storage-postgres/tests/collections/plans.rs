@@ -19,7 +19,7 @@ fn put(sort: &str, body: &str) -> Operation {
 
 fn tagged(prefix: &str, tag: &str) -> Operation {
     let (prefix, tag) = (prefix.to_owned(), Some(tag.to_owned()));
-    Operation::Append { prefix, attributes: Json::from(1), body: "tagged".into(), tag }
+    Operation::Append { prefix, attributes: Json::from(1), body: "tagged".into(), tag, search: None }
 }
 
 fn trim(items: Option<u64>, bytes: Option<u64>) -> Operation {

@@ -73,6 +73,7 @@ async fn reads_go_to_a_standby_that_is_near_enough_and_nothing_that_decides_a_wr
         attributes: Json::from(1),
         body: b"body".as_slice().into(),
         tag: None,
+        search: None,
     });
     let collections = pair.backend.collections().unwrap();
     collections.commit(commit).await.unwrap();

@@ -191,6 +191,7 @@ async fn with_the_least_grants_everything_works() {
             attributes: Json::from(1),
             body: b"body".as_slice().into(),
             tag: None,
+            search: None,
         };
         let mut commit = Commit::new(partition.clone());
         commit.operations.push(append);

@@ -58,7 +58,7 @@ pub(super) fn arguments(commit: &Commit) -> Result<Vec<Argument<'_>>> {
 
 fn add_operation<'a>(arguments: &mut Vec<Argument<'a>>, operation: &'a Operation) -> Result<()> {
     match operation {
-        Operation::Put { sort, attributes, body, mode } => {
+        Operation::Put { sort, attributes, body, mode, .. } => {
             let name = match mode {
                 PutMode::Insert => "insert",
                 PutMode::InsertIfAbsent => "insert_if_absent",
@@ -66,7 +66,7 @@ fn add_operation<'a>(arguments: &mut Vec<Argument<'a>>, operation: &'a Operation
             };
             arguments.extend([text(name), text(sort), text(attributes.as_str()), Cow::Borrowed(body)]);
         }
-        Operation::Append { prefix, attributes, body, tag } => {
+        Operation::Append { prefix, attributes, body, tag, .. } => {
             let (attributes, tag) = (text(attributes.as_str()), text(tag.as_deref().unwrap_or_default()));
             arguments.extend([text("append"), text(prefix), attributes, Cow::Borrowed(body), tag]);
         }

@@ -24,8 +24,8 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures::TryFutureExt;
 use storage_core::{
-    CollectionStore, Commit, Committed, Cursor, Item, Page, Partition, PartitionInfo, Query, Result,
-    ScanPage, StorageBackend, check_key, check_page_limit, engine::Deadline,
+    CollectionStore, Commit, Committed, Cursor, Error, Hit, Item, Page, Partition, PartitionInfo, Query,
+    Result, ScanPage, Search, StorageBackend, check_key, check_page_limit, engine::Deadline,
 };
 
 use crate::{
@@ -211,5 +211,16 @@ impl CollectionStore for RedisBackend {
     async fn delete_partition(&self, partition: &Partition) -> Result<bool> {
         let work = async |connected: Arc<Connected>| connected.delete_partition(partition).await;
         self.on("delete_partition", partition, work).await
+    }
+
+    fn searches(&self, _: &str) -> bool {
+        false
+    }
+
+    async fn search(&self, search: Search) -> Result<Vec<Hit>> {
+        search.check()?;
+        Err(Error::unsupported(NAME, "search")
+            .with_key(&search.kind)
+            .with_hint("memory, SQLite and Postgres have full-text search"))
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use storage_core::{
-    Commit, Committed, Error, Expire, Json, Operation, Outcome, Precondition, PutMode, add_integer,
-    epoch_millis, next_version, sequence_key, ttl_millis,
+    Commit, Committed, Error, Expire, Json, Operation, Outcome, Precondition, PutMode, SearchText,
+    add_integer, epoch_millis, next_version, sequence_key, ttl_millis,
 };
 
 use super::{
@@ -93,7 +93,7 @@ impl<'a> Change<'a> {
 
     fn perform(&mut self, operation: &'a Operation) -> Answer<Outcome> {
         match operation {
-            Operation::Put { sort, attributes, body, mode } => {
+            Operation::Put { sort, attributes, body, mode, search } => {
                 let found = self.items.find(sort)?;
                 match (&found, mode) {
                     (Some(_), PutMode::Insert) => {
@@ -101,13 +101,13 @@ impl<'a> Change<'a> {
                     }
                     (Some(_), PutMode::InsertIfAbsent) => Ok(Outcome::Applied(false)),
                     _ => {
-                        self.write(sort, found.as_ref(), None, attributes, body)?;
+                        self.write(sort, found.as_ref(), None, (attributes, body), search.as_ref())?;
                         Ok(Outcome::Applied(true))
                     }
                 }
             }
-            Operation::Append { prefix, attributes, body, tag } => {
-                self.append(prefix, tag.as_deref(), attributes, body)
+            Operation::Append { prefix, attributes, body, tag, search } => {
+                self.append(prefix, tag.as_deref(), (attributes, body), search.as_ref())
             }
             Operation::Delete { sort } => self.delete(sort).map(Outcome::Applied),
             Operation::DeleteRange { from, to } => {
@@ -127,11 +127,11 @@ impl<'a> Change<'a> {
         sort: &str,
         found: Option<&Slot>,
         tag: Option<&str>,
-        attributes: &Json,
-        body: &[u8],
+        (attributes, body): (&Json, &[u8]),
+        search: Option<&SearchText>,
     ) -> Answer<()> {
         let (version, written_at_ms) = (self.stored.version, self.written_at_ms);
-        let content = Content { version, written_at_ms, tag, attributes, body };
+        let content = Content { version, written_at_ms, tag, attributes, body, search };
         match found {
             Some(slot) => self.items.replace(slot, &content)?,
             None => self.items.insert(sort, &content)?,
@@ -152,7 +152,13 @@ impl<'a> Change<'a> {
         self.stored.bytes += bytes as u64;
     }
 
-    fn append(&mut self, prefix: &str, tag: Option<&str>, attributes: &Json, body: &[u8]) -> Answer<Outcome> {
+    fn append(
+        &mut self,
+        prefix: &str,
+        tag: Option<&str>,
+        content: (&Json, &[u8]),
+        search: Option<&SearchText>,
+    ) -> Answer<Outcome> {
         if let Some(tag) = tag
             && let Some(sort) = self.items.tagged(tag)?
         {
@@ -163,7 +169,7 @@ impl<'a> Change<'a> {
         let sort = sequence_key(prefix, sequence);
         // Somebody may have put an item where the next number goes.
         let found = self.items.find(&sort)?;
-        self.write(&sort, found.as_ref(), tag, attributes, body)?;
+        self.write(&sort, found.as_ref(), tag, content, search)?;
         Ok(Outcome::Appended { sequence, new: true })
     }
 
@@ -189,7 +195,7 @@ impl<'a> Change<'a> {
         let name = |error: Error| error.with_key(self.commit.partition.as_str());
         let Some(slot) = self.items.find(sort)? else {
             let sum = add_integer(None, by).map_err(name)?;
-            self.write(sort, None, None, &Json::from(sum), &[])?;
+            self.write(sort, None, None, (&Json::from(sum), &[]), None)?;
             return Ok(sum);
         };
         let before = self.items.attributes(sort, &slot)?;

@@ -6,8 +6,9 @@ use rusqlite::{
     Error as DriverError, OptionalExtension, Row, params,
     types::{ToSqlOutput, ValueRef},
 };
-use storage_core::{Error, Json};
+use storage_core::{Error, Json, SearchText};
 
+use super::text;
 use crate::{
     error::Answer,
     statements::entries::{View, json},
@@ -55,6 +56,7 @@ pub(super) struct Content<'a> {
     pub(super) tag: Option<&'a str>,
     pub(super) attributes: &'a Json,
     pub(super) body: &'a [u8],
+    pub(super) search: Option<&'a SearchText>,
 }
 
 impl Items<'_> {
@@ -78,7 +80,7 @@ impl Items<'_> {
     }
 
     pub(super) fn insert(&self, sort: &str, content: &Content<'_>) -> Answer<()> {
-        let Content { version, written_at_ms, tag, attributes, body } = content;
+        let Content { version, written_at_ms, tag, attributes, body, search } = content;
         self.view.db.prepare_cached(INSERT)?.execute(params![
             self.partition,
             sort,
@@ -88,11 +90,11 @@ impl Items<'_> {
             attributes.as_str(),
             body
         ])?;
-        Ok(())
+        search.map_or(Ok(()), |search| text::insert(self.view, self.view.db.last_insert_rowid(), search))
     }
 
     pub(super) fn replace(&self, slot: &Slot, content: &Content<'_>) -> Answer<()> {
-        let Content { version, written_at_ms, tag, attributes, body } = content;
+        let Content { version, written_at_ms, tag, attributes, body, search } = content;
         self.view.db.prepare_cached(REPLACE)?.execute(params![
             slot.id,
             version.cast_signed(),
@@ -101,7 +103,7 @@ impl Items<'_> {
             attributes.as_str(),
             body
         ])?;
-        Ok(())
+        text::replace(self.view, slot.id, *search)
     }
 
     /// Leaves the body as it is.
@@ -119,7 +121,7 @@ impl Items<'_> {
             written_at_ms.cast_signed(),
             attributes.as_str()
         ])?;
-        Ok(())
+        text::replace(self.view, slot.id, None)
     }
 
     pub(super) fn remove(&self, id: i64) -> Answer<()> {

@@ -4,15 +4,17 @@ mod commit;
 mod item;
 pub(crate) mod partition;
 mod query;
+mod search;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use storage_core::{
-    CollectionStore, Commit, Committed, Cursor, Error, ErrorKind, Item, Operation, Page, Partition,
-    PartitionInfo, Query, Result, ScanPage, check_key, check_page_limit,
+    CollectionStore, Commit, Committed, Cursor, Error, ErrorKind, Hit, Item, Operation, Page, Partition,
+    PartitionInfo, Query, Result, ScanPage, Search, check_key, check_page_limit,
 };
 
 use crate::{
@@ -95,13 +97,28 @@ impl CollectionStore for SqliteBackend {
         let work = self.store.write(partition.as_str().len(), Steps::One, delete);
         at("delete_partition", partition.as_str(), work).await.map(|deleted| deleted > 0)
     }
+
+    fn searches(&self, _: &str) -> bool {
+        true
+    }
+
+    async fn search(&self, search: Search) -> Result<Vec<Hit>> {
+        let work = async {
+            search.check()?;
+            self.store.read(move |view| search::search(view, &search)).await
+        };
+        at("search", None, work).await
+    }
 }
 
 /// Roughly how many bytes an operation writes.
 fn weight(operation: &Operation) -> usize {
     match operation {
-        Operation::Put { sort, attributes, body, .. } => sort.len() + attributes.len() + body.len(),
-        Operation::Append { prefix, attributes, body, .. } => prefix.len() + attributes.len() + body.len(),
+        Operation::Put { sort, attributes, body, search, .. }
+        | Operation::Append { prefix: sort, attributes, body, search, .. } => {
+            let words = search.as_ref().map_or(0, |search| search.words().len());
+            sort.len() + attributes.len() + body.len() + words
+        }
         _ => 64,
     }
 }

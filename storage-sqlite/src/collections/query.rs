@@ -46,7 +46,7 @@ pub(super) const ITEM: &str =
 pub(super) const BODY: &str = "SELECT body FROM storage_item WHERE id = ?1";
 
 /// An item, and where its body is if it is not with it.
-struct Found {
+pub(super) struct Found {
     id: i64,
     item: Item,
     body_left_out: bool,
@@ -96,7 +96,7 @@ pub(super) fn items(view: &View<'_>, name: &str, sorts: &[String]) -> Answer<Vec
     })
 }
 
-fn read(row: &Row<'_>, partition: &str) -> Answer<Found> {
+pub(super) fn read(row: &Row<'_>, partition: &str) -> Answer<Found> {
     let sort: String = readable(partition, row.get(1))?;
     let attributes = json(&sort, row.get_ref(2)?)
         .map_err(|error| error.with_hint(format!("it is an item of the partition `{partition}`")))?;
@@ -110,6 +110,11 @@ fn read(row: &Row<'_>, partition: &str) -> Answer<Found> {
 }
 
 impl Found {
+    /// The item without a body that was left out.
+    pub(super) fn without_body(self) -> Item {
+        self.item
+    }
+
     fn with_body(mut self, view: &View<'_>) -> Answer<Item> {
         if self.body_left_out {
             let mut select = view.db.prepare_cached(BODY)?;

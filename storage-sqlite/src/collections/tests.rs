@@ -9,7 +9,7 @@ use super::{
     commit::commit,
     item::{self, upper},
     partition::{self, sweep},
-    query,
+    query, search,
 };
 use crate::{
     SqliteConfig,
@@ -75,6 +75,19 @@ fn every_statement_uses_an_index_and_none_sorts() {
     }
     assert!(plan(&db, partition::END, params![1]).contains("USING INTEGER PRIMARY KEY (rowid=?)"));
     assert!(plan(&db, partition::REMOVE, params![1]).contains("USING INTEGER PRIMARY KEY (rowid=?)"));
+}
+
+#[test]
+fn a_search_looks_up_what_fts5_has_ranked() {
+    let (_folder, db) = file();
+    let all: &[&dyn ToSql] = &[&"words : (\"a\")", &"k:", &"k;", &1, &0, &10, &0, &1, &"[]"];
+    for (sql, params) in [(search::SEARCH, &all[..8]), (search::SEARCH_WITHIN, all)] {
+        let plan = plan(&db, sql, params);
+        assert!(plan.starts_with("SCAN t VIRTUAL TABLE INDEX 32"), "FTS5 sorts (32): {plan}");
+        assert!(plan.contains("i USING INTEGER PRIMARY KEY (rowid=?)"), "{plan}");
+        assert!(plan.contains("p USING INTEGER PRIMARY KEY (rowid=?)"), "{plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+    }
 }
 
 fn of() -> Partition {

@@ -13,6 +13,7 @@ mod durable {
     storage_conformance::full!(open);
     storage_conformance::shared!(open);
     storage_conformance::collections!(open);
+    storage_conformance::search!(open);
 }
 
 /// The keys and partitions of the suite in Redis.

@@ -4,11 +4,13 @@ mod commits;
 mod model;
 mod partitions;
 mod queries;
+mod search;
 
 pub use commits::*;
 pub use model::*;
 pub use partitions::*;
 pub use queries::*;
+pub use search::*;
 
 use serde_json::json;
 use storage_core::{
@@ -48,6 +50,7 @@ fn tagged(body: &str, tag: &str) -> Operation {
         attributes: none(),
         body: body.to_owned().into(),
         tag: Some(tag.into()),
+        search: None,
     }
 }
 

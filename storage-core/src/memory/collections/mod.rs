@@ -2,6 +2,7 @@
 
 mod partition;
 mod partitions;
+mod search;
 
 use async_trait::async_trait;
 
@@ -9,8 +10,8 @@ use tokio::task::coop::consume_budget;
 
 use super::{MemoryBackend, NAME, named};
 use crate::{
-    CollectionStore, Commit, Committed, Cursor, Item, MAX_PAGE_BYTES, Order, Page, Partition, PartitionInfo,
-    Query, Result, ScanPage, check_key, check_page_limit,
+    CollectionStore, Commit, Committed, Cursor, Hit, Item, MAX_PAGE_BYTES, Order, Page, Partition,
+    PartitionInfo, Query, Result, ScanPage, Search, check_key, check_page_limit,
 };
 pub(super) use partitions::Partitions;
 
@@ -102,5 +103,15 @@ impl CollectionStore for MemoryBackend {
         let partitions = self.partitions_at("delete_partition").await?;
         let now = partitions.clock.now();
         Ok(partitions.lock().remove(partition.as_str()).is_some_and(|stored| stored.is_live(now)))
+    }
+
+    fn searches(&self, _: &str) -> bool {
+        true
+    }
+
+    async fn search(&self, search: Search) -> Result<Vec<Hit>> {
+        named("search", search.check())?;
+        let partitions = self.partitions_at("search").await?;
+        named("search", search::hits(partitions, &search))
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Bound,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 
 use crate::{
     Commit, Committed, Expire, Item, Json, Operation, Outcome, Partition, PartitionInfo, Precondition,
-    PutMode, Result, add_integer, epoch_millis, next_version, sequence_key, ttl_millis,
+    PutMode, Result, SearchText, add_integer, epoch_millis, next_version, sequence_key, ttl_millis,
 };
 
 #[derive(Debug, Clone)]
@@ -21,13 +22,15 @@ pub(super) struct Stored {
     updated_at: SystemTime,
     expires_at: Option<SystemTime>,
     items: BTreeMap<String, Item>,
+    /// What items are found by.
+    texts: HashMap<String, Arc<SearchText>>,
     /// The sort key and number of each tagged item, and the other way round.
     tags: HashMap<String, (String, u64)>,
     tagged: HashMap<String, String>,
 }
 
 /// What a commit has changed so far, to put back if it fails.
-type Undo = Vec<(String, Option<Item>, Option<(String, u64)>)>;
+type Undo = Vec<(String, Option<Item>, Option<(String, u64)>, Option<Arc<SearchText>>)>;
 
 impl Stored {
     pub(super) fn new(now: SystemTime) -> Self {
@@ -38,6 +41,7 @@ impl Stored {
             updated_at: now,
             expires_at: None,
             items: BTreeMap::new(),
+            texts: HashMap::new(),
             tags: HashMap::new(),
             tagged: HashMap::new(),
         }
@@ -59,6 +63,11 @@ impl Stored {
 
     pub(super) fn item(&self, sort: &str) -> Option<Item> {
         self.items.get(sort).cloned()
+    }
+
+    /// The items that are found by words, with these.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&Item, &Arc<SearchText>)> {
+        self.texts.iter().filter_map(|(sort, text)| Some((self.items.get(sort)?, text)))
     }
 
     pub(super) fn range(
@@ -122,7 +131,7 @@ impl Stored {
         undo: &mut Undo,
     ) -> Result<Outcome> {
         Ok(match operation {
-            Operation::Put { sort, attributes, body, mode } => {
+            Operation::Put { sort, attributes, body, mode, search } => {
                 match (self.items.contains_key(sort), mode) {
                     (true, PutMode::Insert) => {
                         return Err(commit.conflict("an item that should be new is there"));
@@ -131,15 +140,17 @@ impl Stored {
                     _ => {}
                 }
                 self.write(sort, attributes.clone(), body.clone(), now, undo);
+                self.texts.extend(search.clone().map(|text| (sort.clone(), Arc::new(text))));
                 Outcome::Applied(true)
             }
-            Operation::Append { prefix, attributes, body, tag } => {
+            Operation::Append { prefix, attributes, body, tag, search } => {
                 if let Some((_, sequence)) = tag.as_ref().and_then(|tag| self.tags.get(tag)) {
                     return Ok(Outcome::Appended { sequence: *sequence, new: false });
                 }
                 self.sequence += 1;
                 let sort = sequence_key(prefix, self.sequence);
                 self.write(&sort, attributes.clone(), body.clone(), now, undo);
+                self.texts.extend(search.clone().map(|text| (sort.clone(), Arc::new(text))));
                 if let Some(tag) = tag {
                     self.tags.insert(tag.clone(), (sort.clone(), self.sequence));
                     self.tagged.insert(sort, tag.clone());
@@ -209,14 +220,16 @@ impl Stored {
         let found = item.is_some();
         self.bytes -= item.as_ref().map_or(0, size);
         // Also where there was nothing: undoing then takes out what was written there.
-        undo.push((sort.to_owned(), item, tag));
+        undo.push((sort.to_owned(), item, tag, self.texts.remove(sort)));
         found
     }
 
     fn undo(&mut self, undo: Undo) {
         // Backwards: of an item that was written twice the first record has what was there before.
-        for (sort, item, tag) in undo.into_iter().rev() {
+        for (sort, item, tag, text) in undo.into_iter().rev() {
             self.items.remove(&sort);
+            self.texts.remove(&sort);
+            self.texts.extend(text.map(|text| (sort.clone(), text)));
             if let Some(tag) = self.tagged.remove(&sort) {
                 self.tags.remove(&tag);
             }

@@ -58,6 +58,24 @@ impl Partitions {
         all.get(partition.as_str()).filter(|stored| stored.is_live(now)).map(look).unwrap_or_default()
     }
 
+    /// Looks at some partitions that are there, from a text to before another; says where to go on.
+    pub(super) fn some(&self, from: &str, to: &str, mut look: impl FnMut(&str, &Stored)) -> Option<String> {
+        let now = self.clock.now();
+        let all = self.lock();
+        let bounds = (Bound::Included(from.min(to)), Bound::Excluded(to));
+        let mut last = None;
+        for (count, (name, stored)) in all.range::<str, _>(bounds).enumerate() {
+            if count == LISTED {
+                return last.map(|last| format!("{last}\0"));
+            }
+            if stored.is_live(now) {
+                look(name, stored);
+            }
+            last = Some(name.as_str());
+        }
+        None
+    }
+
     /// The next partitions from a text to before another.
     pub(super) fn listed(&self, from: &str, to: &str, limit: usize) -> Result<ScanPage<PartitionInfo>> {
         let now = self.clock.now();
