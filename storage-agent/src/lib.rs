@@ -3,6 +3,7 @@
 mod agent;
 pub mod checkpoints;
 mod conversations;
+mod filter;
 mod forget;
 mod health;
 mod memories;
@@ -17,7 +18,8 @@ mod user_data;
 
 pub use agent::{AgentConfig, AgentMetrics, AgentStorage};
 pub use conversations::{
-    Content, ConversationLimits, ConversationPage, ConversationStore, Message, NewMessage,
+    Content, ConversationLimits, ConversationPage, ConversationStore, FoundMessages, Message, MessageEdit,
+    MessageEdits, MessageQuery, NewMessage, Redaction, UncountedTokens,
 };
 pub use forget::Forgotten;
 pub use health::{AgentHealth, StoreProbe};

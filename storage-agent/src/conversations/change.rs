@@ -4,7 +4,7 @@ use storage_core::{
     Commit, Error, ErrorKind, Item, Operation, Outcome, Partition, Precondition, Query, Result, sequence_key,
 };
 
-use super::{Content, ConversationStore, Message, NewMessage, partition};
+use super::{Content, ConversationStore, Message, NewMessage, ids, partition};
 use crate::{Metadata, shared::expire};
 
 /// How long the beginning of a fork stays unless its end is written: a program that dies leaves no half of one.
@@ -53,19 +53,23 @@ impl ConversationStore {
         if messages.is_empty() {
             return Ok(Vec::new());
         }
-        let mut commit = Commit::new(partition).expire(expire(self.ttl));
+        let mut commit = Commit::new(partition.clone()).expire(expire(self.ttl));
         for message in messages {
             commit.operations.push(message.append()?);
         }
         commit.operations.extend(self.trim());
         // First, so that a cleanup that looks in between finds the session in use.
         self.sessions.touch(session).await;
-        let committed = self.shared.collections()?.commit(commit).await?;
-        let sequences = committed.outcomes.into_iter().filter_map(|outcome| match outcome {
-            Outcome::Appended { sequence, .. } => Some(sequence),
-            _ => None,
-        });
-        Ok(sequences.collect())
+        let store = self.shared.collections()?;
+        let outcomes = store.commit(commit).await?.outcomes;
+        let any_new = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended { new: true, .. }));
+        ids::numbers(store, &partition, &outcomes).await.map_err(|error| match any_new {
+            true => {
+                Error::new(ErrorKind::OutcomeUnknown, "messages were written; their numbers are not known")
+                    .with_source(error)
+            }
+            false => error,
+        })
     }
 
     /// Replaces the messages from `first` to `last`, both as they were read, and all between, by one summary, in one
@@ -89,6 +93,7 @@ impl ConversationStore {
                 .only_if(Precondition::ItemVersion(from.clone(), first.version))
                 .only_if(Precondition::ItemVersion(to.clone(), last.version))
                 .with(Operation::DeleteRange { from, to: Some(to) })
+                .with(ids::forget(last.sequence))
                 .with(summary.put(last.sequence)?)
                 .expire(expire(self.ttl));
             self.sessions.touch(session).await;
@@ -135,14 +140,15 @@ impl ConversationStore {
                 return self.give_up(target, version).await;
             }
             let anchor = anchor.get_or_insert_with(|| page.items.last().map(place));
-            copied += page.items.len() as u64;
+            let items: Vec<Item> = page.items.into_iter().filter(|item| !ids::is_kept_id(item)).collect();
+            copied += items.len() as u64;
             if !whole && next.is_none() && !self.is_there(&source, anchor.as_ref()).await? {
                 return self.give_up(target, version).await;
             }
-            if page.items.is_empty() && version == 0 {
+            if items.is_empty() && version == 0 {
                 return Ok(0);
             }
-            version = self.copy(&target, version, page.items, next.is_none()).await?;
+            version = self.copy(&target, version, items, next.is_none()).await?;
             match next {
                 Some(next) => query = next,
                 None => return Ok(copied),
@@ -156,7 +162,7 @@ impl ConversationStore {
             .only_if(Precondition::Version(version))
             .expire(if last { expire(self.ttl) } else { expire(Some(FORKING)) });
         for item in items {
-            commit.operations.push(NewMessage::copy_of(Message::from_item(item)?).append()?);
+            commit.operations.push(Message::from_item(item)?.append_copy()?);
         }
         Ok(self.shared.collections()?.commit(commit).await?.version)
     }

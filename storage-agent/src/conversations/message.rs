@@ -3,13 +3,11 @@
 use std::{fmt, time::SystemTime};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use storage_core::{Error, Item, Json, MAX_ATTRIBUTES_BYTES, Operation, PutMode, Result, sequence_key};
+use serde::Serialize;
+use storage_core::{Error, Item, Json, Operation, PutMode, Result, sequence_key};
 
+use super::attributes::{Attributes, TIMES_BYTES};
 use crate::Metadata;
-
-/// What a message leaves free for the time of its copies.
-const TIME_BYTES: usize = 64;
 
 /// What a message says: any text, or any JSON value, such as a list of content blocks.
 #[derive(Clone, PartialEq, Eq, Serialize)]
@@ -28,6 +26,28 @@ impl Content {
         match self {
             Self::Text(text) => Some(text),
             Self::Json(_) => None,
+        }
+    }
+
+    /// Its bytes in the store: those of the text, or of the JSON text.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Json(value) => value.len(),
+        }
+    }
+
+    /// Whether it says nothing: the empty text.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn into_body(self) -> Bytes {
+        match self {
+            Self::Text(text) => Bytes::from(text),
+            Self::Json(value) => value.into_text().into_bytes(),
         }
     }
 }
@@ -67,17 +87,17 @@ pub struct NewMessage {
     content: Content,
     metadata: Metadata,
     id: Option<String>,
-    created_at: Option<SystemTime>,
+    tokens: Option<u32>,
 }
 
 impl NewMessage {
     /// A message without metadata.
     pub fn new(role: impl Into<String>, content: impl Into<Content>) -> Self {
         let (role, content) = (role.into(), content.into());
-        Self { role, content, metadata: Metadata::new(), id: None, created_at: None }
+        Self { role, content, metadata: Metadata::new(), id: None, tokens: None }
     }
 
-    /// The same with metadata: at most 64 KiB, less 64 bytes, together with the role; large data belongs into the content.
+    /// The same with metadata: at most 64 KiB, less 64 bytes, together with the role and the id; large data belongs into the content.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
@@ -92,35 +112,32 @@ impl NewMessage {
         self
     }
 
-    /// A copy of a message, of the same age.
-    pub(super) fn copy_of(message: Message) -> Self {
-        let Message { role, content, metadata, created_at, .. } = message;
-        Self { role, content, metadata, id: None, created_at: Some(created_at) }
+    /// The same with the number of its tokens, as the model's tokenizer counts them: what
+    /// [`get_latest_within_tokens`](super::ConversationStore::get_latest_within_tokens) adds up.
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: u32) -> Self {
+        self.tokens = Some(tokens);
+        self
     }
 
     pub(super) fn append(self) -> Result<Operation> {
-        let (attributes, body, tag) = self.parts()?;
+        let tag = self.id.clone();
+        let (attributes, body) = self.parts()?;
         Ok(Operation::Append { prefix: String::new(), attributes, body, tag, search: None })
     }
 
-    pub(super) fn put(self, sequence: u64) -> Result<Operation> {
-        let (attributes, body, _) = self.parts()?;
+    /// Writes it at a number that is given out already. No id leads to it.
+    pub(super) fn put(mut self, sequence: u64) -> Result<Operation> {
+        self.id = None;
+        let (attributes, body) = self.parts()?;
         Ok(Operation::put(sequence_key("", sequence), attributes, body, PutMode::Upsert))
     }
 
-    fn parts(self) -> Result<(Json, Bytes, Option<String>)> {
-        let Self { role, content, metadata, id, created_at } = self;
-        let (json, body) = match content {
-            Content::Text(text) => (false, Bytes::from(text)),
-            Content::Json(value) => (true, value.into_text().into_bytes()),
-        };
-        let attributes = Json::from_serialize(&Attributes { role, metadata, created_at, json })?;
-        if created_at.is_none() && attributes.len() > MAX_ATTRIBUTES_BYTES - TIME_BYTES {
-            let most = MAX_ATTRIBUTES_BYTES - TIME_BYTES;
-            let message = format!("role and metadata may have {most} bytes; these have {}", attributes.len());
-            return Err(Error::invalid_input(message).with_hint("large data belongs into the content"));
-        }
-        Ok((attributes, body, id))
+    fn parts(self) -> Result<(Json, Bytes)> {
+        let Self { role, content, metadata, id, tokens } = self;
+        let json = matches!(content, Content::Json(_));
+        let attributes = Attributes { role, metadata, created_at: None, json, id, tokens, edits: None };
+        Ok((attributes.encode(TIMES_BYTES)?, content.into_body()))
     }
 }
 
@@ -132,20 +149,6 @@ impl fmt::Debug for NewMessage {
             .field("content", &self.content)
             .finish_non_exhaustive()
     }
-}
-
-/// The attributes of a message's item; its body is the content.
-#[derive(Serialize, Deserialize)]
-struct Attributes {
-    role: String,
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
-    metadata: Metadata,
-    /// Of a copy; else it is when the item was written.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::time::optional")]
-    created_at: Option<SystemTime>,
-    /// Whether the content is JSON.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    json: bool,
 }
 
 /// A message of a conversation.
@@ -163,8 +166,37 @@ pub struct Message {
     /// When it was written, by the store's clock; of a copy in a fork: when the original was.
     #[serde(with = "crate::time")]
     pub created_at: SystemTime,
-    /// The version of the conversation that wrote it: tells a message from a summary that took its place.
+    /// The version of the conversation that wrote it: tells a message from a summary that took its place, and from itself
+    /// before it was edited.
     pub version: u64,
+    /// The id that it was written with; a copy in a fork has none, nor has what an earlier release wrote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// How many tokens it has, where it was written with their number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u32>,
+    /// That it was edited or redacted, which copies in a fork say, too; `None`: it is as it was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edits: Option<MessageEdits>,
+}
+
+/// The trace of what was done to a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct MessageEdits {
+    /// How often it was edited or redacted.
+    pub count: u32,
+    /// When it was last, by the store's clock.
+    #[serde(with = "crate::time")]
+    pub edited_at: SystemTime,
+    /// Who did it last, where that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why it was done last, where that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether what it said was removed for good.
+    pub redacted: bool,
 }
 
 impl Message {
@@ -185,7 +217,16 @@ impl Message {
             metadata: attributes.metadata,
             created_at: attributes.created_at.unwrap_or(item.written_at),
             version: item.version,
+            id: attributes.id,
+            tokens: attributes.tokens,
+            edits: attributes.edits.map(|edits| edits.told(item.written_at)),
         })
+    }
+
+    /// What appends a copy of it, of the same age. No id leads to it.
+    pub(super) fn append_copy(self) -> Result<Operation> {
+        let attributes = Attributes::of_copy(&self).encode(0)?;
+        Ok(Operation::append("", attributes, self.content.into_body()))
     }
 }
 

@@ -1,16 +1,24 @@
 //! Conversations: one partition each, `conversation:{session}`, with a message an item.
 
+mod attributes;
 mod change;
+mod edit;
+mod find;
+mod ids;
 mod message;
 mod read;
+mod tokens;
 
 use std::{sync::Arc, time::Duration};
 
 use storage_core::{Operation, Partition, Result, StorageBackend, optional_ttl_millis};
 
 use crate::{SessionStore, shared::Shared};
-pub use message::{Content, Message, NewMessage};
+pub use edit::{MessageEdit, Redaction};
+pub use find::{FoundMessages, MessageQuery};
+pub use message::{Content, Message, MessageEdits, NewMessage};
 pub use read::ConversationPage;
+pub use tokens::UncountedTokens;
 
 /// What the partition of each conversation is named by.
 pub(crate) const KIND: &str = "conversation";

@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use storage_core::{Error, Item, MAX_PAGE_ITEMS, Order, PartitionInfo, Query, Result, sequence_key};
 
-use super::{ConversationStore, Message, partition};
+use super::{ConversationStore, Message, ids, partition};
 
 /// Some messages of a conversation; reads like a slice of them.
 #[derive(Debug, Default)]
@@ -64,7 +64,8 @@ impl ConversationStore {
         self.shared.measured("get_messages_after", read).await
     }
 
-    /// What is known of a conversation without reading it: how many messages and bytes, and when the last was written.
+    /// What is known of a conversation without reading it: how many messages and bytes, and when the last was written. A message
+    /// with an id that was edited or redacted counts twice.
     ///
     /// # Errors
     /// As [`ConversationStore`] says.
@@ -86,32 +87,47 @@ impl ConversationStore {
             (Order::Descending, Some(cursor)) => query.to = Some(sequence_key("", cursor)),
             (_, None) => {}
         }
-        query.check()?;
-        let mut items: Vec<Item> = Vec::with_capacity(limit.min(MAX_PAGE_ITEMS));
-        let more = loop {
-            let page = self.shared.collections()?.query(query.clone()).await?;
-            let next = query.after(&page);
-            items.extend(page.items);
-            match next {
-                Some(next) if items.len() < limit => query = Query { limit: limit - items.len(), ..next },
-                next => break next.is_some(),
-            }
-        };
+        let (mut items, next) = self.items(query).await?;
         if order == Order::Descending {
             items.reverse();
         }
-        Ok(decoded(session, items, more))
+        Ok(decoded(session, items, next.is_some()))
+    }
+
+    /// As many messages as a query asks for, and the query for those beyond; what keeps ids aside.
+    pub(super) async fn items(&self, mut query: Query) -> Result<(Vec<Item>, Option<Query>)> {
+        query.check()?;
+        let limit = query.limit;
+        let mut items: Vec<Item> = Vec::with_capacity(limit.min(MAX_PAGE_ITEMS));
+        loop {
+            let page = self.shared.collections()?.query(query.clone()).await?;
+            let next = query.after(&page);
+            items.extend(page.items.into_iter().filter(|item| !ids::is_kept_id(item)));
+            match next {
+                Some(next) if items.len() < limit => query = Query { limit: limit - items.len(), ..next },
+                next => return Ok((items, next)),
+            }
+        }
     }
 }
 
 fn decoded(session: &str, items: Vec<Item>, more: bool) -> ConversationPage {
     let mut page = ConversationPage { more, ..ConversationPage::default() };
     for item in items {
-        let place = format!("{}:{session} {}", super::KIND, item.sort);
-        match Message::from_item(item) {
+        match message(session, item) {
             Ok(message) => page.messages.push(message),
-            Err(error) => page.corrupt.push(error.with_key(&place)),
+            Err(error) => page.corrupt.push(error),
         }
     }
     page
+}
+
+/// The message of an item; an error says which item is none.
+pub(super) fn message(session: &str, item: Item) -> Result<Message> {
+    let place = place(session, &item);
+    Message::from_item(item).map_err(|error| error.with_key(&place))
+}
+
+pub(super) fn place(session: &str, item: &Item) -> String {
+    format!("{}:{session} {}", super::KIND, item.sort)
 }

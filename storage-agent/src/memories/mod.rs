@@ -1,7 +1,6 @@
 //! Long-term memory: JSON objects by namespace and key, over all sessions and users.
 
 mod batch;
-mod filter;
 mod item;
 mod layout;
 mod lease;

@@ -6,11 +6,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 use storage_core::{Error, Json, Listing, Partition, Query, Result, StorageExt, prefix_successor};
 
 use super::{
-    filter::Filter,
     item::{MemoryItem, Stored},
     layout::{KIND, check_labels, range},
     store::{MemoryStore, PARALLEL},
 };
+use crate::filter::Filter;
 
 /// The most memories or namespaces of one answer, and the most that are passed over before.
 const MAX_LIMIT: usize = 10_000;

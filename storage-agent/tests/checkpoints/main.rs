@@ -10,6 +10,8 @@
 #[macro_use]
 mod cases;
 mod counters;
+#[path = "../support/counting.rs"]
+mod counting;
 mod large;
 mod model;
 mod size;

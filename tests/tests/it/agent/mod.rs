@@ -2,11 +2,13 @@
 
 mod cleanup;
 mod conversations;
+mod costs;
 mod forget;
 mod health;
 mod memories;
 mod memory_expiry;
 mod memory_search;
+mod messages;
 pub(crate) mod open;
 mod outages;
 mod processes;
@@ -64,6 +66,15 @@ on_stores! {
             a_message_with_as_much_metadata_as_there_may_be_is_copied
             a_long_fork_while_others_write
             deleted_and_begun_anew
+        }
+        messages {
+            messages_are_found_by_time_role_and_metadata
+            a_search_of_a_long_conversation_goes_on_call_by_call
+            an_edit_leaves_a_trace_and_only_who_read_it_last_edits
+            of_eight_who_edit_what_they_read_one_does
+            what_was_redacted_does_not_come_back
+            an_id_is_known_after_an_edit_until_limits_take_its_message
+            the_latest_that_fit_in_so_many_tokens
         }
         tasks {
             versions_are_numbered_and_bounded

@@ -52,7 +52,7 @@ async fn ten(checkpointer: &CheckpointerBackend, thread_id: &str) {
 
 /// How often the server ran each command, scripts' own included, since it was asked last. PING is no part of a read: a
 /// connection that was idle is asked whether it still is one.
-fn calls(server: &Redis) -> BTreeMap<String, u64> {
+pub(crate) fn calls(server: &Redis) -> BTreeMap<String, u64> {
     let info = server.command(&["INFO", "commandstats"]).unwrap();
     server.command(&["CONFIG", "RESETSTAT"]).unwrap();
     let lines = info.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(":calls="));
@@ -86,7 +86,7 @@ async fn redis_reads_as_much_of_ten_thousand_as_of_twenty() {
 }
 
 /// Rows of items that the server has read, when all who did have gone.
-async fn rows(client: &tokio_postgres::Client) -> i64 {
+pub(crate) async fn rows(client: &tokio_postgres::Client) -> i64 {
     let others = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
     while client.query_one(others, &[]).await.unwrap().get::<_, i64>(0) > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -4,7 +4,7 @@
 #[path = "../../../../storage-agent/tests/checkpoints/cases/mod.rs"]
 mod cases;
 
-mod counters;
+pub(crate) mod counters;
 mod killed;
 mod steps;
 

@@ -1,4 +1,4 @@
-//! What the values of memories are compared with.
+//! What the values of memories, and the metadata of messages, are compared with.
 
 use std::cmp::Ordering;
 
@@ -7,10 +7,10 @@ use storage_core::{Error, Json, Result, same_value};
 
 /// A filter that was checked: what each member of a value must be.
 #[derive(Debug)]
-pub(super) struct Filter(Map<String, Value>);
+pub(crate) struct Filter(Map<String, Value>);
 
 impl Filter {
-    pub(super) fn new(filter: &Json) -> Result<Self> {
+    pub(crate) fn new(filter: &Json) -> Result<Self> {
         match Value::from(filter) {
             Value::Object(members) => {
                 members.values().try_for_each(check)?;
@@ -21,9 +21,14 @@ impl Filter {
         }
     }
 
-    pub(super) fn accepts(&self, value: &Json) -> Result<bool> {
+    pub(crate) fn accepts(&self, value: &Json) -> Result<bool> {
         let value: Value = value.decode()?;
         Ok(self.0.iter().all(|(name, filter)| matches(member(&value, name), filter)))
+    }
+
+    pub(crate) fn accepts_object(&self, members: &Map<String, Value>) -> bool {
+        let member = |name: &String| members.get(name).unwrap_or(&Value::Null);
+        self.0.iter().all(|(name, filter)| matches(member(name), filter))
     }
 }
 
