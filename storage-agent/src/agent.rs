@@ -29,6 +29,9 @@ pub struct AgentConfig {
     pub memory_ttl: Option<Duration>,
     /// Whether reading a memory makes its time to live begin anew.
     pub memory_refresh_on_read: bool,
+    /// Whether messages and memories are written so that a search finds them, where the storage has an index: on by default. It costs
+    /// room, about a third of the text, and time with each write.
+    pub search: bool,
     /// How checkpoints are kept.
     pub checkpoints: CheckpointConfig,
     /// Where the times of sessions come from.
@@ -45,6 +48,7 @@ impl Default for AgentConfig {
             task_ttl: None,
             memory_ttl: None,
             memory_refresh_on_read: true,
+            search: true,
             checkpoints: CheckpointConfig::default(),
             clock: Arc::new(SystemClock),
         }
@@ -88,7 +92,8 @@ impl AgentStorage {
     /// `Unsupported` where the storage has no partitions; `InvalidInput` for an expiry of zero or above 100 years, and for
     /// no versions.
     pub fn with_config(storage: Arc<dyn StorageBackend>, config: AgentConfig) -> Result<Self> {
-        let shared = Shared { clock: config.clock, ..Shared::with_collections(storage)? };
+        let shared =
+            Shared { clock: config.clock, search: config.search, ..Shared::with_collections(storage)? };
         let sessions = SessionStore::on(shared.clone()).with_ttl(config.session_ttl)?;
         let conversations = ConversationStore::on(shared.clone(), sessions.clone())
             .with_limits(config.conversation_limits)

@@ -12,6 +12,7 @@ mod retention;
 mod sessions;
 mod shared;
 mod tasks;
+mod texts;
 mod time;
 mod totals;
 mod user_data;
@@ -19,12 +20,12 @@ mod user_data;
 pub use agent::{AgentConfig, AgentMetrics, AgentStorage};
 pub use conversations::{
     Content, ConversationLimits, ConversationPage, ConversationStore, FoundMessages, Message, MessageEdit,
-    MessageEdits, MessageQuery, NewMessage, Redaction, UncountedTokens,
+    MessageEdits, MessageHit, MessageQuery, NewMessage, Redaction, SearchMessages, UncountedTokens,
 };
 pub use forget::Forgotten;
 pub use health::{AgentHealth, StoreProbe};
 pub use memories::{
-    ListNamespaces, MAX_MEMORY_KEY_BYTES, MAX_NAMESPACE_BYTES, MemoryAnswer, MemoryItem, MemoryOp,
+    ListNamespaces, MAX_MEMORY_KEY_BYTES, MAX_NAMESPACE_BYTES, MemoryAnswer, MemoryHit, MemoryItem, MemoryOp,
     MemoryStore, MemoryTtl, SearchMemories,
 };
 pub use metrics::OperationMetrics;

@@ -7,8 +7,8 @@ use std::{
 };
 
 use storage_core::{
-    Clock, CollectionStore, Commit, Error, ErrorKind, Expire, Json, Operation, Partition, PartitionInfo,
-    Precondition, PutMode, Result, StorageBackend, SystemClock,
+    Clock, CollectionStore, Commit, Committed, Error, ErrorKind, Expire, Json, Operation, Partition,
+    PartitionInfo, Precondition, PutMode, Result, SearchText, StorageBackend, SystemClock,
 };
 
 use crate::metrics::Recorder;
@@ -28,11 +28,16 @@ pub(crate) struct Shared {
     pub(crate) storage: Arc<dyn StorageBackend>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) recorder: Arc<Recorder>,
+    /// Whether what is written is found by its text, where the storage can search.
+    pub(crate) search: bool,
 }
+
+/// What an item is found by: of its partition, its sort key or what that begins with, its attributes and its body.
+pub(crate) type FoundBy = fn(&Partition, &str, &Json, &[u8]) -> Option<SearchText>;
 
 impl Shared {
     pub(crate) fn new(storage: Arc<dyn StorageBackend>) -> Self {
-        Self { storage, clock: Arc::new(SystemClock), recorder: Arc::default() }
+        Self { storage, clock: Arc::new(SystemClock), recorder: Arc::default(), search: true }
     }
 
     /// The same, where the storage has partitions.
@@ -81,6 +86,23 @@ impl Shared {
     ) -> Result<T> {
         let place = |error: Error| error.at(self.storage.name(), operation);
         self.recorder.measured(operation, async { work.await.map_err(place) }).await
+    }
+
+    /// Commits, and lets what is written be found.
+    pub(crate) async fn commit_found(&self, mut commit: Commit, found_by: FoundBy) -> Result<Committed> {
+        let store = self.collections()?;
+        if self.search && store.searches(commit.partition.kind()) {
+            for operation in &mut commit.operations {
+                match operation {
+                    Operation::Put { sort: at, attributes, body, search, .. }
+                    | Operation::Append { prefix: at, attributes, body, search, .. } => {
+                        *search = found_by(&commit.partition, at, attributes, body);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        store.commit(commit).await
     }
 
     /// Deletes a partition unless somebody wrote to it since `info` was read; true where it went.

@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// Measures managed SQLite beside Litestream.
     Litestream(Litestream),
+    /// Measures full-text search over messages, and what its index costs.
+    Search(Search),
     /// A machine that writes until it is killed.
     #[command(hide = true)]
     Machine(Machine),
@@ -81,6 +83,20 @@ pub(crate) struct Litestream {
     /// Write the figures into the documents of the workspace in this folder.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) record: Option<PathBuf>,
+}
+
+/// What to search.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Search {
+    /// How many messages.
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+    pub(crate) messages: u64,
+    /// Measure on SQLite, in files in this folder, which should be on a disk.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) sqlite: Option<PathBuf>,
+    /// Measure on this Postgres server; schemas named bench_search_* are made and dropped.
+    #[arg(long, value_name = "URL")]
+    pub(crate) postgres: Option<String>,
 }
 
 /// A machine: it writes the rows 1, 2, 3 and so on until it is killed.

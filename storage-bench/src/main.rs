@@ -12,6 +12,7 @@ mod record;
 mod replication;
 mod report;
 mod results;
+mod search;
 mod table;
 mod workers;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Worker => return run_worker(contenders::work),
         Command::Run(run) => measure(&run),
+        Command::Search(search) => block_on(search::run(&search)),
         Command::Litestream(arguments) => block_on(replication::run(&arguments)),
         Command::Machine(machine) => block_on(replication::live(&machine)),
     };

@@ -47,6 +47,8 @@ enum Store {
     Sqlite,
     Redis,
     Postgres,
+    /// Full-text search on SQLite and Postgres: how long queries take, and what the index costs those who append.
+    Search,
     /// What publications of a managed database and queries of a replica cost, on Azurite and in a folder; and beside Litestream.
     Managed,
 }
@@ -56,6 +58,9 @@ pub(crate) fn run(shell: &Shell, arguments: &Arguments) -> Result<()> {
     install::servers_and_compiler(shell)?;
     if arguments.only == Some(Store::Managed) {
         return managed(shell, arguments);
+    }
+    if arguments.only == Some(Store::Search) {
+        return search(shell, arguments);
     }
     let target = workspace::members(shell)?.target_directory.into_std_path_buf();
     shell.run(shell.cargo(&["build", "--release", "--package", "storage-bench"]))?;
@@ -84,6 +89,20 @@ pub(crate) fn run(shell: &Shell, arguments: &Arguments) -> Result<()> {
         None => managed(shell, arguments),
         Some(_) => Ok(()),
     }
+}
+
+fn search(shell: &Shell, arguments: &Arguments) -> Result<()> {
+    let target = workspace::members(shell)?.target_directory.into_std_path_buf();
+    shell.run(shell.cargo(&["build", "--release", "--package", "storage-bench"]))?;
+    let folder = target.join("bench/search");
+    std::fs::create_dir_all(&folder)?;
+    let postgres = Postgres::start(&PostgresOptions::default())?;
+    let mut command = shell.command(target.join("release/storage-bench"), &["search"]);
+    command.arg("--sqlite").arg(folder).args(["--postgres", &postgres.url()]);
+    if arguments.quick {
+        command.args(["--messages", "100000"]);
+    }
+    shell.run(command)
 }
 
 /// Prints what publications of a managed database cost, beside the bars; the program starts its server by itself.

@@ -4,7 +4,7 @@ use storage_core::{
     Commit, Error, ErrorKind, Item, Operation, Outcome, Partition, Precondition, Query, Result, sequence_key,
 };
 
-use super::{Content, ConversationStore, Message, NewMessage, ids, partition};
+use super::{Content, ConversationStore, Message, NewMessage, ids, partition, texts};
 use crate::{Metadata, shared::expire};
 
 /// How long the beginning of a fork stays unless its end is written: a program that dies leaves no half of one.
@@ -61,7 +61,7 @@ impl ConversationStore {
         // First, so that a cleanup that looks in between finds the session in use.
         self.sessions.touch(session).await;
         let store = self.shared.collections()?;
-        let outcomes = store.commit(commit).await?.outcomes;
+        let outcomes = self.shared.commit_found(commit, texts::text).await?.outcomes;
         let any_new = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended { new: true, .. }));
         ids::numbers(store, &partition, &outcomes).await.map_err(|error| match any_new {
             true => {
@@ -97,7 +97,7 @@ impl ConversationStore {
                 .with(summary.put(last.sequence)?)
                 .expire(expire(self.ttl));
             self.sessions.touch(session).await;
-            self.shared.collections()?.commit(commit).await.map(drop)
+            self.shared.commit_found(commit, texts::text).await.map(drop)
         };
         self.shared.measured("replace_with_summary", write).await
     }
@@ -164,7 +164,7 @@ impl ConversationStore {
         for item in items {
             commit.operations.push(Message::from_item(item)?.append_copy()?);
         }
-        Ok(self.shared.collections()?.commit(commit).await?.version)
+        Ok(self.shared.commit_found(commit, texts::text).await?.version)
     }
 
     /// Whether the last message of the first page is there still. A cut goes from the beginning: if it is, then all that

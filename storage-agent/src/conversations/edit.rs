@@ -5,7 +5,7 @@ use storage_core::{Commit, Error, Operation, Precondition, PutMode, Result, sequ
 use super::{
     Content, ConversationStore, Message,
     attributes::{Attributes, EDITED_AT_BYTES, Edits},
-    ids, partition,
+    ids, partition, texts,
 };
 use crate::Metadata;
 
@@ -118,7 +118,7 @@ impl ConversationStore {
         if let Some(id) = &message.id {
             commit.operations.push(ids::keep(message.sequence, id));
         }
-        Ok(self.shared.collections()?.commit(commit).await?.version)
+        Ok(self.shared.commit_found(commit, texts::text).await?.version)
     }
 }
 

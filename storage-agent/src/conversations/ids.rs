@@ -14,7 +14,7 @@ const PAGE: usize = 1_000;
 /// Keeps the id of a message that the same commit writes over. Where it is kept already, nothing is written.
 pub(super) fn keep(sequence: u64, id: &str) -> Operation {
     let (prefix, tag) = (format!("{}:", sequence_key("", sequence)), Some(id.to_owned()));
-    Operation::Append { prefix, attributes: Json::from(0), body: bytes::Bytes::new(), tag }
+    Operation::Append { prefix, attributes: Json::from(0), body: bytes::Bytes::new(), tag, search: None }
 }
 
 /// Forgets the id of a message that was written over.

@@ -7,6 +7,8 @@ mod find;
 mod ids;
 mod message;
 mod read;
+mod search;
+pub(crate) mod texts;
 mod tokens;
 
 use std::{sync::Arc, time::Duration};
@@ -18,6 +20,7 @@ pub use edit::{MessageEdit, Redaction};
 pub use find::{FoundMessages, MessageQuery};
 pub use message::{Content, Message, MessageEdits, NewMessage};
 pub use read::ConversationPage;
+pub use search::{MessageHit, SearchMessages};
 pub use tokens::UncountedTokens;
 
 /// What the partition of each conversation is named by.

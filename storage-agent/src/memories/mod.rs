@@ -1,6 +1,7 @@
 //! Long-term memory: JSON objects by namespace and key, over all sessions and users.
 
 mod batch;
+mod find;
 mod item;
 mod layout;
 mod lease;
@@ -8,11 +9,13 @@ mod namespaces;
 mod remove;
 mod search;
 mod store;
+pub(crate) mod texts;
 mod write;
 
 use storage_core::{Json, Listing, Result};
 
 pub use batch::{MemoryAnswer, MemoryOp};
+pub use find::MemoryHit;
 use item::{Content, Stored};
 pub use item::{MemoryItem, MemoryTtl};
 pub(crate) use layout::KIND;

@@ -11,6 +11,7 @@ use super::{
     item::{Content, Lease, Stored},
     layout::Place,
     store::MemoryStore,
+    texts,
 };
 
 /// How often a write is tried while others write to the same memories.
@@ -72,7 +73,7 @@ impl MemoryStore {
             }
             let commit = commit(partition, writes, &before)?;
             if !commit.operations.is_empty() {
-                match self.shared.collections()?.commit(commit).await {
+                match self.shared.commit_found(commit, texts::text).await {
                     Ok(_) => {}
                     Err(error) if error.kind() == ErrorKind::Conflict => {
                         back_off(tries).await;

@@ -114,6 +114,19 @@ impl SessionStore {
         Ok(self.shared.storage.scan(scan))
     }
 
+    /// The ids of all sessions that pass the user and the status of a filter.
+    pub(crate) async fn ids_of(&self, filter: &SessionFilter) -> Result<Vec<String>> {
+        let (mut ids, mut records) = (Vec::new(), self.records(filter)?);
+        while let Some(record) = records.next().await {
+            match record {
+                Ok(record) => ids.extend(record.key.strip_prefix(PREFIX).map(str::to_owned)),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ids)
+    }
+
     /// How many sessions there are, and how many of them are active; reads each of them once.
     pub(crate) async fn count(&self) -> Result<(u64, u64)> {
         let (mut all, mut active) = (0, 0);

@@ -9,13 +9,20 @@ use super::{
 };
 
 /// A part of a text in which a query was found.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Snippet {
     /// The part; where it was cut, `…` stands.
     pub text: String,
     /// Where in it words stand that were asked for, in bytes.
     pub matches: Vec<Range<usize>>,
+}
+
+/// Only sizes: values never appear in logs.
+impl std::fmt::Debug for Snippet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Snippet({} bytes, {} matches)", self.text.len(), self.matches.len())
+    }
 }
 
 impl SearchQuery {

@@ -13,6 +13,7 @@ pub(crate) mod open;
 mod outages;
 mod processes;
 mod retention;
+mod search;
 mod sessions;
 mod tasks;
 
@@ -75,6 +76,15 @@ on_stores! {
             what_was_redacted_does_not_come_back
             an_id_is_known_after_an_edit_until_limits_take_its_message
             the_latest_that_fit_in_so_many_tokens
+        }
+        search {
+            messages_are_found_in_one_session_on_every_store
+            messages_are_found_over_sessions_where_there_is_an_index
+            what_a_message_says_no_longer_is_not_found
+            what_was_acknowledged_is_found_at_once_beside_16_writers
+            pages_of_hits_neither_overlap_nor_miss
+            memories_are_found_by_their_strings
+            memories_below_long_namespaces_are_found
         }
         tasks {
             versions_are_numbered_and_bounded
