@@ -17,12 +17,23 @@ use storage_core::{
 pub use policy::RetentionPolicy;
 pub use report::RetentionReport;
 
-use crate::{AgentStorage, conversations, shared::THREADS};
+use crate::{
+    AgentStorage, conversations,
+    shared::{THREADS, is_tag},
+};
 
 /// How many conversations are looked at at a time. Threads are pruned one by one: a pruning reads all of one.
 const PARALLEL: usize = 16;
 /// What the partition is named by that says that a policy is being applied, or was a while ago.
 const CLAIM: &str = "retention";
+
+/// What became of a conversation.
+enum Trimmed {
+    /// It is beyond its limits, and stays.
+    Tagged,
+    /// So many messages went, or would go.
+    Messages(u64),
+}
 
 impl AgentStorage {
     /// Applies a policy once, and says what went. Each removal is a step of its own, and nothing that is written to
@@ -38,7 +49,8 @@ impl AgentStorage {
         let work = async {
             let mut report = RetentionReport::new(dry_run);
             if let Some(max_idle) = policy.sessions {
-                report.removed = self.sessions().cleanup(max_idle, dry_run).await?;
+                let tag = policy.keep_tagged_sessions.as_deref();
+                report.removed = self.sessions().cleanup(max_idle, tag, dry_run).await?;
             }
             self.trim_conversations(policy, dry_run, &mut report).await?;
             self.prune_threads(policy, dry_run, &mut report).await?;
@@ -115,34 +127,56 @@ impl AgentStorage {
         let listed = self.shared.storage.partitions(conversations::KIND, &[]);
         let trimmed =
             listed.map(|info| async { self.trim_conversation(info?, policy, oldest, dry_run).await });
-        let trimmed = trimmed.buffer_unordered(PARALLEL).try_filter(|messages| ready(*messages > 0));
-        let (conversations, messages) =
-            trimmed.try_fold((0, 0), |(all, sum), messages| ready(Ok((all + 1, sum + messages)))).await?;
-        (report.conversations, report.messages) = (conversations, messages);
-        Ok(())
+        let trimmed = trimmed.buffer_unordered(PARALLEL).try_for_each(|trimmed| {
+            match trimmed {
+                Trimmed::Tagged => report.tagged_conversations += 1,
+                Trimmed::Messages(0) => {}
+                Trimmed::Messages(count) => {
+                    report.conversations += 1;
+                    report.messages += count;
+                }
+            }
+            ready(Ok(()))
+        });
+        trimmed.await
     }
 
-    /// How many messages went. Only where some do: a commit counts as a use of the conversation.
+    /// What became of a conversation. Only where messages go something is written: a commit counts as a use of it.
     async fn trim_conversation(
         &self,
         info: PartitionInfo,
         policy: &RetentionPolicy,
         oldest: Option<SystemTime>,
         dry_run: bool,
+    ) -> Result<Trimmed> {
+        let beyond = self.beyond(&info, policy, oldest).await?;
+        if beyond > 0 && self.is_of_tagged_session(&info, policy).await? {
+            return Ok(Trimmed::Tagged);
+        }
+        let gone = if beyond == 0 || dry_run { beyond } else { self.cut(info, policy, beyond).await? };
+        Ok(Trimmed::Messages(gone))
+    }
+
+    /// How many messages are beyond the limits.
+    async fn beyond(
+        &self,
+        info: &PartitionInfo,
+        policy: &RetentionPolicy,
+        oldest: Option<SystemTime>,
     ) -> Result<u64> {
         let store = self.shared.collections()?;
         let limits = policy.conversations;
         let most = limits.max_messages.unwrap_or(u64::MAX);
         let (mut items, mut bytes, mut beyond) = (info.items, info.bytes, 0);
         let mut next = Some(Query::all(info.partition.clone(), 1_000).without_bodies());
-        'all: while let Some(query) = next {
+        while let Some(query) = next {
             let page = store.query(query.clone()).await?;
             next = query.after(&page);
             for item in page.items {
                 let too_large = limits.max_bytes.is_some_and(|most| bytes > most) && items > 1;
                 let too_old = oldest.is_some_and(|oldest| item.written_at < oldest);
                 if !(items > most || too_large || too_old) {
-                    break 'all;
+                    return Ok(beyond);
                 }
                 items = items.saturating_sub(1);
                 bytes =
@@ -150,9 +184,22 @@ impl AgentStorage {
                 beyond += 1;
             }
         }
-        if beyond == 0 || dry_run {
-            return Ok(beyond);
+        Ok(beyond)
+    }
+
+    async fn is_of_tagged_session(&self, info: &PartitionInfo, policy: &RetentionPolicy) -> Result<bool> {
+        let Some(tag) = &policy.keep_tagged_sessions else { return Ok(false) };
+        let id = info.partition.segments().into_iter().next().unwrap_or_default();
+        match self.sessions().get_session(&id).await {
+            Ok(session) => Ok(session.is_some_and(|session| is_tag(session.metadata.get(tag)))),
+            // A document that is no session, or an id that no session can have.
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::InvalidInput) => Ok(false),
+            Err(error) => Err(error),
         }
+    }
+
+    async fn cut(&self, info: PartitionInfo, policy: &RetentionPolicy, beyond: u64) -> Result<u64> {
+        let (store, limits) = (self.shared.collections()?, policy.conversations);
         if beyond == info.items {
             return Ok(if self.shared.delete_unchanged(info).await? { beyond } else { 0 });
         }

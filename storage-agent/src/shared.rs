@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde_json::Value;
 use storage_core::{
     Clock, CollectionStore, Commit, Committed, Error, ErrorKind, Expire, Json, Operation, Partition,
     PartitionInfo, Precondition, PutMode, Result, SearchText, StorageBackend, SystemClock,
@@ -130,6 +131,11 @@ async fn store_now(store: &dyn CollectionStore) -> Result<SystemTime> {
     let info = store.partition(&partition).await?;
     let message = "the time of the store could not be read: its answer took a minute";
     Ok(info.ok_or_else(|| Error::new(ErrorKind::Timeout, message))?.updated_at)
+}
+
+/// Whether a member of metadata is a tag, because of which a retention policy keeps what has it.
+pub(crate) fn is_tag(member: Option<&Value>) -> bool {
+    !matches!(member, None | Some(Value::Null | Value::Bool(false)))
 }
 
 /// What a write says of its partition's expiry. Never "as it was": see [`Shared::delete_unchanged`].

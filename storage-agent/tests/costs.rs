@@ -56,7 +56,7 @@ async fn a_search_looks_at_so_many_as_it_may_and_ends_where_time_does() {
     let later = conversations.get_conversation_history("s", 1).await.unwrap()[0].created_at;
     counting.taken();
     let ahead = later + std::time::Duration::from_secs(7_200);
-    let query = MessageQuery { since: Some(ahead), ..MessageQuery::default() };
-    let found = conversations.find_messages("s", &query).await.unwrap();
+    let since = MessageQuery { since: Some(ahead), ..MessageQuery::default() };
+    let found = conversations.find_messages("s", &since).await.unwrap();
     assert_eq!((found.examined, found.next, counting.taken()), (0, None, (1_000, 1, 0)));
 }

@@ -1,5 +1,6 @@
 //! What may stand on the command line.
 
+mod history;
 mod memory;
 mod values;
 
@@ -11,6 +12,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub(crate) use history::Messages;
 pub(crate) use memory::Memory;
 use values::{duration, time};
 
@@ -176,12 +178,8 @@ pub(crate) enum Command {
     History {
         /// The id of the session.
         session: String,
-        /// How many messages at most.
-        #[arg(long, default_value_t = 50, value_name = "N")]
-        limit: usize,
-        /// Only messages before the one with this number.
-        #[arg(long, value_name = "SEQ")]
-        before: Option<u64>,
+        #[command(flatten)]
+        which: Messages,
     },
     /// List, show and prune the threads of LangGraph's checkpoints.
     Threads {
@@ -282,11 +280,13 @@ pub(crate) enum Threads {
         #[arg(long, default_value_t = 20, value_name = "N")]
         limit: usize,
     },
-    /// Show a thread and its latest checkpoints.
+    /// Show a thread, and its latest checkpoints as trees, one for each namespace.
+    ///
+    /// SIZE is that of a checkpoint and its writes, without the values of channels, which checkpoints share.
     Show {
         /// Its id.
         thread: String,
-        /// How many checkpoints at most.
+        /// How many of the latest checkpoints at most.
         #[arg(long, default_value_t = 10, value_name = "N")]
         limit: usize,
     },
@@ -301,6 +301,9 @@ pub(crate) enum Threads {
         /// Which checkpoints stay: those that are not older, such as 30d.
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         max_age: Option<Duration>,
+        /// Which checkpoints stay, too: those whose metadata has this member, neither null nor false.
+        #[arg(long, value_name = "TAG")]
+        keep_tagged: Option<String>,
         /// Only say what would go.
         #[arg(long)]
         dry_run: bool,

@@ -101,7 +101,7 @@ pub const SETTINGS: [Setting; 34] = [
     Setting {
         name: "STORAGE_RETENTION",
         default: "all of it",
-        meaning: "what stays of agents' memory where `storage retention` applies it, such as sessions: 7d; conversations: 1000 messages, 90d; threads: keep 50, 30d",
+        meaning: "what stays of agents' memory where `storage retention` applies it, such as sessions: 7d; conversations: 1000 messages, 90d; threads: keep 50, 30d, keep tagged pinned",
     },
     Setting {
         name: "STORAGE_CACHE_DIR",

@@ -73,6 +73,7 @@ mod layout;
 mod marks;
 mod metadata;
 mod names;
+mod outline;
 mod pages;
 mod prepare;
 mod read;
@@ -89,6 +90,7 @@ mod types;
 pub use backend::{CheckpointConfig, CheckpointerBackend, Epoch};
 pub use general::{CheckpointStore, StoredCheckpoint};
 pub(crate) use layout::thread as thread_partition;
+pub use outline::CheckpointOutline;
 pub use types::{
     ChannelValue, ChannelVersions, Checkpoint, CheckpointHeader, CheckpointKey, DeltaHistory, ERROR_CHANNEL,
     INTERRUPT_CHANNEL, ListCheckpoints, MAX_METADATA_BYTES, NewCheckpoint, Payload, PendingWrite,

@@ -28,7 +28,7 @@ impl CheckpointerBackend {
     /// As `retain`, at the first thread that fails; those before it are pruned.
     pub async fn prune(&self, thread_ids: &[&str], strategy: PruneStrategy) -> Result<Vec<PruneReport>> {
         let work = async {
-            let latest = Retention { keep_last: Some(1), max_age: None };
+            let latest = Retention { keep_last: Some(1), ..Retention::default() };
             let mut reports = Vec::with_capacity(thread_ids.len());
             for thread_id in thread_ids {
                 reports.push(match strategy {
@@ -55,6 +55,7 @@ impl CheckpointerBackend {
             writes: survey.writes.values().map(|items| items.len() as u64).sum(),
             values: survey.values.len() as u64,
             bytes: info.bytes,
+            tagged: 0,
         })
     }
 
@@ -63,7 +64,7 @@ impl CheckpointerBackend {
     ///
     /// Besides what the policy keeps stay: the latest checkpoint of each namespace; one that nothing follows and that has
     /// writes, since they wait to be taken up; and the ancestors that a kept one still needs to put together a delta
-    /// channel (named in its metadata's `counters_since_delta_snapshot`). The namespace of a subgraph's call goes with the
+    /// channel (named in its metadata's `counters_since_delta_snapshot`); `keep_tagged` names more. The namespace of a subgraph's call goes with the
     /// root checkpoint it was called from (its metadata's `parents`). Writes without a checkpoint stay: it may still come.
     ///
     /// A checkpoint goes together with its writes, in one atomic step. What takes more than 10,000 operations goes in
@@ -77,7 +78,7 @@ impl CheckpointerBackend {
 
     async fn retained(&self, thread_id: &str, policy: &Retention, dry_run: bool) -> Result<PruneReport> {
         let oldest = self.shared.oldest(policy.max_age).await?;
-        self.remove(thread_id, dry_run, |survey| outdated(survey, policy.keep_last, oldest)).await
+        self.remove(thread_id, dry_run, |survey| outdated(survey, policy, oldest)).await
     }
 
     /// Deletes the checkpoints that runs made (by their metadata's `run_id`), in all threads, as [`retain`](Self::retain)
@@ -96,7 +97,7 @@ impl CheckpointerBackend {
             };
             let of_runs = |survey: &Survey| {
                 let of_runs = survey.checkpoints.iter().filter(|(_, known)| made(known));
-                of_runs.map(|(key, _)| key.clone()).collect::<Keys>()
+                Doomed { keys: of_runs.map(|(key, _)| key.clone()).collect(), tagged: 0 }
             };
             let store = self.store()?;
             let mut threads = self.shared.storage.partitions(THREADS, &[]);
@@ -133,7 +134,7 @@ impl CheckpointerBackend {
         &self,
         thread_id: &str,
         dry_run: bool,
-        unwanted: impl Fn(&Survey) -> Keys + Send + Sync,
+        unwanted: impl Fn(&Survey) -> Doomed + Send + Sync,
     ) -> Result<PruneReport> {
         let unwanted = &unwanted;
         let mut report = PruneReport::default();
@@ -157,7 +158,7 @@ impl CheckpointerBackend {
         &self,
         thread_id: &str,
         dry_run: bool,
-        unwanted: &(impl Fn(&Survey) -> Keys + Send + Sync),
+        unwanted: &(impl Fn(&Survey) -> Doomed + Send + Sync),
     ) -> Result<Plan, Failed> {
         let (store, partition) = (self.store()?, layout::thread(thread_id)?);
         let epoch = self.check_epoch(thread_id).await?;
@@ -176,13 +177,25 @@ impl CheckpointerBackend {
     }
 }
 
-/// What a policy does not keep: beyond the latest of each namespace, or from before a time.
-fn outdated(survey: &Survey, keep_last: Option<usize>, oldest: Option<SystemTime>) -> Keys {
+/// What goes.
+struct Doomed {
+    keys: Keys,
+    /// How many would go if they were not tagged.
+    tagged: u64,
+}
+
+/// What a policy does not keep: beyond the latest of each namespace, or from before a time, and not tagged.
+fn outdated(survey: &Survey, policy: &Retention, oldest: Option<SystemTime>) -> Doomed {
     let followed: HashSet<(&str, &str)> = survey
         .checkpoints
         .iter()
         .filter_map(|((ns, _), known)| Some((ns.as_str(), known.parent.as_deref()?)))
         .collect();
+    let is_tagged = |key: &(String, String)| {
+        let known = survey.checkpoints.get(key);
+        known.zip(policy.keep_tagged.as_ref()).is_some_and(|(known, tag)| known.has_tag(tag))
+    };
+    let mut tagged = Keys::new();
     let mut doomed = Keys::new();
     for (ns, ids) in survey.namespaces() {
         for (age, id) in ids.into_iter().rev().enumerate() {
@@ -193,26 +206,31 @@ fn outdated(survey: &Survey, keep_last: Option<usize>, oldest: Option<SystemTime
                 .get(&key)
                 .zip(oldest)
                 .is_some_and(|(known, oldest)| known.written_at < oldest);
-            let many = keep_last.is_some_and(|most| age >= most);
+            let many = policy.keep_last.is_some_and(|most| age >= most);
             if age > 0 && !waits && (many || old) {
-                doomed.insert(key);
+                let goes = if is_tagged(&key) { &mut tagged } else { &mut doomed };
+                goes.insert(key);
             }
         }
     }
-    doomed.extend(ended_calls(survey, &doomed));
-    doomed
+    for key in ended_calls(survey, &doomed) {
+        let goes = if is_tagged(&key) { &mut tagged } else { &mut doomed };
+        goes.insert(key);
+    }
+    Doomed { keys: doomed, tagged: tagged.len() as u64 }
 }
 
 /// Boxed, since walks along ancestors make it large.
 fn fill<'a>(
     store: &'a dyn CollectionStore,
     thread_id: &'a str,
-    unwanted: &'a (impl Fn(&Survey) -> Keys + Send + Sync),
+    unwanted: &'a (impl Fn(&Survey) -> Doomed + Send + Sync),
     plan: &'a mut Plan,
 ) -> BoxFuture<'a, Result<()>> {
     Box::pin(async move {
         let survey = Survey::of(store, thread_id).await?;
-        let mut doomed = unwanted(&survey);
+        let Doomed { keys: mut doomed, tagged } = unwanted(&survey);
+        plan.report.tagged = tagged;
         spare_ancestors(store, &survey, &mut doomed).await?;
         plan.fill(store, &survey, &doomed).await
     })

@@ -16,6 +16,7 @@ use super::{
     read::found,
     types::CheckpointKey,
 };
+use crate::shared::is_tag;
 
 /// Namespace, as it stands in keys, and checkpoint id.
 type Key = (String, String);
@@ -35,6 +36,17 @@ pub(super) struct Known {
     has_moved: bool,
     pub(super) written_at: SystemTime,
     pub(super) item: Item,
+}
+
+impl Known {
+    /// Whether its metadata has a tag. One that is large, and so elsewhere, is one.
+    pub(super) fn has_tag(&self, tag: &str) -> bool {
+        match self.metadata.get(tag) {
+            None if self.has_moved => layout::decode::<CheckpointAttributes>(&self.item)
+                .is_ok_and(|attributes| attributes.may_have_moved(tag)),
+            member => is_tag(member),
+        }
+    }
 }
 
 /// The items of a thread.

@@ -272,12 +272,14 @@ pub struct ThreadInfo {
 }
 
 /// What stays of a thread.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Retention {
     /// So many of the latest checkpoints of each namespace; 0 counts as 1.
     pub keep_last: Option<usize>,
     /// Those that are not older, by the clock of the store; the latest of each namespace stays, however old.
     pub max_age: Option<Duration>,
+    /// Besides, those whose metadata has this member, neither null nor false.
+    pub keep_tagged: Option<String>,
 }
 
 /// What pruning a thread leaves.
@@ -300,6 +302,8 @@ pub struct PruneReport {
     pub values: u64,
     /// By how many bytes the thread shrinks in the store.
     pub bytes: u64,
+    /// How many checkpoints the policy keeps only because they are tagged.
+    pub tagged: u64,
 }
 
 impl PruneReport {
@@ -308,5 +312,7 @@ impl PruneReport {
         self.writes += more.writes;
         self.values += more.values;
         self.bytes += more.bytes;
+        // Each step counts them anew.
+        self.tagged = more.tagged;
     }
 }

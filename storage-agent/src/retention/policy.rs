@@ -12,6 +12,10 @@ use crate::{ConversationLimits, checkpoints::Retention};
 /// what belongs to them; `conversations: 1000 messages, 10 MB, 90d` cuts conversations, the oldest messages first; `threads: keep
 /// 50, 30d` leaves so many of the latest checkpoints of each namespace, none older, and always the latest.
 ///
+/// What is tagged stays: `keep tagged pinned` of `sessions` leaves those whose metadata has a member `pinned`, and their
+/// conversations whole; of `threads` the checkpoints whose metadata has it. A member that is null or false is no tag. A session
+/// that expires by itself takes its tag along: give those that are to stay no expiry.
+///
 /// ```
 /// use std::time::Duration;
 /// use storage_agent::RetentionPolicy;
@@ -21,10 +25,12 @@ use crate::{ConversationLimits, checkpoints::Retention};
 /// assert_eq!(policy.conversations.max_age, Some(Duration::from_secs(90 * 86_400)));
 /// # Ok::<(), storage_core::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RetentionPolicy {
     /// Sessions that were not used for so long go, with what belongs to them.
     pub sessions: Option<Duration>,
+    /// Sessions whose metadata has this member, neither null nor false, stay, and their conversations are not cut.
+    pub keep_tagged_sessions: Option<String>,
     /// What conversations are cut to.
     pub conversations: ConversationLimits,
     /// What threads are pruned to.
@@ -54,6 +60,15 @@ impl RetentionPolicy {
     fn set(&mut self, kind: &str, term: &str) -> std::result::Result<(), String> {
         let words: Vec<&str> = term.split_whitespace().collect();
         match (kind, words.as_slice()) {
+            ("sessions", ["keep", "tagged", tag]) => {
+                once(&mut self.keep_tagged_sessions, (*tag).to_owned(), term)
+            }
+            ("threads", ["keep", "tagged", tag]) => {
+                once(&mut self.threads.keep_tagged, (*tag).to_owned(), term)
+            }
+            ("conversations", ["keep", ..]) => {
+                Err(format!("`{term}` is said of sessions, whose conversations then stay whole"))
+            }
             ("sessions", _) => once(&mut self.sessions, duration(term)?, term),
             ("conversations", [number, "message" | "messages"]) => {
                 once(&mut self.conversations.max_messages, count(number)?, term)
@@ -111,9 +126,10 @@ fn wrong(part: &str, what: &str) -> Error {
 impl fmt::Display for RetentionPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = |age: Duration| humantime::format_duration(age).to_string();
+        let tagged = |tag: &Option<String>| tag.as_ref().map(|tag| format!("keep tagged {tag}"));
         let ConversationLimits { max_messages, max_bytes, max_age } = self.conversations;
         let parts = [
-            ("sessions", vec![self.sessions.map(time)]),
+            ("sessions", vec![self.sessions.map(time), tagged(&self.keep_tagged_sessions)]),
             (
                 "conversations",
                 vec![
@@ -127,6 +143,7 @@ impl fmt::Display for RetentionPolicy {
                 vec![
                     self.threads.keep_last.map(|keep| format!("keep {keep}")),
                     self.threads.max_age.map(time),
+                    tagged(&self.threads.keep_tagged),
                 ],
             ),
         ];
@@ -150,6 +167,11 @@ mod tests {
         assert_eq!(policy.conversations.max_bytes, Some(10_000_000));
         assert_eq!(policy.threads.keep_last, Some(50));
         assert_eq!(policy.to_string().parse::<RetentionPolicy>().unwrap(), policy);
+        let tagged = "threads: keep 5, keep tagged pinned; sessions: 7d, keep  tagged  legal_hold";
+        let policy: RetentionPolicy = tagged.parse().unwrap();
+        assert_eq!(policy.keep_tagged_sessions.as_deref(), Some("legal_hold"));
+        assert_eq!(policy.threads.keep_tagged.as_deref(), Some("pinned"));
+        assert_eq!(policy.to_string().parse::<RetentionPolicy>().unwrap(), policy);
     }
 
     #[test]
@@ -168,6 +190,9 @@ mod tests {
             ("conversations: 5 MiB", "`MiB`"),
             ("conversations: 99999999999999 GB", "too much"),
             ("threads: ", "`` is no time"),
+            ("threads: keep tagged", "`tagged` is no number"),
+            ("threads: keep tagged a, keep tagged b", "again"),
+            ("conversations: keep tagged a", "said of sessions"),
         ] {
             let error = text.parse::<RetentionPolicy>().unwrap_err();
             assert!(error.to_string().contains(named) && error.hint().is_some(), "{text}: {error}");

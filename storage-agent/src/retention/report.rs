@@ -12,6 +12,10 @@ pub struct RetentionReport {
     pub dry_run: bool,
     /// The sessions that nobody used, with what belonged to them.
     pub removed: Cleanup,
+    /// How many conversations that are beyond their limits were left whole, because their sessions are tagged.
+    pub tagged_conversations: u64,
+    /// How many checkpoints stayed because they are tagged.
+    pub tagged_checkpoints: u64,
     /// How many conversations were cut.
     pub conversations: u64,
     /// How many messages they lost.
@@ -35,5 +39,6 @@ impl RetentionReport {
         self.threads += u64::from(!pruned.checkpoints.is_empty());
         self.checkpoints += pruned.checkpoints.len() as u64;
         self.bytes += pruned.bytes;
+        self.tagged_checkpoints += pruned.tagged;
     }
 }

@@ -15,7 +15,7 @@ use super::{SessionStore, key, list::decode, touch::interval};
 use crate::{
     checkpoints::thread_partition,
     conversations,
-    shared::{CHECKPOINTS, Shared},
+    shared::{CHECKPOINTS, Shared, is_tag},
     tasks,
 };
 
@@ -34,6 +34,8 @@ pub struct Cleanup {
     pub tasks: u64,
     /// Threads of checkpoints, of those sessions and of such as had expired already.
     pub threads: u64,
+    /// Sessions that nobody used and that stayed, because a retention policy keeps those with their tag.
+    pub tagged: u64,
 }
 
 impl SessionStore {
@@ -56,11 +58,16 @@ impl SessionStore {
     /// # Errors
     /// `Unsupported` where the storage has no `compare_and_set`; else as [`SessionStore`] says.
     pub async fn cleanup_expired_sessions(&self, max_idle: Duration) -> Result<Cleanup> {
-        self.shared.measured("cleanup_expired_sessions", self.cleanup(max_idle, false)).await
+        self.shared.measured("cleanup_expired_sessions", self.cleanup(max_idle, None, false)).await
     }
 
-    /// The same; a dry run only says what would go.
-    pub(crate) async fn cleanup(&self, max_idle: Duration, dry_run: bool) -> Result<Cleanup> {
+    /// The same, but for sessions whose metadata has the tag; a dry run only says what would go.
+    pub(crate) async fn cleanup(
+        &self,
+        max_idle: Duration,
+        tag: Option<&str>,
+        dry_run: bool,
+    ) -> Result<Cleanup> {
         let idle_since = self.shared.past(max_idle).await?;
         let silent = max_idle.max(2 * interval(self.ttl));
         let silent_since = idle_since.checked_sub(silent - max_idle).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -71,6 +78,7 @@ impl SessionStore {
             // An entry that was written at `silent_since` expires then.
             expires_by: self.ttl.and_then(|ttl| silent_since.checked_add(ttl)),
             working: self.working(idle_since).await?,
+            tag,
             dry: dry_run.then(Mutex::default),
         };
         let all = Scan::entries(&format!("{}*", super::PREFIX))?.with_expiry();
@@ -108,6 +116,8 @@ struct Run<'a> {
     expires_by: Option<SystemTime>,
     /// The sessions with tasks in use.
     working: HashSet<String>,
+    /// Sessions whose metadata has this member stay.
+    tag: Option<&'a str>,
     /// The keys and partitions that a dry run has counted.
     dry: Option<Mutex<HashSet<String>>>,
 }
@@ -128,6 +138,9 @@ impl Run<'_> {
             return Ok(nothing);
         }
         let Some(belongings) = self.idle_belongings(id).await? else { return Ok(nothing) };
+        if self.tag.is_some_and(|tag| is_tag(session.metadata.get(tag))) {
+            return Ok(Cleanup { tagged: 1, ..nothing });
+        }
         let Some(document) = record.value else { return Ok(nothing) };
         let gone = match self.counts(&record.key) {
             Some(first) => first,
@@ -231,6 +244,7 @@ impl Cleanup {
             conversations: self.conversations + other.conversations,
             tasks: self.tasks + other.tasks,
             threads: self.threads + other.threads,
+            tagged: self.tagged + other.tagged,
         }
     }
 }

@@ -47,7 +47,7 @@ async fn eight_thousand_checkpoints_are_pruned_as_the_dry_run_says() {
         let new = plain("many", "", number, number.checked_sub(1)).with("c", number as i64, Some(payload));
         checkpointer.advance(&new, &[writes(number, "task", &[("c", "x"), ("d", "y")])]).await.unwrap();
     }
-    let policy = Retention { keep_last: Some(3), max_age: None };
+    let policy = Retention { keep_last: Some(3), ..Retention::default() };
     let before = checkpointer.thread("many").await.unwrap().unwrap();
     let dry = checkpointer.retain("many", &policy, true).await.unwrap();
     assert_eq!(checkpointer.retain("many", &policy, false).await.unwrap(), dry);

@@ -144,7 +144,7 @@ async fn act(checkpointer: &CheckpointerBackend, model: &mut Model, action: &Act
             model.write(*ns, *number, *task, channels, *text);
         }
         Action::Retain { keep } => {
-            let policy = Retention { keep_last: Some(*keep), max_age: None };
+            let policy = Retention { keep_last: Some(*keep), ..Retention::default() };
             let dry = checkpointer.retain("t", &policy, true).await.unwrap();
             assert_eq!(checkpointer.retain("t", &policy, false).await.unwrap(), dry);
             model.retain(*keep);
@@ -237,7 +237,7 @@ proptest! {
             }
             compare(&checkpointer, &model).await;
             // Kept or not, nothing is left over: pruning twice finds nothing the second time.
-            let all = Retention { keep_last: Some(usize::MAX), max_age: None };
+            let all = Retention { keep_last: Some(usize::MAX), ..Retention::default() };
             checkpointer.retain("t", &all, false).await.unwrap();
             assert_eq!(checkpointer.retain("t", &all, false).await.unwrap().bytes, 0);
             compare(&checkpointer, &model).await;

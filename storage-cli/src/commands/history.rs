@@ -1,22 +1,42 @@
 //! `storage history`.
 
 use serde_json::json;
-use storage_agent::{Content, ConversationPage};
+use storage_agent::{Content, FoundMessages, Message, MessageQuery};
 use storage_factory::Settings;
 
+use super::value;
 use crate::{
+    args::Messages,
     failure::{DONE, Failure, Result},
     output::{Output, moment, table, visible, warn},
-    store::with_agent,
+    store::{max_value_bytes, with_agent},
 };
 
-pub(super) async fn run(
-    session: &str,
-    limit: usize,
-    before: Option<u64>,
-    settings: &Settings,
-    out: &mut Output,
-) -> Result<u8> {
+/// What was found, the oldest message first.
+#[derive(Default)]
+struct Shown {
+    messages: Vec<Message>,
+    corrupt: Vec<storage_core::Error>,
+    more: bool,
+}
+
+pub(super) async fn run(session: &str, which: Messages, settings: &Settings, out: &mut Output) -> Result<u8> {
+    let Messages { limit, before: after, since, until, roles, filter } = which;
+    let filter = filter.map(|text| value::read(&text, max_value_bytes(settings))).transpose()?;
+    let query = MessageQuery { limit, after, since, until, roles, filter, ..MessageQuery::default() };
+    let Shown { messages, corrupt, more } = found(session, query, settings).await?;
+    out.answer(&json!({"messages": messages, "more": more}), messages_table(&messages))?;
+    if let (true, false, Some(first)) = (more, out.json(), messages.first()) {
+        out.line(format_args!("more: --before {}", first.sequence))?;
+    }
+    for error in corrupt {
+        warn(error.into(), out.json());
+    }
+    Ok(DONE)
+}
+
+/// As many as are asked for, however many calls that takes.
+async fn found(session: &str, mut query: MessageQuery, settings: &Settings) -> Result<Shown> {
     let read = with_agent(settings, async |agent| {
         let conversations = agent.conversations();
         if conversations.get_conversation_info(session).await?.is_none() {
@@ -24,28 +44,36 @@ pub(super) async fn run(
                 "a conversation begins with its first message; `storage sessions list` shows the sessions";
             return Err(Failure::not_found(&format!("conversation:{session}")).hint(hint));
         }
-        Ok(match before {
-            Some(before) => conversations.get_messages_before(session, before, limit).await?,
-            None => conversations.get_conversation_history(session, limit).await?,
-        })
+        let mut shown = Shown::default();
+        loop {
+            let FoundMessages { messages, corrupt, next, .. } =
+                conversations.find_messages(session, &query).await?;
+            query.limit -= messages.len();
+            shown.messages.extend(messages);
+            shown.corrupt.extend(corrupt);
+            (query.after, shown.more) = (next, next.is_some());
+            if next.is_none() || query.limit == 0 {
+                break;
+            }
+        }
+        shown.messages.reverse();
+        shown.corrupt.reverse();
+        Ok(shown)
     });
-    let page = read.await?;
-    out.answer(&json!({"messages": page.messages, "more": page.more}), messages_table(&page))?;
-    if let (true, false, Some(first)) = (page.more, out.json(), page.first()) {
-        out.line(format_args!("more: --before {}", first.sequence))?;
-    }
-    for error in page.corrupt {
-        warn(error.into(), out.json());
-    }
-    Ok(DONE)
+    read.await
 }
 
-fn messages_table(page: &ConversationPage) -> String {
+fn messages_table(messages: &[Message]) -> String {
     let mut rows = vec![["SEQ", "TIME", "ROLE", "CONTENT"].map(str::to_owned)];
-    rows.extend(page.iter().map(|message| {
+    rows.extend(messages.iter().map(|message| {
         let content = match &message.content {
             Content::Text(text) => visible(text),
             Content::Json(value) => visible(value.as_str()),
+        };
+        let content = match &message.edits {
+            Some(edits) if edits.redacted => "(redacted)".to_owned(),
+            Some(_) => format!("(edited) {content}"),
+            None => content,
         };
         [message.sequence.to_string(), moment(message.created_at), visible(&message.role), content]
     }));

@@ -53,9 +53,7 @@ pub(crate) async fn run(cli: Cli, out: &mut Output) -> Result<u8> {
             retention::run(policy.as_deref(), dry_run, &settings()?, out).await
         }
         Command::Users { command } => users::run(command, &settings()?, out).await,
-        Command::History { session, limit, before } => {
-            history::run(&session, limit, before, &settings()?, out).await
-        }
+        Command::History { session, which } => history::run(&session, which, &settings()?, out).await,
         Command::Threads { command } => threads::run(command, &settings()?, out).await,
         Command::Memory { command } => memory::run(command, &settings()?, out).await,
         Command::Managed { cache, command } => {

@@ -36,6 +36,11 @@ fn rows(report: &RetentionReport) -> String {
         ("messages of other conversations", report.messages),
         ("checkpoints of other threads", report.checkpoints),
         ("expired memories", report.memories),
+        ("tagged sessions that stay", report.removed.tagged),
+        ("their conversations that stay whole", report.tagged_conversations),
+        ("tagged checkpoints that stay", report.tagged_checkpoints),
     ];
-    table(&rows.map(|(name, count)| [name.to_owned(), count.to_string()]))
+    let tagged = |(name, count): &(&str, u64)| *count > 0 || !name.contains("stay");
+    let rows = rows.into_iter().filter(tagged);
+    table(&rows.map(|(name, count)| [name.to_owned(), count.to_string()]).collect::<Vec<_>>())
 }

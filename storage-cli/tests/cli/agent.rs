@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use storage_agent::{
-    AgentStorage, Metadata, NewMessage, NewSession,
-    checkpoints::{CheckpointKey, NewCheckpoint, Payload},
+    AgentStorage, MessageEdit, Metadata, NewMessage, NewSession, Redaction,
+    checkpoints::{CheckpointKey, NewCheckpoint, Payload, TaskWrites},
 };
 use storage_core::Json;
 use storage_factory::{Settings, get_storage_backend};
@@ -153,9 +153,9 @@ fn threads_are_listed_shown_and_pruned() {
     assert!(place.done(&["threads", "list"]).starts_with("THREAD  CHECKPOINTS  SIZE"));
     let shown = place.done(&["threads", "show", "t:1", "--limit", "3"]);
     assert!(shown.contains("checkpoints  20\n"), "{shown}");
-    let latest: Vec<_> = shown.lines().skip(7).collect();
-    assert!(latest.len() == 3 && latest[0].starts_with("0020"), "{shown}");
-    assert!(latest[0].contains("0019") && latest[0].ends_with(r#"{"step": 20}"#), "{shown}");
+    let latest: Vec<_> = shown.lines().skip(8).collect();
+    assert!(latest.len() == 5 && latest[2].starts_with("* 0020"), "{shown}");
+    assert!(latest[2].ends_with(r#"{"step": 20}"#) && latest[4] == "more: --limit 20", "{shown}");
 
     let dry = place.run(&["threads", "prune", "t:1", "t", "--keep", "5", "--dry-run", "--json"]).json();
     assert_eq!(
@@ -178,6 +178,114 @@ fn threads_are_listed_shown_and_pruned() {
     assert_eq!(place.run(&["threads", "show", "t:1", "--json"]).json()["checkpoints"], json!(5));
     for wrong in [&["threads", "prune", "t"][..], &["threads", "prune", "--keep", "1"], &["threads"]] {
         assert_eq!(place.run(wrong).code, 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_thread_is_shown_as_a_tree_with_its_forks_namespaces_and_pending_writes() {
+    let place = Place::new();
+    seed(&place, async |agent| {
+        let put = async |ns: &str, id: &str, parent: Option<&str>, metadata: &str| {
+            let new = NewCheckpoint {
+                key: CheckpointKey::new("t", ns, id),
+                parent_id: parent.map(str::to_owned),
+                checkpoint: Payload::new("json", "{}"),
+                metadata: Json::parse(metadata.to_owned()).unwrap(),
+                channel_versions: [].into(),
+                new_values: vec![],
+            };
+            agent.checkpointer().put(&new).await.unwrap();
+        };
+        put("", "01", None, r#"{"source":"input","step":-1}"#).await;
+        put("", "02", Some("01"), r#"{"source":"loop","step":0}"#).await;
+        put("", "03", Some("02"), r#"{"source":"loop","step":1}"#).await;
+        put("", "04", Some("02"), r#"{"source":"fork","step":1}"#).await;
+        put("sub:1", "05", None, "{}").await;
+        let writes = TaskWrites {
+            checkpoint_id: "03".to_owned(),
+            task_id: "task".to_owned(),
+            task_path: String::new(),
+            writes: vec![
+                ("a".to_owned(), Payload::new("json", "1")),
+                ("b".to_owned(), Payload::new("json", "2")),
+            ],
+        };
+        agent.checkpointer().put_writes("t", "", &writes).await.unwrap();
+    });
+    let shown = place.done(&["threads", "show", "t"]);
+    let trees = shown.split_once("\n\n").unwrap().1;
+    let cells: Vec<String> = trees
+        .lines()
+        .map(|line| {
+            line.split("  ")
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty())
+                .take(4)
+                .collect::<Vec<_>>()
+                .join("|")
+        })
+        .collect();
+    assert_eq!(
+        cells,
+        [
+            "namespace: the root",
+            "CHECKPOINT|SOURCE|STEP|PENDING",
+            "* 01|input|-1|0",
+            "* 02|loop|0|0",
+            "|-* 03|loop|1|2",
+            "`-* 04|fork|1|0",
+            "",
+            "namespace: sub:1",
+            "CHECKPOINT|SOURCE|STEP|PENDING",
+            "* 05|-|-|0",
+        ],
+        "{shown}"
+    );
+    let document = place.run(&["threads", "show", "t", "--json"]).json();
+    let latest = document["latest"].as_array().unwrap();
+    assert_eq!((&latest[0]["namespace"], &latest[2]["parent"]), (&json!("sub:1"), &json!("02")));
+    assert_eq!((&latest[2]["pending_writes"], &latest[1]["pending_writes"]), (&json!(2), &json!(0)));
+    assert!(latest[2]["bytes"].as_u64().unwrap() > latest[1]["bytes"].as_u64().unwrap());
+}
+
+#[test]
+fn the_history_is_of_a_time_of_roles_and_of_metadata() {
+    let place = Place::new();
+    seed(&place, async |agent| {
+        let conversations = agent.conversations();
+        let message = |n: usize| {
+            let note = json!({"score": n}).as_object().unwrap().clone();
+            NewMessage::new(if n % 1_000 == 1 { "user" } else { "tool" }, n.to_string()).with_metadata(note)
+        };
+        for from in [1, 8_001] {
+            let batch = (from..from + 8_000).map(message).collect();
+            conversations.add_conversation_messages("s", batch).await.unwrap();
+        }
+        let last = conversations.get_conversation_history("s", 2).await.unwrap();
+        conversations.redact_message("s", &last[0], Redaction::default()).await.unwrap();
+        let edit = MessageEdit { content: Some("new".into()), ..MessageEdit::default() };
+        conversations.edit_message("s", &last[1], edit).await.unwrap();
+    });
+    let numbers = |arguments: &[&str]| {
+        let done = place.run(&[&["history", "s", "--json"], arguments].concat()).json();
+        let messages = done["messages"].as_array().unwrap().iter();
+        (
+            messages.map(|message| message["sequence"].as_u64().unwrap()).collect::<Vec<_>>(),
+            done["more"].clone(),
+        )
+    };
+    // More than one call looks at.
+    let all: Vec<u64> = (0..16).map(|n| n * 1_000 + 1).collect();
+    assert_eq!(numbers(&["--role", "user"]), (all.clone(), json!(false)));
+    assert_eq!(numbers(&["--role", "user", "--limit", "2"]), (all[14..].to_vec(), json!(true)));
+    assert_eq!(numbers(&["--role", "user", "--role", "nobody", "--before", "2001"]).0, [1, 1_001]);
+    assert_eq!(numbers(&["--filter", r#"{"score": {"$lte": 3}}"#]).0, [1, 2, 3]);
+    assert_eq!(numbers(&["--since", "1h", "--limit", "1"]).0, [16_000]);
+    assert_eq!(numbers(&["--until", "1h"]), (vec![], json!(false)));
+    let shown = place.done(&["history", "s", "--limit", "2"]);
+    assert!(shown.contains("tool  (redacted)\n") && shown.contains("tool  (edited) new\n"), "{shown}");
+    for wrong in [["--since", "yesterday"], ["--filter", "1"], ["--limit", "20000"]] {
+        assert_eq!(place.run(&[&["history", "s"], &wrong[..]].concat()).code, 2, "{wrong:?}");
     }
 }
 

@@ -168,7 +168,7 @@ impl World {
 
     async fn remove(&self, thread: &str, mut random: fastrand::Rng) {
         let checkpointer = &self.checkpointer;
-        let keep = Retention { keep_last: Some(random.usize(1..3)), max_age: None };
+        let keep = Retention { keep_last: Some(random.usize(1..3)), ..Retention::default() };
         let removed = match random.u8(..8) {
             0 => {
                 let run = random.u8(..3).to_string();

@@ -101,7 +101,7 @@ pub(crate) async fn an_unchanged_prompt_is_stored_once(storage: Storage) {
 
 pub(crate) async fn large_metadata_goes_with_its_checkpoint(storage: Storage) {
     let checkpointer = CheckpointerBackend::new(storage);
-    let all = Retention { keep_last: Some(usize::MAX), max_age: None };
+    let all = Retention { keep_last: Some(usize::MAX), ..Retention::default() };
     for number in 0..9 {
         checkpointer.put(&prompted("goes", number, number as u64 / 4)).await.unwrap();
     }
@@ -121,7 +121,7 @@ pub(crate) async fn large_metadata_goes_with_its_checkpoint(storage: Storage) {
         assert_eq!(checkpointer.retain(thread_id, &all, true).await.unwrap(), PruneReport::default());
     }
     let before = checkpointer.thread("goes-2").await.unwrap().unwrap().bytes;
-    let latest = Retention { keep_last: Some(1), max_age: None };
+    let latest = Retention { keep_last: Some(1), ..Retention::default() };
     let dry = checkpointer.retain("goes-2", &latest, true).await.unwrap();
     assert_eq!(checkpointer.retain("goes-2", &latest, false).await.unwrap(), dry);
     assert_eq!(before - checkpointer.thread("goes-2").await.unwrap().unwrap().bytes, dry.bytes);

@@ -103,7 +103,7 @@ pub(crate) async fn threads_with_long_ids_are_called_by_them(storage: Storage) {
     let totals = AgentStorage::new(storage).unwrap().get_metrics().await.unwrap().totals;
     assert_eq!((totals.threads, totals.checkpoints), (3, 20));
 
-    let latest = Retention { keep_last: Some(2), max_age: None };
+    let latest = Retention { keep_last: Some(2), ..Retention::default() };
     let before = checkpointer.thread(&one).await.unwrap().unwrap().bytes;
     let dry = checkpointer.retain(&one, &latest, true).await.unwrap();
     assert_eq!(checkpointer.retain(&one, &latest, false).await.unwrap(), dry);

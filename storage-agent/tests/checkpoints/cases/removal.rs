@@ -153,7 +153,7 @@ pub(crate) async fn a_dry_run_says_to_the_byte_what_would_go(storage: Storage) {
             .await
             .unwrap();
     }
-    let policy = Retention { keep_last: Some(5), max_age: None };
+    let policy = Retention { keep_last: Some(5), ..Retention::default() };
     let before = checkpointer.thread("dry").await.unwrap().unwrap();
     let dry = checkpointer.retain("dry", &policy, true).await.unwrap();
     assert_eq!(checkpointer.thread("dry").await.unwrap().unwrap(), before);
@@ -224,13 +224,14 @@ pub(crate) async fn retention_goes_by_number_and_age(storage: Storage) {
     for number in 4..6 {
         checkpointer.put(&plain("age", "", number, Some(number - 1))).await.unwrap();
     }
-    let hour = Retention { keep_last: None, max_age: Some(Duration::from_secs(3600)) };
+    let hour = Retention { max_age: Some(Duration::from_secs(3600)), ..Retention::default() };
     assert_eq!(checkpointer.retain("age", &hour, false).await.unwrap(), PruneReport::default());
     let nothing = checkpointer.retain("age", &Retention::default(), false).await.unwrap();
     assert_eq!(nothing, PruneReport::default());
-    let second = Retention { keep_last: Some(5), max_age: Some(Duration::from_millis(750)) };
+    let second =
+        Retention { keep_last: Some(5), max_age: Some(Duration::from_millis(750)), ..Retention::default() };
     assert_eq!(checkpointer.retain("age", &second, false).await.unwrap().checkpoints.len(), 4);
-    let none = Retention { keep_last: Some(0), max_age: Some(Duration::ZERO) };
+    let none = Retention { keep_last: Some(0), max_age: Some(Duration::ZERO), ..Retention::default() };
     checkpointer.retain("age", &none, false).await.unwrap();
     assert_eq!(ids(&checkpointer.list(&of_thread("age")).await.unwrap()), [id(5)]);
 }

@@ -65,7 +65,7 @@ pub(crate) async fn an_older_epoch_is_fenced_out(storage: Storage) {
     ] {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Conflict);
     }
-    let all = Retention { keep_last: Some(1), max_age: None };
+    let all = Retention { keep_last: Some(1), ..Retention::default() };
     assert_eq!(writer.retain("fence", &all, false).await.unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(writer.delete_thread("fence").await.unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(
@@ -142,7 +142,7 @@ pub(crate) async fn pruning_never_takes_a_chunk_that_a_put_counts_on(storage: St
     let checkpointer = CheckpointerBackend::new(storage);
     let pruner = checkpointer.clone();
     let pruning = tokio::spawn(async move {
-        let policy = Retention { keep_last: Some(2), max_age: None };
+        let policy = Retention { keep_last: Some(2), ..Retention::default() };
         loop {
             if let Err(error) = pruner.retain("shared", &policy, false).await {
                 assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");

@@ -175,7 +175,7 @@ pub(crate) async fn a_wrong_clock_removes_nothing_that_is_in_use(storage: Backen
     begin(&ahead, "also").await;
     for cleaner in [&ahead, &behind] {
         assert_eq!(counts(cleaner.cleanup_expired_sessions(hour).await.unwrap()), [0; 4]);
-        let policy = Retention { keep_last: None, max_age: Some(hour) };
+        let policy = Retention { max_age: Some(hour), ..Retention::default() };
         for thread in ["in use", "also"] {
             let removed = cleaner.checkpointer().retain(thread, &policy, false).await.unwrap();
             assert_eq!(removed.checkpoints.len(), 0);

@@ -125,6 +125,7 @@ on_stores! {
         retention {
             a_policy_leaves_what_it_says_and_a_dry_run_everything
             a_dry_run_counts_idle_sessions_once
+            what_is_tagged_stays
             of_many_processes_one_applies_it
             a_claim_ends_by_the_clock_of_the_store
         }

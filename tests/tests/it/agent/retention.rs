@@ -2,26 +2,32 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use storage_agent::{
     AgentConfig, AgentStorage, Metadata, NewMessage, RetentionPolicy,
-    checkpoints::{CheckpointKey, NewCheckpoint, Payload},
+    checkpoints::{CheckpointKey, ListCheckpoints, NewCheckpoint, Payload},
 };
 use tokio::time::sleep;
 
-use crate::stores::{Backend, json};
+use super::sessions::metadata;
+use crate::stores::{Backend, json as raw};
 
 async fn steps(agent: &AgentStorage, thread: &str, count: usize) {
     for number in 1..=count {
-        let step = NewCheckpoint {
-            key: CheckpointKey::new(thread, "", format!("{number:04}")),
-            parent_id: (number > 1).then(|| format!("{:04}", number - 1)),
-            checkpoint: Payload::new("json", "{}"),
-            metadata: json("{}"),
-            channel_versions: [].into(),
-            new_values: vec![],
-        };
-        agent.checkpointer().put(&step).await.unwrap();
+        step(agent, thread, number, "{}").await;
     }
+}
+
+async fn step(agent: &AgentStorage, thread: &str, number: usize, metadata: &str) {
+    let step = NewCheckpoint {
+        key: CheckpointKey::new(thread, "", format!("{number:04}")),
+        parent_id: (number > 1).then(|| format!("{:04}", number - 1)),
+        checkpoint: Payload::new("json", "{}"),
+        metadata: raw(metadata),
+        channel_versions: [].into(),
+        new_values: vec![],
+    };
+    agent.checkpointer().put(&step).await.unwrap();
 }
 
 async fn say(agent: &AgentStorage, id: &str, count: usize) {
@@ -63,11 +69,11 @@ pub(crate) async fn a_dry_run_counts_idle_sessions_once(storage: Backend) {
         say(&agent, id, 2).await;
         steps(&agent, id, 2).await;
         for task in ["plan", "act"] {
-            agent.tasks().store_task_context(Some(id), task, json("{}")).await.unwrap();
+            agent.tasks().store_task_context(Some(id), task, raw("{}")).await.unwrap();
         }
     }
     say(&agent, "of no session", 2).await;
-    agent.tasks().store_task_context(Some("of no session"), "plan", json("{}")).await.unwrap();
+    agent.tasks().store_task_context(Some("of no session"), "plan", raw("{}")).await.unwrap();
     sleep(Duration::from_secs(2)).await;
     let policy = RetentionPolicy { sessions: Some(Duration::from_secs(2)), ..RetentionPolicy::default() };
     let dry = agent.apply_retention(&policy, true).await.unwrap().removed;
@@ -76,6 +82,51 @@ pub(crate) async fn a_dry_run_counts_idle_sessions_once(storage: Backend) {
     let done = agent.apply_retention(&policy, false).await.unwrap().removed;
     assert_eq!(done, dry);
     assert!(agent.sessions().get_session("a").await.unwrap().is_none());
+}
+
+pub(crate) async fn what_is_tagged_stays(storage: Backend) {
+    let config = AgentConfig { session_ttl: Some(Duration::from_secs(50)), ..AgentConfig::default() };
+    let agent = AgentStorage::with_config(storage, config).unwrap();
+    let tags =
+        [("a", json!({"hold": "case 7"})), ("b", json!({"hold": false, "other": 1})), ("c", json!({}))];
+    for (id, tag) in tags {
+        agent.sessions().create_session(id, "ada", metadata(tag)).await.unwrap();
+        say(&agent, id, 10).await;
+    }
+    for number in 1..=10 {
+        // Of 2, 4 and 9, the last of which would stay anyway, and of such as are no tags.
+        let tag = match number {
+            2 | 4 | 9 => r#"{"pinned":true}"#.to_owned(),
+            // So large that it is stored elsewhere.
+            3 => format!(r#"{{"pinned":"{}"}}"#, "x".repeat(20_000)),
+            5 => r#"{"pinned":null}"#.to_owned(),
+            6 => r#"{"pinned":false}"#.to_owned(),
+            _ => "{}".to_owned(),
+        };
+        step(&agent, "t", number, &tag).await;
+    }
+    sleep(Duration::from_secs(2)).await;
+    let text =
+        "sessions: 2s, keep tagged hold; conversations: 4 messages; threads: keep 2, keep tagged pinned";
+    let policy: RetentionPolicy = text.parse().unwrap();
+    for dry_run in [true, false, false] {
+        let report = agent.apply_retention(&policy, dry_run).await.unwrap();
+        let kept = (report.removed.tagged, report.tagged_conversations, report.tagged_checkpoints);
+        assert_eq!(kept, (1, 1, 3), "{dry_run}");
+    }
+    let found = |id: &'static str| agent.sessions().get_session(id);
+    assert!(found("a").await.unwrap().is_some());
+    assert!(found("b").await.unwrap().is_none() && found("c").await.unwrap().is_none());
+    assert_eq!((messages(&agent, "a").await, messages(&agent, "b").await), (10, 0));
+    let of_thread = ListCheckpoints { thread_id: Some("t".to_owned()), ..ListCheckpoints::default() };
+    let left = agent.checkpointer().list(&of_thread).await.unwrap();
+    let left: Vec<_> = left.into_iter().map(|header| header.key.checkpoint_id).collect();
+    assert_eq!(left, ["0010", "0009", "0004", "0003", "0002"]);
+    for id in left {
+        assert!(agent.checkpointer().get("t", "", Some(&id)).await.unwrap().is_some(), "{id}");
+    }
+    let without: RetentionPolicy = "threads: keep 2".parse().unwrap();
+    assert_eq!(agent.apply_retention(&without, false).await.unwrap().checkpoints, 3);
 }
 
 pub(crate) async fn of_many_processes_one_applies_it(storage: Backend) {

@@ -1,17 +1,19 @@
 //! `storage threads`.
 
+mod show;
+mod tree;
+
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 use storage_agent::{
     AgentStorage,
-    checkpoints::{CheckpointHeader, ListCheckpoints, PruneReport, Retention, ThreadInfo},
+    checkpoints::{PruneReport, Retention, ThreadInfo},
 };
 use storage_factory::Settings;
 
 use crate::{
     args::Threads,
     failure::{DONE, Failure, Result},
-    line::one_line,
     output::{Output, counted, moment, table, visible},
     store::with_agent,
 };
@@ -19,9 +21,9 @@ use crate::{
 pub(super) async fn run(command: Threads, settings: &Settings, out: &mut Output) -> Result<u8> {
     match command {
         Threads::List { limit } => list(limit, settings, out).await,
-        Threads::Show { thread, limit } => show(&thread, limit, settings, out).await,
-        Threads::Prune { threads, keep: keep_last, max_age, dry_run } => {
-            prune(&threads, Retention { keep_last, max_age }, dry_run, settings, out).await
+        Threads::Show { thread, limit } => show::run(&thread, limit, settings, out).await,
+        Threads::Prune { threads, keep: keep_last, max_age, keep_tagged, dry_run } => {
+            prune(&threads, Retention { keep_last, max_age, keep_tagged }, dry_run, settings, out).await
         }
     }
 }
@@ -50,61 +52,11 @@ fn thread_document(thread: &ThreadInfo) -> Value {
     })
 }
 
-async fn show(thread: &str, limit: usize, settings: &Settings, out: &mut Output) -> Result<u8> {
-    let read = with_agent(settings, async |agent| {
-        let checkpointer = agent.checkpointer();
-        let info = found(agent, thread).await?;
-        let (thread_id, limit) = (Some(thread.to_owned()), Some(limit));
-        let latest =
-            checkpointer.list(&ListCheckpoints { thread_id, limit, ..ListCheckpoints::default() }).await?;
-        Ok((info, latest))
-    });
-    let (info, latest) = read.await?;
-    let mut document = thread_document(&info);
-    if let Some(document) = document.as_object_mut() {
-        document.insert("latest".to_owned(), latest.iter().map(checkpoint_document).collect());
-    }
-    let text = format!("{}\n\n{}", info_table(&info), checkpoints_table(&latest));
-    out.answer(&document, text)?;
-    Ok(DONE)
-}
-
 async fn found(agent: &AgentStorage, thread: &str) -> Result<ThreadInfo> {
     let info = agent.checkpointer().thread(thread).await?;
     info.ok_or_else(|| {
         Failure::not_found(&format!("thread:{thread}")).hint("`storage threads list` shows which there are")
     })
-}
-
-fn checkpoint_document(header: &CheckpointHeader) -> Value {
-    json!({
-        "namespace": header.key.checkpoint_ns,
-        "checkpoint": header.key.checkpoint_id,
-        "parent": header.parent_id,
-        "written_at": moment(header.written_at),
-        "metadata": header.metadata,
-    })
-}
-
-fn info_table(info: &ThreadInfo) -> String {
-    let rows = [
-        ("thread", visible(&info.thread_id)),
-        ("checkpoints", info.checkpoints.to_string()),
-        ("size", HumanBytes(info.bytes).to_string()),
-        ("used", moment(info.updated_at)),
-        ("expires", info.expires_at.map_or_else(|| "never".to_owned(), moment)),
-    ];
-    table(&rows.map(|(name, text)| [name.to_owned(), text]))
-}
-
-fn checkpoints_table(latest: &[CheckpointHeader]) -> String {
-    let mut rows = vec![["CHECKPOINT", "NAMESPACE", "PARENT", "WRITTEN", "METADATA"].map(str::to_owned)];
-    rows.extend(latest.iter().map(|header| {
-        let parent = header.parent_id.as_deref().unwrap_or("-");
-        let (id, namespace) = (visible(&header.key.checkpoint_id), visible(&header.key.checkpoint_ns));
-        [id, namespace, visible(parent), moment(header.written_at), one_line(&header.metadata).into_owned()]
-    }));
-    table(&rows)
 }
 
 async fn prune(
@@ -143,6 +95,7 @@ fn report_document(thread: &str, report: &PruneReport) -> Value {
         "writes": report.writes,
         "values": report.values,
         "bytes": report.bytes,
+        "tagged": report.tagged,
     })
 }
 
