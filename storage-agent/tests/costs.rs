@@ -37,7 +37,7 @@ async fn the_latest_of_a_hundred_thousand_messages_take_one_call_that_reads_them
 #[tokio::test]
 async fn what_fits_in_so_many_tokens_is_read_in_few_calls_and_little_more() {
     let (counting, conversations) = long().await;
-    for (tokens, fit, calls) in [(100, 10, 1), (490, 49, 1), (4_000, 400, 2), (20_000, 2_000, 4)] {
+    for (tokens, fit, calls) in [(100, 10, 1), (490, 49, 1), (4_000, 400, 2), (20_000, 2_000, 3)] {
         let within = conversations.get_latest_within_tokens("s", tokens, UncountedTokens::Refuse);
         assert_eq!(within.await.unwrap().len(), fit);
         let (read, took, _) = counting.taken();

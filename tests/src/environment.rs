@@ -36,6 +36,16 @@ pub fn failovers(usual: usize) -> usize {
     number("STORAGE_TEST_FAILOVERS", usual)
 }
 
+/// How many sessions a user has that is forgotten: what `STORAGE_TEST_FORGOTTEN_SESSIONS` says, or `usual` where it is not set.
+///
+/// # Panics
+///
+/// When the variable is no number.
+#[must_use]
+pub fn forgotten_sessions(usual: usize) -> usize {
+    number("STORAGE_TEST_FORGOTTEN_SESSIONS", usual)
+}
+
 /// How many short processes come after a killed one: what `STORAGE_TEST_SHORT_PROCESSES` says, or `usual` where it is not set.
 ///
 /// # Panics

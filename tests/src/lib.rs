@@ -49,8 +49,8 @@ mod tcp;
 
 pub use disk::SmallDisk;
 pub use environment::{
-    failovers, kills, short_processes, simulated_damages, simulated_schedules, simulated_seed, threads,
-    variable,
+    failovers, forgotten_sessions, kills, short_processes, simulated_damages, simulated_schedules,
+    simulated_seed, threads, variable,
 };
 pub use error::{Error, Result};
 pub use gcs::Gcs;

@@ -4,6 +4,7 @@ mod cleanup;
 mod conversations;
 mod costs;
 mod forget;
+mod forgotten;
 mod health;
 mod memories;
 mod memory_expiry;

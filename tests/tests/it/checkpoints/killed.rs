@@ -16,24 +16,29 @@ use crate::stores::{Backend, build};
 
 const KILLS: u32 = 50;
 
-type Pairs = Vec<(&'static str, String)>;
+pub(super) type Pairs = Vec<(&'static str, String)>;
 
-fn start(pairs: &Pairs) -> Child {
+/// Starts a test that is a process of its own.
+pub(super) fn start(process: &str, pairs: &Pairs) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "checkpoints::steps::process", "--ignored"]);
+    command.args(["--exact", process, "--ignored"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let settings: String = pairs.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
     child.stdin.take().unwrap().write_all(settings.as_bytes()).unwrap();
     child
 }
 
+/// What a process says that it has done. A line comes through the pipe as a whole or not at all; the harness of the tests says
+/// something too.
+pub(super) fn said(child: &mut Child) -> impl Iterator<Item = String> + Send + use<> {
+    let lines = BufReader::new(child.stdout.take().unwrap()).split(b'\n').map_while(Result::ok);
+    lines.filter_map(|line| Some(String::from_utf8(line).ok()?.split_once("done ")?.1.to_owned()))
+}
+
 /// Runs a process until it has done a step and a while longer; adds the last number that each thread acknowledged.
 fn run_and_kill(pairs: &Pairs, kill: u32, acknowledged: &mut BTreeMap<String, usize>) {
-    let mut child = start(pairs);
-    // A line comes through the pipe as a whole or not at all. The harness of the tests says something too.
-    let lines = BufReader::new(child.stdout.take().unwrap()).split(b'\n').map_while(Result::ok);
-    let mut lines =
-        lines.filter_map(|line| Some(String::from_utf8(line).ok()?.split_once("done ")?.1.to_owned()));
+    let mut child = start("checkpoints::steps::process", pairs);
+    let mut lines = said(&mut child);
     let first = lines.next().expect("the process does a step");
     let reading = thread::spawn(move || std::iter::once(first).chain(lines).collect::<Vec<_>>());
     thread::sleep(Duration::from_micros(u64::from(kill) * 7_919 % 60_000));

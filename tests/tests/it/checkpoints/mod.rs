@@ -4,6 +4,7 @@
 #[path = "../../../../storage-agent/tests/checkpoints/cases/mod.rs"]
 mod cases;
 
+mod churn;
 pub(crate) mod counters;
 mod killed;
 mod steps;

@@ -10,11 +10,19 @@ use storage_agent::checkpoints::{
 use storage_core::Json;
 use storage_factory::{Settings, get_storage_backend};
 
+use crate::stores::Backend;
+
 const THREADS: usize = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "is the process that the tests beside it kill"]
 async fn process() {
+    let checkpointer = CheckpointerBackend::new(connected().await);
+    join_all((0..THREADS).map(|thread| advance(&checkpointer, format!("killed-{thread}")))).await;
+}
+
+/// The storage that the standard input says.
+pub(super) async fn connected() -> Backend {
     let lines = stdin().lock().lines().map_while(Result::ok).take_while(|line| !line.is_empty());
     let settings = lines.fold(Settings::new(), |settings, line| {
         let (name, value) = line.split_once('=').expect("a setting a line");
@@ -22,8 +30,7 @@ async fn process() {
     });
     let storage = get_storage_backend(&settings).unwrap();
     storage.connect().await.unwrap();
-    let checkpointer = CheckpointerBackend::new(storage);
-    join_all((0..THREADS).map(|thread| advance(&checkpointer, format!("killed-{thread}")))).await;
+    storage
 }
 
 async fn advance(checkpointer: &CheckpointerBackend, thread_id: String) {
@@ -42,7 +49,7 @@ async fn advance(checkpointer: &CheckpointerBackend, thread_id: String) {
 }
 
 /// A list of messages that grows to forty, and a task's writes, one of them large.
-fn step(thread_id: &str, number: usize, parent_id: Option<String>) -> (NewCheckpoint, TaskWrites) {
+pub(super) fn step(thread_id: &str, number: usize, parent_id: Option<String>) -> (NewCheckpoint, TaskWrites) {
     let list: String = (number / 40 * 40..=number).map(|at| format!("{at:>1100}")).collect();
     let id = format!("{number:08}");
     let version = Version::Int(i64::try_from(number).unwrap());
