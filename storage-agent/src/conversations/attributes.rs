@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use storage_core::{Error, Json, MAX_ATTRIBUTES_BYTES, Result};
 
-use super::message::{Content, Message, MessageEdits};
 use crate::Metadata;
 
 /// What a message leaves free for when it, and its last edit, were written: copies say both.
@@ -33,7 +32,26 @@ pub(super) struct Attributes {
     pub(super) edits: Option<Edits>,
 }
 
-/// What was done to a message.
+/// The trace of what was done to a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct MessageEdits {
+    /// How often it was edited or redacted.
+    pub count: u32,
+    /// When it was last, by the store's clock.
+    #[serde(with = "crate::time")]
+    pub edited_at: SystemTime,
+    /// Who did it last, where that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why it was done last, where that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether what it said was removed for good.
+    pub redacted: bool,
+}
+
+/// The same, as it is stored.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Edits {
     #[serde(rename = "n")]
@@ -50,25 +68,6 @@ pub(super) struct Edits {
 }
 
 impl Attributes {
-    /// Of a message that is there, besides its edits.
-    pub(super) fn of(message: &Message) -> Self {
-        Self {
-            role: message.role.clone(),
-            metadata: message.metadata.clone(),
-            created_at: Some(message.created_at),
-            json: matches!(message.content, Content::Json(_)),
-            id: message.id.clone(),
-            tokens: message.tokens,
-            edits: None,
-        }
-    }
-
-    /// Of a copy, which no id leads to.
-    pub(super) fn of_copy(message: &Message) -> Self {
-        let edits = message.edits.as_ref().map(Edits::of_copy);
-        Self { id: None, edits, ..Self::of(message) }
-    }
-
     /// Checks that `room` bytes stay free.
     pub(super) fn encode(&self, room: usize) -> Result<Json> {
         let (attributes, most) = (Json::from_serialize(self)?, MAX_ATTRIBUTES_BYTES - room);
@@ -87,7 +86,7 @@ impl Edits {
         Self { count, at: None, by, reason, redacted: before.is_some_and(|edits| edits.redacted) }
     }
 
-    fn of_copy(edits: &MessageEdits) -> Self {
+    pub(super) fn of_copy(edits: &MessageEdits) -> Self {
         let at = edits.edited_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let (at, by, reason) = (u64::try_from(at).ok(), edits.by.clone(), edits.reason.clone());
         Self { count: edits.count, at, by, reason, redacted: edits.redacted }

@@ -65,7 +65,7 @@ impl ConversationStore {
                 json: matches!(content, Content::Json(_)),
                 tokens,
                 edits: Some(edits(message, by, reason)?),
-                ..Attributes::of(message)
+                ..message.attributes()
             };
             self.write_over(session, message, &attributes, content).await
         };
@@ -77,7 +77,8 @@ impl ConversationStore {
     /// repeated, as to remove the metadata, too. Else as [`edit_message`](Self::edit_message): above all, who appends the message again
     /// by its id writes nothing.
     ///
-    /// What forks and summaries took of it before stays there.
+    /// What forks and summaries took of it before stays there, and so does, for a while, what a database keeps of old rows outside of its
+    /// tables: free pages, logs, backups.
     ///
     /// # Errors
     /// `Conflict`, changing nothing, where the message is not there as it was read. `InvalidInput` for a name or a reason that is too
@@ -90,13 +91,12 @@ impl ConversationStore {
     ) -> Result<u64> {
         let write = async {
             let Redaction { keep_metadata, by, reason } = redaction;
-            let kept = Attributes::of(message);
             let attributes = Attributes {
                 metadata: if keep_metadata { message.metadata.clone() } else { Metadata::new() },
                 json: false,
                 tokens: Some(0),
                 edits: Some(Edits { redacted: true, ..edits(message, by, reason)? }),
-                ..kept
+                ..message.attributes()
             };
             self.write_over(session, message, &attributes, "".into()).await
         };

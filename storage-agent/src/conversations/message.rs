@@ -1,4 +1,4 @@
-//! Messages: what goes in, what comes out, and how they are stored.
+//! Messages: what goes in, and what comes out.
 
 use std::{fmt, time::SystemTime};
 
@@ -6,79 +6,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use storage_core::{Error, Item, Json, Operation, PutMode, Result, sequence_key};
 
-use super::attributes::{Attributes, TIMES_BYTES};
+use super::{
+    attributes::{Attributes, Edits, MessageEdits, TIMES_BYTES},
+    content::Content,
+};
 use crate::Metadata;
-
-/// What a message says: any text, or any JSON value, such as a list of content blocks.
-#[derive(Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Content {
-    /// A text.
-    Text(String),
-    /// A JSON value.
-    Json(Json),
-}
-
-impl Content {
-    /// The text, where it is one.
-    #[must_use]
-    pub fn as_text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            Self::Json(_) => None,
-        }
-    }
-
-    /// Its bytes in the store: those of the text, or of the JSON text.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Text(text) => text.len(),
-            Self::Json(value) => value.len(),
-        }
-    }
-
-    /// Whether it says nothing: the empty text.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub(super) fn into_body(self) -> Bytes {
-        match self {
-            Self::Text(text) => Bytes::from(text),
-            Self::Json(value) => value.into_text().into_bytes(),
-        }
-    }
-}
-
-impl From<&str> for Content {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
-    }
-}
-
-impl From<String> for Content {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<Json> for Content {
-    fn from(value: Json) -> Self {
-        Self::Json(value)
-    }
-}
-
-/// Only its length: values never appear in logs.
-impl fmt::Debug for Content {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
-            Self::Json(value) => value.fmt(f),
-        }
-    }
-}
 
 /// A message to write.
 #[derive(Clone)]
@@ -180,25 +112,6 @@ pub struct Message {
     pub edits: Option<MessageEdits>,
 }
 
-/// The trace of what was done to a message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct MessageEdits {
-    /// How often it was edited or redacted.
-    pub count: u32,
-    /// When it was last, by the store's clock.
-    #[serde(with = "crate::time")]
-    pub edited_at: SystemTime,
-    /// Who did it last, where that was said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub by: Option<String>,
-    /// Why it was done last, where that was said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Whether what it said was removed for good.
-    pub redacted: bool,
-}
-
 impl Message {
     pub(super) fn from_item(item: Item) -> Result<Self> {
         let sequence = item.sort.parse().map_err(|_| Error::corrupt("the item has no sequence number"));
@@ -223,9 +136,23 @@ impl Message {
         })
     }
 
+    /// What is stored of it besides its content and its edits.
+    pub(super) fn attributes(&self) -> Attributes {
+        Attributes {
+            role: self.role.clone(),
+            metadata: self.metadata.clone(),
+            created_at: Some(self.created_at),
+            json: matches!(self.content, Content::Json(_)),
+            id: self.id.clone(),
+            tokens: self.tokens,
+            edits: None,
+        }
+    }
+
     /// What appends a copy of it, of the same age. No id leads to it.
     pub(super) fn append_copy(self) -> Result<Operation> {
-        let attributes = Attributes::of_copy(&self).encode(0)?;
+        let edits = self.edits.as_ref().map(Edits::of_copy);
+        let attributes = Attributes { id: None, edits, ..self.attributes() }.encode(0)?;
         Ok(Operation::append("", attributes, self.content.into_body()))
     }
 }

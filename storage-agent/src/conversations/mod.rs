@@ -2,6 +2,7 @@
 
 mod attributes;
 mod change;
+mod content;
 mod edit;
 mod find;
 mod ids;
@@ -16,9 +17,11 @@ use std::{sync::Arc, time::Duration};
 use storage_core::{Operation, Partition, Result, StorageBackend, optional_ttl_millis};
 
 use crate::{SessionStore, shared::Shared};
+pub use attributes::MessageEdits;
+pub use content::Content;
 pub use edit::{MessageEdit, Redaction};
 pub use find::{FoundMessages, MessageQuery};
-pub use message::{Content, Message, MessageEdits, NewMessage};
+pub use message::{Message, NewMessage};
 pub use read::ConversationPage;
 pub use search::{MessageHit, SearchMessages};
 pub use tokens::UncountedTokens;

@@ -181,37 +181,40 @@ fn threads_are_listed_shown_and_pruned() {
     }
 }
 
+/// A thread with a fork, a subgraph, and two writes at one checkpoint.
+async fn fork(agent: &AgentStorage) {
+    let put = async |ns: &str, id: &str, parent: Option<&str>, metadata: &str| {
+        let new = NewCheckpoint {
+            key: CheckpointKey::new("t", ns, id),
+            parent_id: parent.map(str::to_owned),
+            checkpoint: Payload::new("json", "{}"),
+            metadata: Json::parse(metadata.to_owned()).unwrap(),
+            channel_versions: [].into(),
+            new_values: vec![],
+        };
+        agent.checkpointer().put(&new).await.unwrap();
+    };
+    put("", "01", None, r#"{"source":"input","step":-1}"#).await;
+    put("", "02", Some("01"), r#"{"source":"loop","step":0}"#).await;
+    put("", "03", Some("02"), r#"{"source":"loop","step":1}"#).await;
+    put("", "04", Some("02"), r#"{"source":"fork","step":1}"#).await;
+    put("sub:1", "05", None, "{}").await;
+    let writes = TaskWrites {
+        checkpoint_id: "03".to_owned(),
+        task_id: "task".to_owned(),
+        task_path: String::new(),
+        writes: vec![
+            ("a".to_owned(), Payload::new("json", "1")),
+            ("b".to_owned(), Payload::new("json", "2")),
+        ],
+    };
+    agent.checkpointer().put_writes("t", "", &writes).await.unwrap();
+}
+
 #[test]
 fn a_thread_is_shown_as_a_tree_with_its_forks_namespaces_and_pending_writes() {
     let place = Place::new();
-    seed(&place, async |agent| {
-        let put = async |ns: &str, id: &str, parent: Option<&str>, metadata: &str| {
-            let new = NewCheckpoint {
-                key: CheckpointKey::new("t", ns, id),
-                parent_id: parent.map(str::to_owned),
-                checkpoint: Payload::new("json", "{}"),
-                metadata: Json::parse(metadata.to_owned()).unwrap(),
-                channel_versions: [].into(),
-                new_values: vec![],
-            };
-            agent.checkpointer().put(&new).await.unwrap();
-        };
-        put("", "01", None, r#"{"source":"input","step":-1}"#).await;
-        put("", "02", Some("01"), r#"{"source":"loop","step":0}"#).await;
-        put("", "03", Some("02"), r#"{"source":"loop","step":1}"#).await;
-        put("", "04", Some("02"), r#"{"source":"fork","step":1}"#).await;
-        put("sub:1", "05", None, "{}").await;
-        let writes = TaskWrites {
-            checkpoint_id: "03".to_owned(),
-            task_id: "task".to_owned(),
-            task_path: String::new(),
-            writes: vec![
-                ("a".to_owned(), Payload::new("json", "1")),
-                ("b".to_owned(), Payload::new("json", "2")),
-            ],
-        };
-        agent.checkpointer().put_writes("t", "", &writes).await.unwrap();
-    });
+    seed(&place, fork);
     let shown = place.done(&["threads", "show", "t"]);
     let trees = shown.split_once("\n\n").unwrap().1;
     let cells: Vec<String> = trees

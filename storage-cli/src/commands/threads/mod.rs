@@ -1,19 +1,17 @@
 //! `storage threads`.
 
+mod info;
 mod show;
 mod tree;
 
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
-use storage_agent::{
-    AgentStorage,
-    checkpoints::{PruneReport, Retention, ThreadInfo},
-};
+use storage_agent::checkpoints::{PruneReport, Retention};
 use storage_factory::Settings;
 
 use crate::{
     args::Threads,
-    failure::{DONE, Failure, Result},
+    failure::{DONE, Result},
     output::{Output, counted, moment, table, visible},
     store::with_agent,
 };
@@ -36,27 +34,9 @@ async fn list(limit: usize, settings: &Settings, out: &mut Output) -> Result<u8>
         let (id, size) = (visible(&thread.thread_id), HumanBytes(thread.bytes).to_string());
         [id, thread.checkpoints.to_string(), size, moment(thread.updated_at), expires]
     }));
-    let documents: Vec<_> = threads.iter().map(thread_document).collect();
+    let documents: Vec<_> = threads.iter().map(info::document).collect();
     out.answer(&json!({"threads": documents}), table(&rows))?;
     Ok(DONE)
-}
-
-fn thread_document(thread: &ThreadInfo) -> Value {
-    json!({
-        "thread": thread.thread_id,
-        "checkpoints": thread.checkpoints,
-        "items": thread.items,
-        "bytes": thread.bytes,
-        "updated_at": moment(thread.updated_at),
-        "expires_at": thread.expires_at.map(moment),
-    })
-}
-
-async fn found(agent: &AgentStorage, thread: &str) -> Result<ThreadInfo> {
-    let info = agent.checkpointer().thread(thread).await?;
-    info.ok_or_else(|| {
-        Failure::not_found(&format!("thread:{thread}")).hint("`storage threads list` shows which there are")
-    })
 }
 
 async fn prune(
@@ -69,7 +49,7 @@ async fn prune(
     let pruned = with_agent(settings, async |agent| {
         // A name that is misspelt prunes nothing of the others.
         for thread in threads {
-            found(agent, thread).await?;
+            info::found(agent, thread).await?;
         }
         let mut pruned = Vec::with_capacity(threads.len());
         for thread in threads {

@@ -8,7 +8,7 @@ use storage_agent::checkpoints::{CheckpointOutline, ListCheckpoints, ThreadInfo}
 use storage_factory::Settings;
 
 use super::{
-    found, thread_document,
+    info::{self, found},
     tree::{Lines, tree},
 };
 use crate::{
@@ -25,15 +25,15 @@ pub(super) async fn run(thread: &str, limit: usize, settings: &Settings, out: &m
         let latest = ListCheckpoints { thread_id, limit, ..ListCheckpoints::default() };
         Ok((info, agent.checkpointer().outline(&latest).await?))
     });
-    let (info, latest) = read.await?;
-    let mut document = thread_document(&info);
+    let (thread, latest) = read.await?;
+    let mut document = info::document(&thread);
     if let Some(document) = document.as_object_mut() {
         document.insert("latest".to_owned(), latest.iter().map(checkpoint_document).collect());
     }
     let lines = if out.is_terminal() { Lines::DRAWN } else { Lines::PLAIN };
-    out.answer(&document, format_args!("{}{}", info_table(&info), trees(&latest, lines)))?;
-    if let (true, false) = ((latest.len() as u64) < info.checkpoints, out.json()) {
-        out.line(format_args!("\nmore: --limit {}", info.checkpoints))?;
+    out.answer(&document, format_args!("{}{}", info_table(&thread), trees(&latest, lines)))?;
+    if let (true, false) = ((latest.len() as u64) < thread.checkpoints, out.json()) {
+        out.line(format_args!("\nmore: --limit {}", thread.checkpoints))?;
     }
     Ok(DONE)
 }
