@@ -165,6 +165,12 @@ fn threads_are_listed_shown_and_pruned() {
     assert_eq!(dry["threads"][1]["checkpoints"], json!([]));
     assert!(dry["threads"][0]["bytes"].as_u64().unwrap() > 0);
     assert_eq!(place.run(&["threads", "show", "t:1", "--json"]).json()["checkpoints"], json!(20));
+    let kept =
+        place.run(&["threads", "prune", "t:1", "--keep", "5", "--keep-tagged", "step", "--json"]).json();
+    let kept = &kept["threads"][0];
+    assert_eq!((&kept["checkpoints"], &kept["tagged"]), (&json!([]), &json!(15)));
+    let kept = place.done(&["retention", "threads: keep 5, keep tagged step"]);
+    assert!(kept.ends_with("tagged checkpoints that stay      15\n"), "{kept}");
     let pruned = place.done(&["threads", "prune", "t:1", "--keep", "5"]);
     assert!(pruned.starts_with("t:1: removed 15 checkpoints, "), "{pruned}");
     assert_eq!(place.run(&["threads", "show", "t:1", "--json"]).json()["checkpoints"], json!(5));
