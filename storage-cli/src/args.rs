@@ -2,6 +2,7 @@
 
 mod history;
 mod memory;
+mod search;
 mod values;
 
 use std::{
@@ -14,6 +15,7 @@ use clap_complete::Shell;
 
 pub(crate) use history::Messages;
 pub(crate) use memory::Memory;
+pub(crate) use search::Finding;
 use values::{duration, time};
 
 const EXIT_CODES: &str = "\
@@ -181,6 +183,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         which: Messages,
     },
+    /// Find messages and memories by what they say, the best first; the code is 1 where nothing is found.
+    ///
+    /// All words have to be there, in any case and with or without accents; "green tea" is a phrase, deal* a beginning, OR an
+    /// alternative, -draft an exclusion. Redis has no index: there a --session or a --namespace has to be named.
+    Search(Finding),
     /// List, show and prune the threads of LangGraph's checkpoints.
     Threads {
         #[command(subcommand)]

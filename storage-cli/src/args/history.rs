@@ -27,4 +27,7 @@ pub(crate) struct Messages {
     /// What their metadata must be, such as '{"model": "m-1", "score": {"$gte": 0.5}}'.
     #[arg(long, value_name = "JSON|-")]
     pub(crate) filter: Option<String>,
+    /// Only messages that say this, the best of them, as `storage search` has it.
+    #[arg(long, value_name = "QUERY", conflicts_with_all = ["before", "filter"])]
+    pub(crate) search: Option<String>,
 }

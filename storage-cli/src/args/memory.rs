@@ -43,6 +43,9 @@ pub(crate) enum Memory {
         /// and $lte.
         #[arg(long, value_name = "JSON|-")]
         filter: Option<String>,
+        /// What their strings must say, as `storage search` has it; the best come first.
+        #[arg(long)]
+        query: Option<String>,
         /// How many memories at most.
         #[arg(long, default_value_t = 10, value_name = "N")]
         limit: usize,

@@ -1,7 +1,7 @@
 //! `storage history`.
 
 use serde_json::json;
-use storage_agent::{Content, FoundMessages, Message, MessageQuery};
+use storage_agent::{AgentStorage, Content, FoundMessages, Message, MessageQuery, SearchMessages};
 use storage_factory::Settings;
 
 use super::value;
@@ -21,12 +21,16 @@ struct Shown {
 }
 
 pub(super) async fn run(session: &str, which: Messages, settings: &Settings, out: &mut Output) -> Result<u8> {
-    let Messages { limit, before: after, since, until, roles, filter } = which;
+    let Messages { limit, before: after, since, until, roles, filter, search } = which;
     let filter = filter.map(|text| value::read(&text, max_value_bytes(settings))).transpose()?;
+    let searched = search.is_some();
     let query = MessageQuery { limit, after, since, until, roles, filter, ..MessageQuery::default() };
-    let Shown { messages, corrupt, more } = found(session, query, settings).await?;
+    let Shown { messages, corrupt, more } = match search {
+        Some(search) => said(session, search, query, settings).await?,
+        None => found(session, query, settings).await?,
+    };
     out.answer(&json!({"messages": messages, "more": more}), messages_table(&messages))?;
-    if let (true, false, Some(first)) = (more, out.json(), messages.first()) {
+    if let (true, false, false, Some(first)) = (more, searched, out.json(), messages.first()) {
         out.line(format_args!("more: --before {}", first.sequence))?;
     }
     for error in corrupt {
@@ -35,15 +39,36 @@ pub(super) async fn run(session: &str, which: Messages, settings: &Settings, out
     Ok(DONE)
 }
 
+/// The best that say what is asked for.
+async fn said(session: &str, search: String, query: MessageQuery, settings: &Settings) -> Result<Shown> {
+    let MessageQuery { since, until, roles, limit, .. } = query;
+    let sessions = vec![session.to_owned()];
+    let more = limit.saturating_add(1);
+    let search = SearchMessages { sessions, since, until, roles, limit: more, ..SearchMessages::new(search) };
+    let read = with_agent(settings, async |agent| {
+        there(agent, session).await?;
+        let hits = agent.conversations().search_messages(&search).await?;
+        let more = hits.len() > limit;
+        let mut messages: Vec<_> = hits.entries.into_iter().take(limit).map(|hit| hit.message).collect();
+        messages.sort_by_key(|message| message.sequence);
+        Ok(Shown { messages, corrupt: hits.corrupt, more })
+    });
+    read.await
+}
+
+async fn there(agent: &AgentStorage, session: &str) -> Result<()> {
+    if agent.conversations().get_conversation_info(session).await?.is_some() {
+        return Ok(());
+    }
+    let hint = "a conversation begins with its first message; `storage sessions list` shows the sessions";
+    Err(Failure::not_found(&format!("conversation:{session}")).hint(hint))
+}
+
 /// As many as are asked for, however many calls that takes.
 async fn found(session: &str, mut query: MessageQuery, settings: &Settings) -> Result<Shown> {
     let read = with_agent(settings, async |agent| {
         let conversations = agent.conversations();
-        if conversations.get_conversation_info(session).await?.is_none() {
-            let hint =
-                "a conversation begins with its first message; `storage sessions list` shows the sessions";
-            return Err(Failure::not_found(&format!("conversation:{session}")).hint(hint));
-        }
+        there(agent, session).await?;
         let mut shown = Shown::default();
         loop {
             let FoundMessages { messages, corrupt, next, .. } =

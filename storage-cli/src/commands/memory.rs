@@ -24,10 +24,10 @@ pub(super) async fn run(command: Memory, settings: &Settings, out: &mut Output) 
             put(Put { namespace, key, value, ttl, only }, settings, out).await
         }
         Memory::Get { namespace, key } => get(&namespace, &key, settings, out).await,
-        Memory::Search { namespace, filter, limit, offset } => {
+        Memory::Search { namespace, filter, query, limit, offset } => {
             let filter = filter.map(|text| value::read(&text, max_value_bytes(settings))).transpose()?;
             let search = SearchMemories { filter, limit, offset, refresh_ttl: None };
-            find(&namespace, &search, settings, out).await
+            find(&namespace, query.as_deref(), &search, settings, out).await
         }
         Memory::Namespaces { prefix, suffix, depth: max_depth, limit, offset } => {
             let (prefix, suffix) = (labels(&prefix)?, labels(&suffix)?);
@@ -94,10 +94,21 @@ async fn get(namespace: &str, key: &str, settings: &Settings, out: &mut Output) 
     Ok(DONE)
 }
 
-async fn find(namespace: &str, search: &SearchMemories, settings: &Settings, out: &mut Output) -> Result<u8> {
+async fn find(
+    namespace: &str,
+    query: Option<&str>,
+    search: &SearchMemories,
+    settings: &Settings,
+    out: &mut Output,
+) -> Result<u8> {
     let labels = labels(namespace)?;
-    let found =
-        with_agent(settings, async |agent| Ok(looking(agent).search(&borrowed(&labels), search).await?));
+    let found = with_agent(settings, async |agent| {
+        let (memories, labels) = (looking(agent), borrowed(&labels));
+        let Some(query) = query else { return Ok(memories.search(&labels, search).await?) };
+        let hits = memories.find(&labels, query, search).await?;
+        let entries = hits.entries.into_iter().map(|hit| hit.memory).collect();
+        Ok(Listing { entries, corrupt: hits.corrupt })
+    });
     let found = found.await?;
     out.answer(&json!({"memories": found.entries}), memories_table(&found))?;
     for error in found.corrupt {
@@ -154,7 +165,7 @@ async fn cleanup(settings: &Settings, out: &mut Output) -> Result<u8> {
 }
 
 /// Memories as who only looks reads them: their expiry is their program's.
-fn looking(agent: &AgentStorage) -> MemoryStore {
+pub(super) fn looking(agent: &AgentStorage) -> MemoryStore {
     agent.memories().clone().with_refresh_on_read(false)
 }
 
@@ -168,12 +179,12 @@ fn shown(labels: &[String], key: &str) -> String {
     format!("{}: {}", visible(&path(labels)), visible(key))
 }
 
-fn borrowed(labels: &[String]) -> Vec<&str> {
+pub(super) fn borrowed(labels: &[String]) -> Vec<&str> {
     labels.iter().map(String::as_str).collect()
 }
 
 /// The labels of a namespace as it is written here; none of an empty text.
-fn labels(text: &str) -> Result<Vec<String>> {
+pub(super) fn labels(text: &str) -> Result<Vec<String>> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
@@ -194,7 +205,7 @@ fn unescaped(label: &str, text: &str) -> Result<String> {
 }
 
 /// A namespace as it is written here.
-fn path(labels: &[String]) -> String {
+pub(super) fn path(labels: &[String]) -> String {
     let escaped = labels.iter().map(|label| label.replace('%', "%25").replace('/', "%2F"));
     escaped.collect::<Vec<_>>().join("/")
 }

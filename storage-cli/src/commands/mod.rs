@@ -10,6 +10,7 @@ mod keys;
 mod managed;
 mod memory;
 mod retention;
+mod search;
 mod sessions;
 mod status;
 mod threads;
@@ -54,6 +55,7 @@ pub(crate) async fn run(cli: Cli, out: &mut Output) -> Result<u8> {
         }
         Command::Users { command } => users::run(command, &settings()?, out).await,
         Command::History { session, which } => history::run(&session, which, &settings()?, out).await,
+        Command::Search(finding) => search::run(finding, &settings()?, out).await,
         Command::Threads { command } => threads::run(command, &settings()?, out).await,
         Command::Memory { command } => memory::run(command, &settings()?, out).await,
         Command::Managed { cache, command } => {

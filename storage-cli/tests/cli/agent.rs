@@ -11,7 +11,7 @@ use storage_factory::{Settings, get_storage_backend};
 use crate::program::Place;
 
 /// Writes into the file that the program finds without settings.
-fn seed(place: &Place, work: impl AsyncFnOnce(&AgentStorage)) {
+pub(crate) fn seed(place: &Place, work: impl AsyncFnOnce(&AgentStorage)) {
     let url = format!("sqlite:///{}", place.path().join("ad_buyer.db").display());
     let storage = get_storage_backend(&Settings::new().with("DATABASE_URL", url).unwrap()).unwrap();
     let agent = AgentStorage::new(storage).unwrap();

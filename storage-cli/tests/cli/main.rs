@@ -20,6 +20,7 @@ mod managed;
 mod memory;
 mod program;
 mod readme;
+mod search;
 mod settings;
 mod signals;
 mod status;
