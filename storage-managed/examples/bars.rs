@@ -105,16 +105,23 @@ impl Bars<'_> {
         self.measure(&reader, "freshen, up to date", "1 request, no body", fresh(&reader)).await;
         self.whole_file(&*home, &writer.path()).await;
         reader.close().await.unwrap();
-        // The segment of 1000 rows is of the format that is read as a whole.
         self.cold_query(&home, &writer, rows, "3 segments", "").await;
         writer.fold().await.unwrap();
         self.cold_query(&home, &writer, rows, "a base alone", "<= 2 MiB, 8 requests").await;
         for row in 0..100 {
             change(&writer, rows, 1 + row % 2).await;
         }
-        self.cold_query(&home, &writer, rows, "100 segments", "").await;
+        self.cold_query(&home, &writer, rows, "100 segments", "<= 2 MiB, 8 requests").await;
+        let what = "1 changed row, 100 segments";
+        self.measure(&writer, what, "2 requests", change(&writer, rows, 1)).await;
         writer.merge().await.unwrap();
         self.cold_query(&home, &writer, rows, "1 merged segment", "<= 2 MiB, 8 requests").await;
+        for _ in 0..150 {
+            change(&writer, rows, 1).await;
+            change(&writer, rows, 2).await;
+            writer.merge().await.unwrap();
+        }
+        self.cold_query(&home, &writer, rows, "150 merged segments", "<= 2 MiB, 8 requests").await;
         self.beside_compaction(&writer, rows).await;
         writer.close().await.unwrap();
     }

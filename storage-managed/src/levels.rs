@@ -13,6 +13,8 @@ use crate::{
     options::Options,
 };
 
+/// How many pages of a commit the head has room for where each one has so many.
+const USUAL_PAGES: u64 = 8;
 /// From this level on, merging again costs more than it spares where a base is soon due anyway.
 const LAST_CHEAP_LEVEL: u8 = 2;
 /// So many merged segments behind a new base stay named, for readers that are a little behind it.
@@ -49,9 +51,12 @@ impl Levels {
         }
     }
 
-    /// Whether there are so many times as many single segments as are worth merging.
+    /// Whether there are so many times as many single segments as are worth merging, or as many pages as the head names with
+    /// so many segments of usual size: it would not stay small.
     pub(crate) fn is_merge_due(&self, head: &Head, times: u64) -> bool {
-        head.singles() >= self.merge_segments.saturating_mul(times)
+        let segments = self.merge_segments.saturating_mul(times);
+        let many_pages = head.named_pages() >= segments.saturating_mul(USUAL_PAGES);
+        head.singles() >= segments || head.singles() > 1 && many_pages
     }
 
     /// Whether there is so many times as much on the base as is worth a new one.
@@ -168,7 +173,8 @@ impl<'a> Found<'a> {
             Named::Base { generation, .. } => *generation >= head.base.generation,
             Named::Segment { last, .. } => *last > newest || named.contains(&object.name),
             Named::Index { generation, id } => {
-                *generation > newest || head.index.is_some_and(|index| index.id == *id)
+                let large = index.and_then(|index| index.large).is_some_and(|large| large.id == *id);
+                *generation > newest || large || head.index.is_some_and(|index| index.id == *id)
             }
         };
         let (mut spare, mut bases, mut merged) = (Vec::new(), Vec::new(), Vec::new());

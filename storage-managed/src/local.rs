@@ -36,8 +36,8 @@ use crate::{
 };
 
 pub(crate) const DEFAULT_PAGE_SIZE: u32 = 4096;
-/// Pages that travel are put together in memory up to so much.
-const IN_MEMORY: u64 = 4 * 1024 * 1024;
+/// Pages that travel are put together in memory up to so much. Whoever reads one page of those has to read all.
+const IN_MEMORY: u64 = 256 * 1024;
 
 /// The open database of the cache.
 #[derive(Debug)]

@@ -7,12 +7,14 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::{
     cache::create_private,
     compact::Going,
+    content::Content as Bytes,
     error::{Error, Result},
     format::{
-        Head, Index, IndexRef, Merged, PAGED_FORMAT, SegmentHeader, index_name, merged_name, write_paged,
+        Beginning, Head, Index, IndexRef, Large, LargeRef, Merged, PAGED_FORMAT, SegmentHeader, index_name,
+        merged_name, write_paged,
     },
     home::Body,
-    levels::{Levels, Plan, still_needed},
+    levels::{Levels, still_needed},
     local::Pinned,
     rebuild::{Link, links},
     shared::{Change, Changes, Content, Shared},
@@ -55,10 +57,15 @@ impl Shared {
         let taken = links(&head, index.as_deref(), plan.first - 1);
         let (header, numbers) = together(&head, &self.changes(taken, &changes).await?)?;
         let staged = self.paths.staged("merged")?;
-        let body = encode(pinned, header.clone(), numbers, staged.to_path_buf(), Arc::clone(merging)).await?;
-        self.put_merged(&header, &body).await?;
+        let (body, begins) =
+            encode(pinned, header.clone(), numbers, staged.to_path_buf(), Arc::clone(merging)).await?;
+        // What an earlier try has left may have its frames elsewhere.
+        let is_this = self.put_merged(&header, &body).await?;
+        let begins = begins.filter(|_| is_this);
         drop(staged);
-        let (named, next) = self.put_index(&head, index.as_deref(), plan, body.length()).await?;
+        let (first, last, commit) = (plan.first, head.generation, head.commit);
+        let merged = Merged { first, last, commit, level: plan.level, bytes: body.length() };
+        let (named, next) = self.put_index(&head, index.as_deref(), plan.taken, (merged, begins)).await?;
         let mut lock = self.write_lock().await?;
         self.name_index(&mut lock.content, &head, named, &next).await
     }
@@ -75,34 +82,41 @@ impl Shared {
         changes.buffered(FETCHED_AT_ONCE).try_collect().await
     }
 
-    /// Puts a merged segment. An earlier try may have left it, of other bytes where another release made it.
-    async fn put_merged(&self, header: &SegmentHeader, body: &Body) -> Result<()> {
+    /// Puts a merged segment. An earlier try may have left it: false where it is of other bytes, as another release makes them.
+    async fn put_merged(&self, header: &SegmentHeader, body: &Body) -> Result<bool> {
         let name = merged_name(header.first(), header.generation, header.commit);
         if self.remote.put(&name, body).await? {
-            return Ok(());
+            return Ok(true);
         }
         let same = |found: &SegmentHeader| {
             let says = |header: &SegmentHeader| (header.parent, header.parent_checksum, header.checksum);
             found.incarnation == header.incarnation && says(found) == says(header)
         };
         match self.remote.preamble(&name).await? {
-            Some((found, _)) if same(&found) => Ok(()),
+            Some((found, _)) if same(&found) => Ok(false),
             _ => Err(Error::corrupt(&name, "something else is there than what it is named by")),
         }
     }
 
-    /// Puts the index that names the merged segment.
+    /// Puts the index that names a merged segment in the place of so many.
     async fn put_index(
         &self,
         head: &Head,
         index: Option<&Index>,
-        plan: Plan,
-        bytes: u64,
+        taken: usize,
+        merged: (Merged, Option<Beginning>),
     ) -> Result<(IndexRef, Arc<Index>)> {
-        let mut merged = index.map_or_else(Vec::new, |index| still_needed(index, head, plan.taken));
-        let (first, last, commit) = (plan.first, head.generation, head.commit);
-        merged.push(Merged { first, last, commit, level: plan.level, bytes });
-        let next = Index::new(head.incarnation, merged);
+        let mut all = Vec::new();
+        if let Some(index) = index {
+            let needed = still_needed(index, head, taken);
+            // Readers ask for what is not told.
+            let begin = index.beginnings().unwrap_or_else(|| vec![None; index.merged.len()]);
+            all.extend(index.merged.iter().copied().zip(begin).filter(|(merged, _)| needed.contains(merged)));
+        }
+        let large = index.and_then(|index| index.large);
+        let large = self.put_large(large, &all, &merged).await?;
+        all.push(merged);
+        let next = Index::new(head.incarnation, all).with_large(large);
         let encoded = next.encode();
         let named = next.named_by(&encoded, head.base.generation);
         let name = index_name(named.generation, named.id);
@@ -110,6 +124,27 @@ impl Shared {
         let next = Arc::new(next);
         self.remote.remember(named, &next);
         Ok((named, next))
+    }
+
+    /// Puts how large segments begin, where a merged one is large, and names what tells it of those that are still needed.
+    async fn put_large(
+        &self,
+        known: Option<LargeRef>,
+        needed: &[(Merged, Option<Beginning>)],
+        (merged, begins): &(Merged, Option<Beginning>),
+    ) -> Result<Option<LargeRef>> {
+        let is_needed = |last: u64| needed.iter().any(|(needed, _)| needed.last == last);
+        let known = known.filter(|known| needed.iter().any(|(needed, _)| needed.last <= known.generation));
+        let Some(begins) = begins.clone().filter(Beginning::is_large) else { return Ok(known) };
+        let mut large = match known {
+            Some(known) => self.remote.large(&known).await?,
+            None => Large::default(),
+        };
+        large.0.retain(|last, _| is_needed(*last));
+        large.0.insert(merged.last, begins);
+        let Some((named, bytes)) = large.encode() else { return Ok(None) };
+        self.remote.put_new(&named.name(), &Body::Bytes(bytes.into())).await?;
+        Ok(Some(named))
     }
 
     /// Lets the head name the index, unless somebody else has merged meanwhile, or made a base where there was no index: what
@@ -175,14 +210,14 @@ fn together(head: &Head, changes: &[Arc<Change>]) -> Result<Change> {
     Ok((header, numbers.into_iter().collect()))
 }
 
-/// Writes a merged segment to a file. Whoever closes waits until the files of the snapshot are not in use any more.
+/// Writes a merged segment to a file, and tells how it begins. Whoever closes waits until the files of the snapshot are not in use any more.
 async fn encode(
     pinned: Pinned,
     header: SegmentHeader,
     numbers: Vec<u32>,
     to: PathBuf,
     merging: Arc<Going>,
-) -> Result<Body> {
+) -> Result<(Body, Option<Beginning>)> {
     let encoded = tokio::task::spawn_blocking(move || {
         let snapshot = pinned.open()?;
         let file = create_private(&to)?;
@@ -192,7 +227,8 @@ async fn encode(
         };
         let length = write_paged(&file, header, &numbers, read, &to);
         drop((snapshot, merging));
-        Ok(Body::File { path: to, length: length? })
+        let body = Body::File { length: length?, path: to };
+        Ok((body, Beginning::of("merged", &Bytes::File(file))?))
     });
     encoded.await.map_err(|_| Error::Panicked)?
 }

@@ -92,7 +92,10 @@ impl Prepared {
         let mut head = known.clone();
         (head.generation, head.commit, head.parent) = (generation, commit, parent);
         (head.page_count, head.checksum) = (page_count, checksum);
-        head.push(commit, self.body.length());
+        let grows = page_count >= known.page_count;
+        // A body in memory is a segment that is read as a whole.
+        let told = self.segment.as_ref().filter(|_| grows && matches!(self.body, Body::Bytes(_)));
+        head.push(commit, self.body.length(), told.map(|(_, numbers)| numbers.clone()));
         head
     }
 

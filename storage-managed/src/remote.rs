@@ -13,7 +13,7 @@ use crate::{
     content::Fetched,
     download::Downloads,
     error::{Error, Result},
-    format::{HEAD, Head, Index, IndexRef, Preamble, Segment, SegmentHeader, index_name},
+    format::{HEAD, Head, Index, IndexRef, Large, LargeRef, Preamble, Segment, SegmentHeader, index_name},
     home::{Body, ENCRYPTED, Fresh, Held, Home, Listed, Object, Put, Version},
     options::RetryPolicy,
     system::Positioned,
@@ -183,12 +183,25 @@ impl Remote {
             return Ok(Ok(Some(index)));
         }
         let name = index_name(named.generation, named.id);
-        let Some(content) = self.downloads.fetch(&name).await? else { return Ok(Err(name)) };
-        let length = content.length().map_err(Error::io("read what was fetched of", &name))?;
-        let bytes = content.bytes(0..length).map_err(Error::io("read what was fetched of", &name))?;
+        let Some(bytes) = self.whole(&name).await? else { return Ok(Err(name)) };
         let index = Arc::new(Index::decode(&bytes, &named, head.incarnation)?);
         self.remember(named, &index);
         Ok(Ok(Some(index)))
+    }
+
+    /// How large segments begin; nothing where that is not there.
+    pub(crate) async fn large(&self, named: &LargeRef) -> Result<Large> {
+        match self.whole(&named.name()).await? {
+            Some(bytes) => Large::decode(&bytes, named),
+            None => Ok(Large::default()),
+        }
+    }
+
+    /// An object that is small enough for memory, or `None` where there is none.
+    async fn whole(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some(content) = self.downloads.fetch(name).await? else { return Ok(None) };
+        let read = content.length().and_then(|length| content.bytes(0..length));
+        read.map(Some).map_err(Error::io("read what was fetched of", name))
     }
 
     /// The index that a head names, where that was read or written last.

@@ -15,6 +15,10 @@ const SUM_DIGITS: usize = 32;
 pub(crate) const NAME: &str = "head";
 /// So many of the newest commits are named, so that a writer whose answer was lost finds its own.
 const MAX_COMMITS: usize = 64;
+/// Pages of a commit that has more are not named: its segment tells them.
+const MAX_NAMED: usize = 32;
+/// So many pages are named in all, so that the head stays small: those of the newest commits.
+const MAX_NAMED_IN_ALL: usize = 1024;
 
 /// The state of the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,11 @@ pub(crate) struct Head {
     pub(crate) repaired: Option<(u64, u64)>,
     /// The newest commits and the lengths of their segments, the newest last. Those that are not merged are needed.
     pub(crate) commits: Vec<(Id, u64)>,
+    /// The pages that the newest single segments change, the newest last, so that who reads single pages does not ask each one:
+    /// of so many as are told. `None` where there are too many, where the database was cut, or where the pages cannot be read
+    /// without what stands before them. Releases that do not know this leave it out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) pages: Vec<Option<Vec<u32>>>,
 }
 
 /// The index that a head names.
@@ -80,6 +89,7 @@ impl Head {
             page_count: base.page_count,
             checksum: base.checksum,
             commits: vec![(base.commit, 0)],
+            pages: Vec::new(),
             base,
             index: None,
             repaired: None,
@@ -132,6 +142,8 @@ impl Head {
             && merged <= self.generation
             && self.generation - self.singles_from() <= named
             && named <= self.generation
+            && self.pages.len() as u64 <= self.singles()
+            && self.pages.iter().flatten().all(|pages| is_ascending(pages))
             && self.page_size.is_power_of_two()
             && (512..=65_536).contains(&self.page_size)
     }
@@ -156,6 +168,19 @@ impl Head {
         self.commits.iter().rev().nth(back).copied()
     }
 
+    /// The pages that a single segment changes, where the head tells.
+    #[cfg(any(feature = "lazy", test))]
+    pub(crate) fn pages_at(&self, generation: u64) -> Option<&[u32]> {
+        let back = usize::try_from(self.generation.checked_sub(generation)?).ok()?;
+        self.pages.iter().rev().nth(back)?.as_deref()
+    }
+
+    /// How many pages the single segments are to be asked for, or named with: a segment that has to be asked counts as many.
+    pub(crate) fn named_pages(&self) -> u64 {
+        let named = |pages: &Option<Vec<u32>>| pages.as_ref().map_or(2 * MAX_NAMED, Vec::len);
+        self.pages.iter().map(named).sum::<usize>() as u64
+    }
+
     /// The last generation that a merged segment, or without any the base, leads to: the segments behind it are single ones.
     pub(crate) fn singles_from(&self) -> u64 {
         self.index.map_or(self.base.generation, |index| index.generation)
@@ -178,9 +203,10 @@ impl Head {
         u64::from(self.base.page_count) * u64::from(self.page_size)
     }
 
-    /// Names a commit on top, and forgets the oldest that nobody needs.
-    pub(crate) fn push(&mut self, commit: Id, bytes: u64) {
+    /// Names a commit on top, with the pages that it changes if they can be told, and forgets the oldest that nobody needs.
+    pub(crate) fn push(&mut self, commit: Id, bytes: u64, pages: Option<Vec<u32>>) {
         self.commits.push((commit, bytes));
+        self.pages.push(pages.filter(|pages| pages.len() <= MAX_NAMED));
         self.forget();
     }
 
@@ -189,7 +215,19 @@ impl Head {
         let singles = usize::try_from(self.singles()).unwrap_or(usize::MAX);
         let keep = singles.max(MAX_COMMITS);
         self.commits.drain(..self.commits.len().saturating_sub(keep));
+        self.pages.drain(..self.pages.len().saturating_sub(singles));
+        let mut room = MAX_NAMED_IN_ALL;
+        let fits = |pages: &&Option<Vec<u32>>| {
+            let count = pages.as_ref().map_or(1, Vec::len).max(1);
+            room.checked_sub(count).inspect(|left| room = *left).is_some()
+        };
+        let named = self.pages.iter().rev().take_while(fits).count();
+        self.pages.drain(..self.pages.len() - named);
     }
+}
+
+fn is_ascending(pages: &[u32]) -> bool {
+    pages.first() != Some(&0) && pages.is_sorted_by(|one, two| one < two)
 }
 
 #[cfg(test)]
@@ -210,11 +248,12 @@ mod tests {
             index: None,
             repaired: None,
             commits: vec![(Hex(1), 0)],
+            pages: Vec::new(),
         };
         for generation in 2..=generations {
             (head.generation, head.parent, head.commit) =
                 (generation, Some(head.commit), Hex(generation.into()));
-            head.push(Hex(generation.into()), 10);
+            head.push(Hex(generation.into()), 10, Some(vec![1, u32::try_from(generation).unwrap()]));
         }
         head
     }
@@ -270,6 +309,43 @@ mod tests {
         let read = Head::decode(&second).unwrap();
         assert_eq!(read, head(5));
         assert!(read.encode().starts_with(b"{\"format\":3,"));
+    }
+
+    #[test]
+    fn the_pages_of_single_segments_are_named_as_far_as_they_are_few() {
+        let mut head = head(4);
+        assert_eq!(
+            (head.pages_at(4), head.pages_at(2), head.pages_at(1)),
+            (Some(&[1, 4][..]), Some(&[1, 2][..]), None)
+        );
+        // A release that does not know them leaves them out, and is followed by one that does.
+        head.pages.clear();
+        for (generation, pages) in [(5, Some(vec![3])), (6, Some((1..40).collect())), (7, Some(vec![8]))] {
+            (head.generation, head.commit) = (generation, Hex(generation.into()));
+            head.push(head.commit, 10, pages);
+        }
+        let head = Head::decode(&head.encode()).unwrap();
+        let named = |generation| head.pages_at(generation).map(<[u32]>::to_vec);
+        assert_eq!([named(4), named(5), named(6), named(7)], [None, Some(vec![3]), None, Some(vec![8])]);
+        let mut merged = head.clone();
+        merged.index = Some(IndexRef { generation: 6, id: Hex(3), bytes: 500 });
+        merged.forget();
+        assert_eq!(merged.pages, [Some(vec![8])]);
+        for pages in [vec![0], vec![4, 4]] {
+            let wrong = Head { pages: vec![Some(pages)], ..merged.clone() };
+            assert!(Head::decode(&wrong.encode()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_head_stays_small_where_nobody_merges() {
+        let mut head = head(1);
+        for generation in 2..=200 {
+            (head.generation, head.commit) = (generation, Hex(generation.into()));
+            head.push(head.commit, 10, Some((1..=32).collect()));
+        }
+        assert_eq!(head.pages.len(), 32);
+        assert_eq!((head.pages_at(200).map(<[u32]>::len), head.pages_at(168)), (Some(32), None));
     }
 
     #[test]

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hex, Id, IndexRef, index_name, merged_name};
+use super::{
+    Hex, Id, IndexRef,
+    beginnings::{Beginning, LargeRef, pack, unpack},
+    index_name, merged_name,
+};
 use crate::error::{Error, Result};
 
 const FORMAT: u32 = 1;
@@ -14,6 +18,12 @@ pub(crate) struct Index {
     pub(crate) incarnation: Id,
     /// Each begins with the generation behind the one before it.
     pub(crate) merged: Vec<Merged>,
+    /// How they begin, packed. Releases that do not know this leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begin: Option<String>,
+    /// Where it is told how those begin of which that is too long for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) large: Option<LargeRef>,
 }
 
 /// A merged segment.
@@ -51,8 +61,24 @@ impl Merged {
 }
 
 impl Index {
-    pub(crate) fn new(incarnation: Id, merged: Vec<Merged>) -> Self {
-        Self { format: FORMAT, incarnation, merged }
+    /// Of these segments, of which some are told how they begin.
+    pub(crate) fn new(incarnation: Id, merged: Vec<(Merged, Option<Beginning>)>) -> Self {
+        let (merged, beginnings): (Vec<_>, Vec<_>) = merged.into_iter().unzip();
+        let begin = beginnings.iter().any(Option::is_some).then(|| pack(&beginnings));
+        Self { format: FORMAT, incarnation, merged, begin, large: None }
+    }
+
+    /// Names what tells of those of which this one does not.
+    pub(crate) fn with_large(self, large: Option<LargeRef>) -> Self {
+        Self { large, ..self }
+    }
+
+    /// How each of its segments begins where that is told; `None` where it cannot be read.
+    pub(crate) fn beginnings(&self) -> Option<Vec<Option<Beginning>>> {
+        match &self.begin {
+            Some(text) => unpack(text, self.merged.len()),
+            None => Some(vec![None; self.merged.len()]),
+        }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -105,7 +131,7 @@ mod tests {
 
     #[test]
     fn every_damaged_byte_is_noticed_and_named() {
-        let index = Index::new(Hex(7), vec![merged(2, 5), merged(6, 9)]);
+        let index = Index::new(Hex(7), vec![(merged(2, 5), None), (merged(6, 9), None)]);
         let bytes = index.encode();
         let named = index.named_by(&bytes, 5);
         assert_eq!((named.generation, named.bytes), (9, 10));
@@ -122,8 +148,31 @@ mod tests {
     }
 
     #[test]
+    fn how_segments_begin_is_told_where_it_is_short() {
+        let beginning = |bytes: usize| Some(Beginning::of_bytes(vec![7; bytes]));
+        let told = |beginnings: Vec<Option<Beginning>>| {
+            let segments = beginnings.into_iter().zip(1..).map(|(begin, at)| (merged(at, at), begin));
+            let index = Index::new(Hex(7), segments.collect());
+            let bytes = index.encode();
+            let read = Index::decode(&bytes, &index.named_by(&bytes, 0), Hex(7)).unwrap();
+            read.beginnings().unwrap()
+        };
+        let beginnings = vec![beginning(10), None, beginning(30_000)];
+        assert_eq!(told(beginnings.clone()), beginnings);
+        assert_eq!(told(vec![None, None]), [None, None]);
+        // The newest ones, where there is too much.
+        let found = told(vec![beginning(30_000); 100]);
+        assert_eq!(found.iter().position(Option::is_some), Some(100 - 1024 * 1024 / 30_000));
+        let mut index = Index::new(Hex(7), vec![(merged(1, 1), beginning(10)), (merged(2, 2), None)]);
+        index.merged.pop();
+        assert!(index.beginnings().is_none(), "of another number of segments");
+        index.begin = Some("nothing of the kind".to_owned());
+        assert!(index.beginnings().is_none());
+    }
+
+    #[test]
     fn one_with_a_gap_is_refused() {
-        let index = Index::new(Hex(7), vec![merged(2, 5), merged(7, 9)]);
+        let index = Index::new(Hex(7), vec![(merged(2, 5), None), (merged(7, 9), None)]);
         let bytes = index.encode();
         let error = Index::decode(&bytes, &index.named_by(&bytes, 0), Hex(7)).unwrap_err().to_string();
         assert!(error.contains("do not follow"), "{error}");

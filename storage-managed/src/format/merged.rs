@@ -155,7 +155,7 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{Hex, Segment};
+    use crate::format::{Beginning, Hex, Segment};
     use std::io::Read;
 
     fn header(pages: u32) -> SegmentHeader {
@@ -225,6 +225,22 @@ mod tests {
             assert!(!matches!(Preamble::parse("merged/x", &damaged), Ok(Some(_))), "{at}");
             assert!(Segment::decode("merged/x", Content::Memory(damaged.into())).is_err(), "{at}");
         }
+    }
+
+    #[test]
+    fn how_it_begins_tells_what_its_frames_end_with() {
+        let numbers: Vec<u32> = (1..=40).collect();
+        let bytes = encoded(&numbers);
+        let content = Content::Memory(bytes.clone().into());
+        let (preamble, checks) =
+            Beginning::of("merged/x", &content).unwrap().unwrap().parse("merged/x").unwrap();
+        assert_eq!((preamble.numbers, checks.len()), (numbers, 3));
+        for (end, check) in preamble.frames.iter().zip(checks) {
+            let end = usize::try_from(preamble.length + end).unwrap();
+            assert_eq!(bytes[end - 4..end], check);
+        }
+        let single = SegmentHeader { format: FORMAT, ..header(2) }.encode(&[4, 9], |_, _| Ok(())).unwrap();
+        assert_eq!(Beginning::of("seg/x", &Content::Memory(single.into())).unwrap(), None, "it is no frames");
     }
 
     #[test]

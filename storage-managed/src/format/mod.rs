@@ -1,5 +1,6 @@
 //! What is kept in the home.
 
+mod beginnings;
 mod head;
 mod header;
 mod index;
@@ -14,13 +15,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::{Error, Result};
 
+#[cfg(feature = "lazy")]
+pub(crate) use beginnings::CHECK;
+pub(crate) use beginnings::{Beginning, Large, LargeRef};
 pub(crate) use head::{Base, Head, IndexRef, NAME as HEAD};
 pub(crate) use header::{FORMAT as SEGMENT_FORMAT, PAGED as PAGED_FORMAT, SegmentHeader};
 pub(crate) use index::{Index, Merged};
 pub(crate) use merged::{Preamble, write_paged};
 pub(crate) use names::{HOLD, HeldCopy, MERGED, Named};
 pub(crate) use names::{
-    base_name, base_prefix, index_name, merged_name, parse_name, segment_name, segment_prefix,
+    base_name, base_prefix, beginnings_name, index_name, merged_name, parse_name, segment_name,
+    segment_prefix,
 };
 pub(crate) use pages::{Sums, page_sum};
 pub(crate) use segment::Segment;

@@ -15,6 +15,7 @@ pub(crate) enum Named {
         last: u64,
         commit: Id,
     },
+    /// An index, or what it names.
     Index {
         generation: u64,
         id: Id,
@@ -57,6 +58,11 @@ pub(crate) fn index_name(generation: u64, id: Id) -> String {
     format!("index/{generation:016x}-{id}")
 }
 
+/// The name of what tells how large segments begin.
+pub(crate) fn beginnings_name(generation: u64, id: Id) -> String {
+    format!("begin/{generation:016x}-{id}")
+}
+
 /// What an object is, by its name; `None` for the head and for what is not of this format.
 pub(crate) fn parse_name(name: &str) -> Option<Named> {
     let (kind, rest) = name.split_once('/')?;
@@ -73,7 +79,7 @@ pub(crate) fn parse_name(name: &str) -> Option<Named> {
             let (first, last) = generations.split_once('-')?;
             Named::Segment { first: number(first)?, last: number(last)?, commit: id }
         }
-        "index" => Named::Index { generation: number(generations)?, id },
+        "index" | "begin" => Named::Index { generation: number(generations)?, id },
         _ => return None,
     })
 }
@@ -125,6 +131,7 @@ mod tests {
             (merged_name(7, last, commit), Named::Segment { first, last, commit }),
             (base_name(last, commit), Named::Base { generation: last, commit }),
             (index_name(last, commit), Named::Index { generation: last, id: commit }),
+            (beginnings_name(last, commit), Named::Index { generation: last, id: commit }),
         ];
         for (name, named) in table {
             assert_eq!(parse_name(&name), Some(named), "{name}");

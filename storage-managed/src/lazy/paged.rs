@@ -8,7 +8,7 @@ use super::cached::CachedHome;
 use crate::{
     content::{Content, Fetched},
     error::{Error, Result},
-    format::{Hex, Preamble, Segment, SegmentHeader},
+    format::{Beginning, CHECK, Hex, Preamble, Segment, SegmentHeader},
     rebuild::Link,
     remote::MAX_PREAMBLE,
 };
@@ -24,13 +24,17 @@ pub(super) struct PagedSegment {
     pub(super) name: String,
     /// The hash of its name.
     pub(super) id: u128,
-    pub(super) header: SegmentHeader,
+    /// What it says of itself, where that is known: of one whose pages the head names it is told by its pages.
+    pub(super) header: Option<SegmentHeader>,
+    pub(super) page_size: u32,
     pub(super) numbers: Vec<u32>,
     /// Where frames end, counted from where the first begins; none where all pages are one that cannot be read alone.
     ends: Vec<u64>,
+    /// What frames end with, where the index tells: that the object is the one which it tells of is not known otherwise.
+    checks: Vec<[u8; CHECK]>,
     begin: u64,
     frame_pages: usize,
-    /// All of it is in the cache on disk.
+    /// All of it may be in the cache on disk.
     is_here: bool,
 }
 
@@ -70,6 +74,32 @@ impl PagedSegment {
         Ok(Ok(segment))
     }
 
+    /// One of which the index tells how it begins.
+    pub(super) fn told(link: Link, beginning: &Beginning) -> Result<Self> {
+        let name = link.name();
+        let (preamble, checks) = beginning.parse(&name)?;
+        Ok(Self { checks, ..Self::new(link, name, preamble, 0)? })
+    }
+
+    /// One that is read as a whole, and changes the pages that the head names.
+    pub(super) fn named(link: Link, page_size: u32, numbers: &[u32]) -> Self {
+        let name = link.name();
+        let (id, frame_pages) = (Hex::of(name.as_bytes()).0, numbers.len().max(1));
+        Self {
+            link,
+            name,
+            id,
+            header: None,
+            page_size,
+            numbers: numbers.to_vec(),
+            ends: Vec::new(),
+            checks: Vec::new(),
+            begin: 0,
+            frame_pages,
+            is_here: true,
+        }
+    }
+
     fn parse(link: Link, bytes: Bytes) -> Result<Self> {
         let (name, here) = (link.name(), bytes.len() as u64);
         let preamble =
@@ -77,20 +107,35 @@ impl PagedSegment {
         if !preamble.is_checked() {
             Segment::decode(&name, Content::Memory(bytes))?;
         }
+        Self::new(link, name, preamble, here)
+    }
+
+    /// Of what stands before its pages, where so many of its bytes are here.
+    fn new(link: Link, name: String, preamble: Preamble, here: u64) -> Result<Self> {
         let Preamble { header, numbers, frames: ends, length: begin } = preamble;
-        let found = Link { first: header.first(), last: header.generation, commit: header.commit };
-        if found != link {
-            return Err(Error::corrupt(&name, "it is of another commit"));
-        }
+        check_link(&name, &header, link)?;
         let frame_pages = header.frame_pages.map_or(numbers.len(), |pages| pages as usize).max(1);
         let is_here = ends.is_empty() || begin + ends.last().copied().unwrap_or_default() <= here;
-        let id = Hex::of(name.as_bytes()).0;
-        Ok(Self { link, name, id, header, numbers, ends, begin, frame_pages, is_here })
+        let (id, page_size) = (Hex::of(name.as_bytes()).0, header.page_size);
+        let header = Some(header);
+        Ok(Self {
+            link,
+            name,
+            id,
+            header,
+            page_size,
+            numbers,
+            ends,
+            checks: Vec::new(),
+            begin,
+            frame_pages,
+            is_here,
+        })
     }
 
     /// The frame that a page is in, counted among its pages, and where it begins there.
     pub(super) fn place(&self, index: usize) -> (usize, usize) {
-        (index / self.frame_pages, index % self.frame_pages * self.header.page_size as usize)
+        (index / self.frame_pages, index % self.frame_pages * self.page_size as usize)
     }
 
     pub(super) fn frame_pages(&self) -> usize {
@@ -99,7 +144,7 @@ impl PagedSegment {
 
     /// How many bytes the pages of a frame have, but for the last one.
     pub(super) fn frame_bytes(&self) -> usize {
-        self.frame_pages * self.header.page_size as usize
+        self.frame_pages * self.page_size as usize
     }
 
     /// The pages of a frame, and of as many behind it as there are and were asked for: one request at most.
@@ -162,7 +207,9 @@ impl PagedSegment {
             let at = |place: u64| usize::try_from(place - origin).unwrap_or(usize::MAX);
             let packed = bytes.get(at(self.start(index))..at(self.end(index)));
             let pages = self.numbers.len().saturating_sub(index * self.frame_pages).min(self.frame_pages);
-            packed.and_then(|packed| unpacked(packed, pages * self.header.page_size as usize))
+            let check = self.checks.get(index);
+            let packed = packed.filter(|packed| check.is_none_or(|check| packed.ends_with(check)));
+            packed.and_then(|packed| unpacked(packed, pages * self.page_size as usize))
         };
         let refused = || Error::corrupt(&self.name, "its pages cannot be unpacked");
         (first..last).map(|index| frame(index).ok_or_else(refused)).collect()
@@ -171,6 +218,10 @@ impl PagedSegment {
     /// All pages of one that is a single frame, checked by the hash of the whole.
     fn all_pages(&self, bytes: Bytes) -> Result<Vec<u8>> {
         let segment = Segment::decode(&self.name, Content::Memory(bytes))?;
+        check_link(&self.name, &segment.header, self.link)?;
+        if (segment.header.page_size, &segment.numbers) != (self.page_size, &self.numbers) {
+            return Err(Error::corrupt(&self.name, "it does not change the pages that the head names"));
+        }
         let mut pages = Vec::new();
         segment.each(|_, page| {
             pages.extend_from_slice(page);
@@ -178,6 +229,12 @@ impl PagedSegment {
         })?;
         Ok(pages)
     }
+}
+
+/// Whether a segment is the one that it is named as.
+fn check_link(name: &str, header: &SegmentHeader, link: Link) -> Result<()> {
+    let found = Link { first: header.first(), last: header.generation, commit: header.commit };
+    if found == link { Ok(()) } else { Err(Error::corrupt(name, "it is of another commit")) }
 }
 
 /// A frame of exactly so many bytes, whose checksum is right.

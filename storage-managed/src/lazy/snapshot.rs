@@ -9,7 +9,7 @@ use super::{cached::CachedHome, paged::PagedSegment};
 use crate::{
     content::Fetched,
     error::{Error, Result},
-    format::{HEAD, Head, Hex, Index, base_name, follows, index_name},
+    format::{Beginning, HEAD, Head, Hex, Index, Large, LargeRef, base_name, follows, index_name},
     rebuild::{Link, links},
     remote::Known,
 };
@@ -35,6 +35,7 @@ pub(super) struct Snapshot {
     changed: HashMap<u32, (u32, u32)>,
     /// The pages of the base up to this one count where no segment holds them.
     base_pages: u32,
+    large: Option<LargeRef>,
 }
 
 impl Snapshot {
@@ -55,51 +56,68 @@ impl Snapshot {
             let segments = earlier.into_iter().flat_map(|earlier| &earlier.segments);
             segments.rev().find(|segment| segment.link == *link).map(Arc::clone)
         };
-        let chain = links(head, index.as_ref(), head.base.generation).into_iter();
-        let opening = chain.map(|link| {
-            let (segment, length) = (known_segment(&link), length_of(&link, head, index.as_ref()));
+        let chain = links(head, index.as_ref(), head.base.generation);
+        let mut told = Told::new(head, index.as_ref())?;
+        if chain.iter().any(|link| known_segment(link).is_none() && told.is_large(link)) {
+            told.read_large(home).await?;
+        }
+        let opening = chain.into_iter().map(|link| {
+            let (segment, told) = (known_segment(&link), &told);
             async move {
-                match segment {
-                    Some(segment) => Ok(Ok(segment)),
-                    None => PagedSegment::open(home, link, length).await.map(|found| found.map(Arc::new)),
+                if let Some(segment) = segment {
+                    return Ok(Ok(segment));
                 }
+                let opened = match told.segment(link)? {
+                    Some(segment) => Ok(segment),
+                    None => PagedSegment::open(home, link, told.length_of(&link)).await?,
+                };
+                Ok::<_, Error>(opened.map(Arc::new))
             }
         });
         let opening: Vec<_> = opening.collect();
         let opened: Vec<_> = stream::iter(opening).buffered(at_once).try_collect().await?;
+        let large = index.as_ref().and_then(|index| index.large);
         match opened.into_iter().collect::<Fetched<Vec<_>>>() {
-            Ok(segments) => Self::of(known, segments).map(Ok),
+            Ok(segments) => Self::of(known, segments, large).map(Ok),
             Err(missing) => Ok(Err(missing)),
         }
     }
 
     /// Checks that the segments lead from the base to the head, and notes which pages they hold.
-    fn of(known: Known, segments: Vec<Arc<PagedSegment>>) -> Result<Self> {
+    fn of(known: Known, segments: Vec<Arc<PagedSegment>>, large: Option<LargeRef>) -> Result<Self> {
         let head = &known.0;
         let mut state = (head.base.generation, head.base.commit, head.base.checksum);
         let (mut pages, mut base_pages) = (head.base.page_count, head.base.page_count);
+        // Of segments whose pages the head names it is not known what they give, but that they do not cut.
+        let mut is_known = true;
         let mut changed = HashMap::new();
         for (at, segment) in (0..).zip(&segments) {
-            let header = &segment.header;
-            follows(&segment.name, header, head.incarnation, state)?;
-            if header.page_size != head.page_size {
+            if segment.page_size != head.page_size {
                 return Err(Error::corrupt(&segment.name, "its pages have another size"));
             }
-            state = (header.generation, header.commit, header.checksum);
-            if header.page_count < pages {
-                // What is cut off does not come back when the database grows again.
-                changed.retain(|number, _| *number <= header.page_count);
-                base_pages = base_pages.min(header.page_count);
+            if let Some(header) = &segment.header {
+                if !is_known {
+                    state.2 = header.parent_checksum;
+                }
+                follows(&segment.name, header, head.incarnation, state)?;
+                if header.page_count < pages || !is_known {
+                    // What is cut off does not come back when the database grows again.
+                    changed.retain(|number, _| *number <= header.page_count);
+                    base_pages = base_pages.min(header.page_count);
+                }
+                (state.2, pages) = (header.checksum, header.page_count);
             }
-            pages = header.page_count;
+            is_known = segment.header.is_some();
+            (state.0, state.1) = (segment.link.last, segment.link.commit);
             changed.extend((0..).zip(&segment.numbers).map(|(index, number)| (*number, (at, index))));
         }
-        if (state, pages) != ((head.generation, head.commit, head.checksum), head.page_count) {
+        let given = (state.2, pages) == (head.checksum, head.page_count);
+        if (state.0, state.1) != (head.generation, head.commit) || is_known && !given {
             return Err(Error::corrupt(HEAD, "its base and segments do not give what it says"));
         }
         let base_name = base_name(head.base.generation, head.base.commit);
         let base_id = Hex::of(base_name.as_bytes()).0;
-        Ok(Self { base_name, base_id, segments, changed, base_pages, known })
+        Ok(Self { base_name, base_id, segments, changed, base_pages, known, large })
     }
 
     pub(super) fn head(&self) -> &Head {
@@ -124,7 +142,11 @@ impl Snapshot {
     /// The names of what it has in files of the cache.
     pub(super) fn object_names(&self) -> impl Iterator<Item = String> {
         let index = self.head().index.map(|named| index_name(named.generation, named.id));
-        self.segments.iter().map(|segment| segment.name.clone()).chain(index)
+        self.segments
+            .iter()
+            .map(|segment| segment.name.clone())
+            .chain(index)
+            .chain(self.large.map(|large| large.name()))
     }
 }
 
@@ -144,12 +166,65 @@ async fn index_of(home: &CachedHome, head: &Head) -> Result<Fetched<Option<Index
     Ok(Ok(Some(index)))
 }
 
-/// The length of a segment's object, as head and index tell.
-fn length_of(link: &Link, head: &Head, index: Option<&Index>) -> u64 {
-    if link.last > head.singles_from() {
-        return head.commit_at(link.last).map_or(0, |(_, length)| length);
+/// What head and index tell of the segments.
+struct Told<'a> {
+    head: &'a Head,
+    index: Option<&'a Index>,
+    beginnings: Vec<Option<Beginning>>,
+    large: Large,
+}
+
+impl<'a> Told<'a> {
+    fn new(head: &'a Head, index: Option<&'a Index>) -> Result<Self> {
+        let unread = || Error::corrupt("index", "it does not tell how its segments begin");
+        let beginnings = index.map_or(Some(Vec::new()), Index::beginnings).ok_or_else(unread)?;
+        Ok(Self { head, index, beginnings, large: Large::default() })
     }
-    let merged = index.map(|index| index.merged.as_slice()).unwrap_or_default();
-    let found = merged.binary_search_by_key(&link.last, |merged| merged.last).ok();
-    found.and_then(|at| merged.get(at)).map_or(0, |merged| merged.bytes)
+
+    /// Where it stands in the index.
+    fn place(&self, link: &Link) -> Option<usize> {
+        let found = self.index?.merged.binary_search_by_key(&link.last, |merged| merged.last);
+        found.ok().filter(|_| link.last <= self.head.singles_from())
+    }
+
+    /// Whether it is a segment of which something else tells how it begins.
+    fn is_large(&self, link: &Link) -> bool {
+        let tells =
+            self.index.and_then(|index| index.large).is_some_and(|large| link.last <= large.generation);
+        let is_told = |place: usize| self.beginnings.get(place).is_some_and(Option::is_some);
+        tells && self.place(link).is_some_and(|place| !is_told(place))
+    }
+
+    /// Reads how large segments begin. Where that is gone, it is not told.
+    async fn read_large(&mut self, home: &CachedHome) -> Result<()> {
+        let Some(named) = self.index.and_then(|index| index.large) else { return Ok(()) };
+        let name = named.name();
+        let here = home.objects.load(&name).and_then(|bytes| Large::decode(&bytes, &named).ok());
+        if let Some(large) = here {
+            self.large = large;
+        } else if let Some(bytes) = home.source.rest(&name, Bytes::new()).await? {
+            self.large = Large::decode(&bytes, &named)?;
+            home.objects.keep(&name, &bytes);
+        }
+        Ok(())
+    }
+
+    /// A segment of which enough is told to ask for its pages.
+    fn segment(&self, link: Link) -> Result<Option<PagedSegment>> {
+        if let Some(numbers) = self.head.pages_at(link.last) {
+            return Ok(Some(PagedSegment::named(link, self.head.page_size, numbers)));
+        }
+        let beginning = self.place(&link).and_then(|place| self.beginnings.get(place)?.as_ref());
+        let beginning = beginning.or_else(|| self.large.0.get(&link.last));
+        beginning.map(|beginning| PagedSegment::told(link, beginning)).transpose()
+    }
+
+    /// The length of a segment's object.
+    fn length_of(&self, link: &Link) -> u64 {
+        let length = match self.place(link) {
+            Some(place) => self.index.and_then(|index| index.merged.get(place)).map(|merged| merged.bytes),
+            None => self.head.commit_at(link.last).map(|(_, length)| length),
+        };
+        length.unwrap_or_default()
+    }
 }

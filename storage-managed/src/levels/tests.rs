@@ -61,7 +61,7 @@ impl Simulated {
         self.put(segment_name(generation, commit), bytes);
         self.committed += bytes;
         (self.head.generation, self.head.commit) = (generation, commit);
-        self.head.push(commit, bytes);
+        self.head.push(commit, bytes, Some(vec![1]));
         let fold = self.levels.is_fold_due(&self.head, 1)
             || self.levels.is_fold_better(&self.head, self.index.as_ref());
         if self.base.as_ref().is_some_and(|(at, _)| *at <= self.now) {
@@ -84,10 +84,14 @@ impl Simulated {
         let mut all =
             self.index.as_ref().map_or_else(Vec::new, |index| still_needed(index, &self.head, plan.taken));
         all.push(merged);
-        let index = Index::new(Hex(7), all);
+        // What stands before the pages of those that are told.
+        let begin =
+            all.iter().map(|merged| (merged.last - merged.first + 1) * 4).filter(|told| *told <= 32 * 1024);
+        let begin: u64 = begin.sum::<u64>().min(1024 * 1024);
+        let index = Index::new(Hex(7), all.into_iter().map(|merged| (merged, None)).collect());
         let bytes = index.bytes_from(self.head.base.generation);
         let named = IndexRef { generation: last, id: Hex(last.into()), bytes };
-        self.put(index_name(last, named.id), 70 * index.merged.len() as u64);
+        self.put(index_name(last, named.id), 70 * index.merged.len() as u64 + begin);
         (self.head.index, self.index) = (Some(named), Some(index));
         self.head.forget();
         self.clean();

@@ -1,6 +1,6 @@
 //! What a replica asks the home for.
 
-use storage_managed::lazy::ReplicaStatus;
+use storage_managed::{DatabaseStore, Error, lazy::ReplicaStatus};
 
 use crate::{Place, count, fill, open, row};
 
@@ -61,10 +61,10 @@ async fn the_next_process_finds_what_this_one_has_read() {
     assert!(replica.status().bytes_received < 2_000);
     drop(replica);
     store.merge().await.unwrap();
-    for asks in [3, 1] {
+    for asks in [2, 1] {
         let replica = open(home.clone(), place.replica_options("replica")).await.unwrap();
         assert_eq!(replica.read(|db| row(db, 3_000)).await.unwrap(), expected);
-        assert_eq!(home.take_log().len(), asks, "for head, index and segment, once");
+        assert_eq!(home.take_log().len(), asks, "for head and index, once");
     }
     let replica = open(home.clone(), place.replica_options("replica")).await.unwrap();
     home.take_log();
@@ -73,14 +73,11 @@ async fn the_next_process_finds_what_this_one_has_read() {
     assert_eq!(replica.refresh().await.unwrap(), 4);
     assert_eq!(replica.read(|db| row(db, 3_000)).await.unwrap(), expected);
     let log = home.take_log();
-    assert!(
-        log.len() == 2 && log[0] == "get_if_changed head" && log[1].starts_with("read_range seg/"),
-        "{log:?}"
-    );
+    assert_eq!(log, ["get_if_changed head"], "the head names its pages");
     assert_eq!(replica.refresh().await.unwrap(), 4);
     assert_eq!(home.take_log(), ["get_if_changed head"]);
     let here = std::fs::read_dir(place.folder.path().join("replica/objects")).unwrap().count();
-    assert_eq!(here, 3, "the index and two segments");
+    assert_eq!(here, 1, "the index");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,24 +92,105 @@ async fn what_is_read_in_its_order_is_fetched_in_large_parts() {
     assert!(status.bytes_received < 20 * MIB, "each block comes once: {status:?}");
 }
 
+/// What a query for a row costs in a process that has nothing of the database, and that the answer is right.
+async fn cold(place: &Place, store: &DatabaseStore, cache: &str, id: i64) -> ReplicaStatus {
+    let expected = store.read(move |db| row(db, id)).await.unwrap();
+    let home = place.home();
+    let replica = open(home.clone(), place.replica_options(cache)).await.unwrap();
+    assert_eq!(replica.read(move |db| row(db, id)).await.unwrap(), expected, "{cache}");
+    let (status, log) = (replica.status(), home.take_log());
+    println!("{cache}: {} requests, {} bytes", status.requests, status.bytes_received);
+    assert!(status.requests <= 8 && status.bytes_received <= 2 * MIB, "{cache}: {status:?} {log:?}");
+    drop(replica);
+    // All rows, most of which are in segments that were not asked for.
+    let expected = store.read(all).await.unwrap();
+    let replica = open(place.home(), place.replica_options(&format!("{cache}, all"))).await.unwrap();
+    assert!(replica.read(all).await.unwrap() == expected, "{cache}");
+    status
+}
+
+fn all(db: &rusqlite::Connection) -> rusqlite::Result<Vec<(i64, Vec<u8>)>> {
+    db.prepare("SELECT id, body FROM t")?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_chain_is_a_request_for_each_segment_once() {
+async fn a_cold_point_query_on_a_long_chain_costs_little() {
     let place = Place::new();
     let store = place.writer().await;
-    fill(&store, 1..2_000).await;
-    for id in 0..100 {
-        fill(&store, id * 10 + 1..id * 10 + 2).await;
+    fill(&store, 1..4_000).await;
+    let change = async |from: i64, to: i64| {
+        for at in from..to {
+            let id = 1 + at * 61 % 3_999;
+            fill(&store, id..id + 1 + at % 3).await;
+        }
+    };
+    change(0, 120).await;
+    let status = cold(&place, &store, "single ones", 2_000).await;
+    assert_eq!(status.segments, 120);
+    cold(&place, &store, "the newest", 1 + 119 * 61 % 3_999).await;
+    for merge in 0..40 {
+        change(120 + merge * 3, 123 + merge * 3).await;
+        assert!(store.merge().await.unwrap());
     }
+    change(300, 400).await;
+    let status = cold(&place, &store, "merged and single ones", 2_000).await;
+    assert_eq!(status.segments, 140);
+    store.for_write(|db| db.execute_batch("DELETE FROM t WHERE id > 3000")).await.unwrap();
+    store.vacuum().await.unwrap();
+    change(400, 410).await;
+    let status = cold(&place, &store, "cut and grown again", 2_000).await;
+    assert_eq!(status.segments, 152);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_merged_segments_are_told_by_one_object() {
+    let place = Place::new();
+    let store = place.writer().await;
+    fill(&store, 1..36_000).await;
+    let merge = async |ids: std::ops::Range<i64>| {
+        for id in ids.clone().step_by(18_000) {
+            fill(&store, id..ids.end.min(id + 18_000)).await;
+        }
+        fill(&store, 5..6).await;
+        assert!(store.merge().await.unwrap());
+    };
+    merge(1..36_000).await;
+    merge(100..200).await;
+    let first = place.objects("begin");
+    assert_eq!(first.len(), 1);
+    // Of two large ones and a small one, with single ones on them.
+    merge(1..36_000).await;
+    assert!(place.objects("begin").len() == 1 && place.objects("begin") != first, "the first has gone");
+    merge(300..400).await;
+    fill(&store, 5..6).await;
+    let status = cold(&place, &store, "two large ones", 20_000).await;
+    assert_eq!(status.segments, 5);
     let home = place.home();
-    let replica = open(home.clone(), place.replica_options("replica")).await.unwrap();
-    let status = replica.status();
-    println!("100 segments: {} requests, {} bytes", status.requests, status.bytes_received);
-    assert_eq!((status.segments, status.requests), (100, 101));
-    assert_eq!(replica.read(count).await.unwrap(), 1_999);
-    drop(replica);
-    home.take_log();
-    let replica = open(home.clone(), place.replica_options("replica")).await.unwrap();
-    assert_eq!((home.take_log(), replica.status().segments), (vec!["get head".to_owned()], 100));
+    open(home.clone(), place.replica_options("two large ones")).await.unwrap();
+    assert_eq!(home.take_log(), ["get head"], "it is kept");
+    let path = &place.objects("begin")[0];
+    let begin = std::fs::read(path).unwrap();
+    std::fs::write(path, &begin[1..]).unwrap();
+    let error = open(place.home(), place.replica_options("damaged")).await.unwrap_err();
+    assert!(matches!(&error, Error::Corrupt { object, .. } if object.starts_with("begin/")), "{error}");
+    std::fs::remove_file(path).unwrap();
+    let replica = place.replica("gone").await;
+    let expected = store.read(|db| row(db, 20_000)).await.unwrap();
+    assert_eq!(replica.read(|db| row(db, 20_000)).await.unwrap(), expected, "the segments tell it, too");
+    store.fold().await.unwrap();
+    merge(1..10).await;
+    assert!(place.objects("begin").is_empty());
+    cold(&place, &store, "folded", 20_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_commit_does_not_travel_for_one_row() {
+    let place = Place::new();
+    let store = place.writer().await;
+    fill(&store, 1..8_000).await;
+    fill(&store, 1_000..4_500).await;
+    let status = cold(&place, &store, "a commit of 3.5 MB", 6_000).await;
+    assert!(status.bytes_received < MIB / 2, "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,7 @@ mod equality;
 mod faulty;
 mod meanwhile;
 mod refusals;
+mod releases;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -67,6 +68,35 @@ impl Place {
 
     pub(crate) async fn replica(&self, cache: &str) -> Replica {
         Replica::open(self.home(), self.replica_options(cache)).await.unwrap()
+    }
+
+    /// Takes from head and index what releases left out that did not know it: which pages segments change.
+    pub(crate) fn forget_what_is_told(&self) {
+        let home = self.folder.path().join("home");
+        let hash = |bytes: &[u8]| {
+            let sum = u128::from_le_bytes(*blake3::hash(bytes).as_bytes().first_chunk().unwrap());
+            format!("{sum:032x}")
+        };
+        let read = |name: &str| std::fs::read_to_string(home.join(name)).unwrap();
+        let mut head = read("head");
+        if let Some(told) = head.find(",\"pages\":").filter(|at| head[*at..].contains(",\"sum\":")) {
+            let end = told + head[told..].find(",\"sum\":").unwrap();
+            head.replace_range(told..end, "");
+        }
+        for path in self.objects("index") {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let (generation, id) = name.split_once('-').unwrap();
+            let mut index = std::fs::read_to_string(&path).unwrap();
+            if let Some(told) = index.find(",\"begin\":\"") {
+                index.replace_range(told.., "}");
+            }
+            let anew = hash(index.as_bytes());
+            std::fs::write(home.join(format!("index/{generation}-{anew}")), index).unwrap();
+            head = head.replace(id, &anew);
+        }
+        head.truncate(head.find(",\"sum\":").unwrap());
+        let sum = hash(head.as_bytes());
+        std::fs::write(home.join("head"), format!("{head},\"sum\":\"{sum}\"}}")).unwrap();
     }
 
     /// The objects of a kind, in the order of their generations.
