@@ -130,7 +130,7 @@ mod built {
             return Ok(());
         }
         Err(Error::config(format!("there is no store in the home `{name}`"))
-            .with_hint("`storage init` makes one, and so does a program that connects"))
+            .with_hint("`storage init` makes one, and so does a program that connects; one on a disk or share is there once that is mounted"))
     }
 
     fn open(url: &str, settings: &Settings, options: &Options) -> Result<(Arc<dyn Home>, ManagedOptions)> {

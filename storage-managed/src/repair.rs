@@ -190,12 +190,17 @@ impl Repair {
     async fn choose(&mut self, staged: TempPath, cached: Option<(State, Sums)>) -> Result<()> {
         let head = self.head.sound().cloned();
         let objects = self.remote.list("").await?;
+        let is_empty = objects.is_empty();
         let mut lineage = Lineage::read(&self.remote, objects, head.as_ref()).await?;
         let cached = cached.filter(|(state, _)| is_of_home(state, &lineage, head.as_ref()));
         let was_published = !lineage.is_empty() || cached.is_some() || !self.holds.is_empty();
         if !was_published && matches!(self.head, Stored::Absent) {
             let home = self.remote.home.name();
             return Err(Error::Unsupported(format!("nothing was ever published to the home `{home}`")));
+        }
+        if is_empty && let Some(head) = self.damage.iter_mut().find(|damage| damage.object == HEAD) {
+            head.problem
+                .push_str(", as is all else of the home: see first whether its disk or share is mounted");
         }
         if lineage.incarnation.is_none() {
             lineage.incarnation = cached.as_ref().and_then(|(state, _)| state.incarnation);

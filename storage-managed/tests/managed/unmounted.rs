@@ -129,6 +129,25 @@ async fn a_new_home_that_is_not_mounted_before_its_first_batch_gets_it_later() {
     goes_on(store, &place, &[]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_of_a_home_that_is_not_mounted_says_what_to_look_at() {
+    for bare in [true, false] {
+        let place = Place::new();
+        resting(&place).await.close().await.unwrap();
+        let away = Away::unmount(&place, bare);
+        let found = storage_managed::repair(place.home(), place.options("a")).await.unwrap();
+        let [head] = &found.damage[..] else { panic!("{:?}", found.damage) };
+        assert!(
+            head.object == "head" && head.problem.contains("whether its disk or share is mounted"),
+            "{head:?}"
+        );
+        drop(found);
+        away.mount(bare);
+        let found = storage_managed::repair(place.home(), place.options("a")).await.unwrap();
+        assert!(found.damage.is_empty(), "{:?}", found.damage);
+    }
+}
+
 /// As where a share is mounted again under another number.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_home_that_comes_back_as_another_folder_is_known_by_its_head() {

@@ -69,7 +69,7 @@ pub(super) async fn check_exists(settings: &Settings) -> Result<()> {
     }
     let failure =
         Failure::new(USAGE, ErrorKind::Config.code(), format!("there is no store in the home `{name}`"));
-    Err(failure.hint("`storage init` makes one, and so does a program that connects"))
+    Err(failure.hint("`storage init` makes one, and so does a program that connects; one on a disk or share is there once that is mounted"))
 }
 
 /// Opens, works, and closes in any case. Ctrl-C ends the work, which leaves the home whole.
