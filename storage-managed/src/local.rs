@@ -187,10 +187,11 @@ pub(crate) fn read_summed(
 ) -> io::Result<bool> {
     read_page(database, log, committed, number, page)?;
     let sum = sums.get(number);
-    if sum != Some(page_sum(number, page)) {
-        // SQLite leaves out pages that it has freed again; what stands there from before is nothing to anybody.
-        page.fill(0);
+    if sum == Some(page_sum(number, page)) {
+        return Ok(true);
     }
+    // SQLite leaves out pages that it has freed again; what stands there from before is nothing to anybody.
+    page.fill(0);
     Ok(sum == Some(page_sum(number, page)))
 }
 

@@ -175,7 +175,7 @@ impl Head {
         self.pages.iter().rev().nth(back)?.as_deref()
     }
 
-    /// How many pages the single segments are to be asked for, or named with: a segment that has to be asked counts as many.
+    /// How many pages the head names; a segment that has to be asked instead counts as many.
     pub(crate) fn named_pages(&self) -> u64 {
         let named = |pages: &Option<Vec<u32>>| pages.as_ref().map_or(2 * MAX_NAMED, Vec::len);
         self.pages.iter().map(named).sum::<usize>() as u64

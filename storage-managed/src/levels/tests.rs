@@ -84,10 +84,12 @@ impl Simulated {
         let mut all =
             self.index.as_ref().map_or_else(Vec::new, |index| still_needed(index, &self.head, plan.taken));
         all.push(merged);
-        // What stands before the pages of those that are told.
-        let begin =
-            all.iter().map(|merged| (merged.last - merged.first + 1) * 4).filter(|told| *told <= 32 * 1024);
-        let begin: u64 = begin.sum::<u64>().min(1024 * 1024);
+        // What stands before the pages of those that are told, and of large ones where there is another.
+        let begin = |merged: &Merged| (merged.last - merged.first + 1) * 4;
+        let told = |from: u64, to: u64| move |bytes: &u64| (from..=to).contains(bytes);
+        let small: u64 = all.iter().map(begin).filter(told(0, 32 * 1024)).sum();
+        let large: u64 = all.iter().map(begin).filter(told(32 * 1024, 512 * 1024)).sum();
+        let begin = small.min(1024 * 1024) + if plan.level > 1 { large.min(2 * 1024 * 1024) } else { 0 };
         let index = Index::new(Hex(7), all.into_iter().map(|merged| (merged, None)).collect());
         let bytes = index.bytes_from(self.head.base.generation);
         let named = IndexRef { generation: last, id: Hex(last.into()), bytes };
