@@ -1,6 +1,6 @@
 //! Listing: SCAN over every primary, a page at a time.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::join;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,10 @@ use storage_core::{
 };
 
 use super::{operations::Connected, walk::Place};
-use crate::{error::Access, statements::reply};
+use crate::{
+    error::Access,
+    statements::{answer::Answer, reply},
+};
 
 /// How much of values one read is meant to bring, and how many keys it names at most.
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
@@ -123,15 +126,31 @@ impl Reader<'_> {
         if !self.scan.wants_expiry() {
             return Ok(names.iter().map(|_| Found::Unasked).collect());
         }
-        let answers = self.connected.about_each("PTTL", names, Access::Read, self.deadline).await;
-        let now = SystemClock.now();
-        let expiries = answers.into_iter().map(|answer| match reply::integer(answer?)? {
-            -1 => Ok(Found::Unasked),
-            left => Ok(u64::try_from(left)
-                .map_or(Found::Nothing, |millis| Found::Known(now + Duration::from_millis(millis)))),
-        });
+        let answers = self.connected.about_each("PEXPIRETIME", names, Access::Read, self.deadline).await;
+        // Redis 6 does not know it, and not every user may ask it.
+        if answers.iter().any(|answer| matches!(answer, Ok(Answer::Error(_)))) {
+            return self.expiries_by_what_is_left(names).await;
+        }
+        let expiries = answers.into_iter().map(|answer| expiry(reply::integer(answer?)?, UNIX_EPOCH));
         expiries.collect()
     }
+
+    /// By the clock of this machine, and later by what the answer took.
+    async fn expiries_by_what_is_left(&self, names: &[&str]) -> Result<Vec<Found<SystemTime>>> {
+        let answers = self.connected.about_each("PTTL", names, Access::Read, self.deadline).await;
+        let now = SystemClock.now();
+        let expiries = answers.into_iter().map(|answer| expiry(reply::integer(answer?)?, now));
+        expiries.collect()
+    }
+}
+
+/// What Redis says of an expiry: -1 where there is none, -2 where there is no entry.
+fn expiry(millis: i64, since: SystemTime) -> Result<Found<SystemTime>> {
+    Ok(match (millis, u64::try_from(millis)) {
+        (-1, _) => Found::Unasked,
+        (_, Ok(millis)) => Found::Known(since + Duration::from_millis(millis)),
+        _ => Found::Nothing,
+    })
 }
 
 fn size(value: &Result<Found<Json>>) -> usize {
