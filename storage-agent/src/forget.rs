@@ -4,13 +4,9 @@ use std::{collections::HashSet, future::ready};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
-use storage_core::{ErrorKind, PartitionInfo, Result, Scan, StorageExt};
+use storage_core::{ErrorKind, Result};
 
-use crate::{
-    AgentStorage, UserData, conversations, sessions,
-    shared::{CHECKPOINTS, THREADS},
-    tasks,
-};
+use crate::{AgentStorage, UserData, belongings, conversations, sessions};
 
 /// How much is deleted at a time.
 const PARALLEL: usize = 16;
@@ -71,7 +67,9 @@ impl AgentStorage {
             let (mut forgotten, mut more) = (Forgotten::default(), true);
             // Those that come meanwhile are not waited for: a writer that goes on would never let it end.
             while more {
-                let ids = self.sessions_of(user_id).await?;
+                let found = self.sessions_of(user_id, false)?.take(SESSIONS);
+                let id = |(key, _): (String, _)| belongings::session_id(&key).to_owned();
+                let ids: HashSet<String> = found.map_ok(id).try_collect().await?;
                 more = ids.len() >= SESSIONS;
                 // Asked for once, because Redis looks at all keys to list some; before the sessions, which name them.
                 forgotten = forgotten.plus(self.delete_tasks(&[], &ids).await?);
@@ -93,18 +91,11 @@ impl AgentStorage {
         self.shared.measured("delete_user", work).await
     }
 
-    async fn sessions_of(&self, user_id: &str) -> Result<HashSet<String>> {
-        let scan = Scan::keys(&format!("{}*", sessions::PREFIX))?.filter("user_id", user_id);
-        let found = self.shared.storage.scan(scan).take(SESSIONS);
-        let id = |key: &str| key.strip_prefix(sessions::PREFIX).unwrap_or_default().to_owned();
-        found.map_ok(|record| id(&record.key)).try_collect().await
-    }
-
     /// A session without its tasks.
     async fn forget_session(&self, id: &str) -> Result<Forgotten> {
         let store = self.shared.collections()?;
         let mut forgotten = Forgotten::default();
-        for partition in sessions::belongings(id) {
+        for partition in belongings::of_session(id) {
             let Some(info) = store.partition(&partition).await? else { continue };
             let gone = u64::from(store.delete_partition(&partition).await?);
             if partition.kind() == conversations::KIND {
@@ -123,12 +114,8 @@ impl AgentStorage {
     /// Deletes the task contexts of sessions, among those whose partitions begin with `segments`.
     async fn delete_tasks(&self, segments: &[&str], sessions: &HashSet<String>) -> Result<Forgotten> {
         let store = self.shared.collections()?;
-        let is_of_one = |info: &PartitionInfo| {
-            info.partition.segments().first().is_some_and(|session| sessions.contains(session))
-        };
-        let listed = self.shared.storage.partitions(tasks::KIND, segments);
-        let deleted = listed
-            .try_filter(|info| ready(is_of_one(info)))
+        let deleted = self
+            .tasks_of(segments, sessions)
             .map_ok(|info| async move { store.delete_partition(&info.partition).await })
             .try_buffer_unordered(PARALLEL);
         let tasks = deleted.try_fold(0, |sum, gone| ready(Ok(sum + u64::from(gone)))).await?;
@@ -137,18 +124,11 @@ impl AgentStorage {
 
     /// Deletes the threads that are the user's by name or metadata.
     async fn delete_threads(&self, user_id: &str, data: &UserData) -> Result<Forgotten> {
-        let (store, mut threads) = (self.shared.collections()?, 0);
-        let mut listed = self.shared.storage.partitions(CHECKPOINTS, &[]);
-        while let Some(info) = listed.try_next().await? {
-            let is_of_user = self.checkpoints().is_of(&info.partition, user_id, data).await?;
-            threads += u64::from(is_of_user && store.delete_partition(&info.partition).await?);
-        }
-        let mut listed = self.shared.storage.partitions(THREADS, &[]);
-        while let Some(info) = listed.try_next().await? {
-            let is_of_user = self.checkpointer().is_of(&info.partition, user_id, data).await?;
-            threads += u64::from(is_of_user && store.delete_partition(&info.partition).await?);
-        }
-        Ok(Forgotten { threads, ..Forgotten::default() })
+        let store = self.shared.collections()?;
+        let threads = self
+            .threads_of(user_id, data)
+            .try_fold(0, async |sum, thread| Ok(sum + u64::from(store.delete_partition(&thread).await?)));
+        Ok(Forgotten { threads: threads.await?, ..Forgotten::default() })
     }
 }
 

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod agent;
+mod belongings;
+mod carry;
 pub mod checkpoints;
 mod conversations;
 mod filter;
@@ -18,6 +20,7 @@ mod totals;
 mod user_data;
 
 pub use agent::{AgentConfig, AgentMetrics, AgentStorage};
+pub use carry::{Existing, ExportScope, Exported, Imported};
 pub use conversations::{
     Content, ConversationLimits, ConversationPage, ConversationStore, FoundMessages, Message, MessageEdit,
     MessageEdits, MessageHit, MessageQuery, NewMessage, Redaction, SearchMessages, UncountedTokens,

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use storage_core::{
     Commit, Error, Item, Json, Operation, Order, Outcome, Partition, Precondition, Query, Result,
     StorageBackend, optional_ttl_millis, sequence_key,
@@ -32,6 +32,14 @@ pub struct TaskContextStore {
     ttl: Option<Duration>,
 }
 
+/// The attributes of a version's item; its body is the context.
+#[derive(Deserialize)]
+struct Attributes {
+    /// Of one that an import brought; else it is when the item was written.
+    #[serde(default, with = "crate::time::optional")]
+    created_at: Option<SystemTime>,
+}
+
 /// One version of a task's context.
 #[derive(Clone, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -40,7 +48,7 @@ pub struct TaskContext {
     pub version: u64,
     /// The context.
     pub context: Json,
-    /// When it was stored, by the store's clock.
+    /// When it was stored, by the clock of the store where that was.
     #[serde(with = "crate::time")]
     pub created_at: SystemTime,
 }
@@ -202,8 +210,10 @@ impl TaskContextStore {
 
 fn decode(item: Item) -> Result<TaskContext> {
     let version = item.sort.parse().map_err(|_| Error::corrupt("the item has no version number"))?;
+    let Attributes { created_at } = item.attributes.decode()?;
     let text = String::from_utf8(item.body.into()).map_err(|_| Error::corrupt("the context is not UTF-8"))?;
-    Ok(TaskContext { version, context: Json::from_stored(&item.sort, text)?, created_at: item.written_at })
+    let context = Json::from_stored(&item.sort, text)?;
+    Ok(TaskContext { version, context, created_at: created_at.unwrap_or(item.written_at) })
 }
 
 fn partition(session: Option<&str>, task: &str) -> Result<Partition> {

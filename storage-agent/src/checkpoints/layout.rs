@@ -36,7 +36,7 @@ pub(super) const CLAIM: &str = "e";
 /// The item that says that the thread was deleted. A query from here to the heads' end reads it, the next and all heads.
 pub(super) const DELETED: &str = "l-deleted";
 /// The item that says that a copy is on its way.
-pub(super) const COPYING: &str = "l-copying";
+pub(crate) const COPYING: &str = "l-copying";
 
 /// The item that says what a thread is called whose partition has a hash as its name.
 pub(super) const NAMED: &str = "l-named";

@@ -89,7 +89,7 @@ mod types;
 
 pub use backend::{CheckpointConfig, CheckpointerBackend, Epoch};
 pub use general::{CheckpointStore, StoredCheckpoint};
-pub(crate) use layout::thread as thread_partition;
+pub(crate) use layout::{COPYING, thread as thread_partition};
 pub use outline::CheckpointOutline;
 pub use types::{
     ChannelValue, ChannelVersions, Checkpoint, CheckpointHeader, CheckpointKey, DeltaHistory, ERROR_CHANNEL,

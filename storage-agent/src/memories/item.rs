@@ -49,6 +49,9 @@ struct Attributes {
     /// When it was put first, unless that was when the item was written.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::time::optional")]
     created_at: Option<SystemTime>,
+    /// Of a memory that an import brought: when it was put last, unless that was when the item was written.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::time::optional")]
+    updated_at: Option<SystemTime>,
     /// In milliseconds: there is a lease of the version's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ttl: Option<u64>,
@@ -64,6 +67,17 @@ pub(super) struct Content {
     pub(super) ttl: Option<Duration>,
     /// A random name.
     pub(super) version: String,
+    /// What stays as it was elsewhere.
+    past: Option<Past>,
+}
+
+/// What an import says of a memory besides its content.
+#[derive(Debug)]
+pub(super) struct Past {
+    pub(super) created_at: SystemTime,
+    pub(super) updated_at: SystemTime,
+    /// What is left of the time to live.
+    pub(super) left: Option<Duration>,
 }
 
 impl Content {
@@ -77,13 +91,25 @@ impl Content {
         getrandom::fill(&mut bytes).map_err(|error| {
             Error::new(ErrorKind::Unavailable, format!("the machine gives no random bytes: {error}"))
         })?;
-        Ok(Self { value, ttl, version: format!("{:032x}", u128::from_be_bytes(bytes)) })
+        Ok(Self { value, ttl, version: format!("{:032x}", u128::from_be_bytes(bytes)), past: None })
+    }
+
+    /// The content of an import, which keeps its version and its times.
+    pub(super) fn carried(value: Json, ttl: Option<Duration>, version: String, past: Past) -> Result<Self> {
+        Ok(Self { version, past: Some(past), ..Self::new(value, ttl)? })
+    }
+
+    /// What it expires with.
+    pub(super) fn lease(&self) -> Option<Lease> {
+        let left = self.past.as_ref().and_then(|past| past.left);
+        Some(Lease { version: self.version.clone(), ttl: left.or(self.ttl)? })
     }
 
     pub(super) fn put(&self, place: &Place, created_at: Option<SystemTime>) -> Result<Operation> {
         let attributes = Json::from_serialize(&Attributes {
             version: self.version.clone(),
-            created_at,
+            created_at: self.past.as_ref().map(|past| past.created_at).or(created_at),
+            updated_at: self.past.as_ref().map(|past| past.updated_at),
             ttl: self.ttl.map(ttl_millis).transpose()?,
             key: place.hashed.clone(),
         })?;
@@ -106,6 +132,7 @@ pub(super) struct Stored {
     pub(super) key: String,
     pub(super) version: String,
     pub(super) created_at: SystemTime,
+    pub(super) updated_at: SystemTime,
     pub(super) lease: Option<Lease>,
     pub(super) item: Item,
 }
@@ -113,12 +140,12 @@ pub(super) struct Stored {
 impl Stored {
     pub(super) fn decode(partition: &Partition, item: Item) -> Result<Self> {
         let (namespace, key) = split(partition, &item.sort)?;
-        let Attributes { version, created_at, ttl, key: whole } =
+        let Attributes { version, created_at, updated_at, ttl, key: whole } =
             item.attributes.decode().map_err(|error| error.with_key(&namespace.join("/")))?;
         let key = key.or(whole).ok_or_else(|| Error::corrupt("the memory has no key"))?;
         let lease = ttl.map(|ttl| Lease { version: version.clone(), ttl: Duration::from_millis(ttl) });
-        let created_at = created_at.unwrap_or(item.written_at);
-        Ok(Self { namespace, key, version, created_at, lease, item })
+        let [created_at, updated_at] = [created_at, updated_at].map(|time| time.unwrap_or(item.written_at));
+        Ok(Self { namespace, key, version, created_at, updated_at, lease, item })
     }
 
     pub(super) fn value(&self) -> Result<Json> {
@@ -130,7 +157,7 @@ impl Stored {
 
     pub(super) fn into_memory(self, expires_at: Option<SystemTime>) -> Result<MemoryItem> {
         let value = self.value()?;
-        let Self { namespace, key, version, created_at, item, .. } = self;
-        Ok(MemoryItem { namespace, key, value, created_at, updated_at: item.written_at, version, expires_at })
+        let Self { namespace, key, version, created_at, updated_at, .. } = self;
+        Ok(MemoryItem { namespace, key, value, created_at, updated_at, version, expires_at })
     }
 }

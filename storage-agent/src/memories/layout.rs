@@ -8,7 +8,7 @@ use storage_core::{Error, MAX_KEY_BYTES, Partition, Result};
 /// What the partition of each first label is named by.
 pub(crate) const KIND: &str = "memory";
 /// What the partition that expires with a memory is named by.
-pub(super) const LEASES: &str = "memory_lease";
+pub(crate) const LEASES: &str = "memory_lease";
 
 /// The longest namespace: the bytes of its labels, and one for each.
 pub const MAX_NAMESPACE_BYTES: usize = 900;

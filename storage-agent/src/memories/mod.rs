@@ -1,6 +1,7 @@
 //! Long-term memory: JSON objects by namespace and key, over all sessions and users.
 
 mod batch;
+mod carry;
 mod find;
 mod item;
 mod layout;
@@ -15,11 +16,12 @@ mod write;
 use storage_core::{Json, Listing, Result};
 
 pub use batch::{MemoryAnswer, MemoryOp};
+pub(crate) use carry::{Carried, Place as MemoryPlace, check_carried};
 pub use find::MemoryHit;
 use item::{Content, Stored};
 pub use item::{MemoryItem, MemoryTtl};
-pub(crate) use layout::KIND;
 use layout::Place;
+pub(crate) use layout::{KIND, LEASES};
 pub use layout::{MAX_MEMORY_KEY_BYTES, MAX_NAMESPACE_BYTES};
 pub use namespaces::ListNamespaces;
 pub use search::SearchMemories;

@@ -79,7 +79,7 @@ impl Found {
 fn rank(stored: &Stored) -> Rank {
     let item = &stored.item;
     // Within a millisecond the later commit has the greater version.
-    (Reverse(item.written_at), Reverse(item.version), stored.namespace.clone(), stored.key.clone())
+    (Reverse(stored.updated_at), Reverse(item.version), stored.namespace.clone(), stored.key.clone())
 }
 
 impl MemoryStore {

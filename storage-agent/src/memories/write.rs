@@ -35,8 +35,7 @@ pub(super) enum Expected {
 
 impl Write {
     fn lease(&self) -> Option<Lease> {
-        let content = self.content.as_ref()?;
-        Some(Lease { version: content.version.clone(), ttl: content.ttl? })
+        self.content.as_ref()?.lease()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Agent memory behaves the same on every store.
 
+mod carry;
+mod carry_files;
 mod cleanup;
 mod conversations;
 mod costs;
@@ -129,6 +131,17 @@ on_stores! {
             what_is_tagged_stays
             of_many_processes_one_applies_it
             a_claim_ends_by_the_clock_of_the_store
+        }
+        carry {
+            everything_comes_back_equal
+            what_the_store_wrote_comes_back_equal
+            a_user_goes_on_where_the_user_was
+            numbers_and_threads_go_on
+            what_is_there_is_refused_left_or_replaced
+            an_import_that_died_is_finished_by_the_next
+            an_export_beside_a_writer_is_sound
+            what_has_expired_is_not_carried
+            the_largest_values_travel
         }
         forget {
             nothing_of_a_user_is_left_and_all_of_others
