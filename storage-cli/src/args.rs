@@ -133,17 +133,26 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         ttl: Option<Duration>,
     },
-    /// Print entries as lines {"key":…,"value":…,"expires_at":…}; expires_at is in seconds since 1970, or null.
-    Export {
-        /// A glob: `*`, `?`, `[abc]`, `[a-z]`, `[!a]`; `\` escapes.
-        #[arg(default_value = "*")]
-        pattern: String,
-    },
-    /// Write the entries of an export, over whatever is there; entries that have expired since are skipped.
+    /// Print all that a store, a user, a session or a thread has, as lines with a checksum; or entries as plain lines.
+    ///
+    /// Without a pattern it is entries, conversations, tasks, threads and memories in the format of storage-agent/EXPORT.md, which
+    /// every store imports. With one it is entries as lines {"key":…,"value":…,"expires_at":…}; expires_at is in seconds since 1970,
+    /// or null.
+    Export(Export),
+    /// Write what an export holds, or entries of plain lines; what has expired since is skipped.
+    ///
+    /// An export that was changed, cut, or is of a later version is refused before anything is written, and so is one of which
+    /// something is there already and differs. Plain lines are written over whatever is there.
     Import {
         /// The file; - or nothing is stdin.
         #[arg(value_name = "FILE|-", default_value = "-")]
         file: PathBuf,
+        /// Leave what is there and differs as it is.
+        #[arg(long, conflicts_with = "replace")]
+        skip: bool,
+        /// Put the export in the place of what is there and differs.
+        #[arg(long)]
+        replace: bool,
     },
     /// Make the store where it is not there yet: its file, tables or home.
     Init,
@@ -215,6 +224,31 @@ pub(crate) enum Command {
         /// The shell.
         shell: Shell,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// A glob of keys: `*`, `?`, `[abc]`, `[a-z]`, `[!a]`; `\` escapes. Only these entries, as plain lines.
+    #[arg(conflicts_with_all = ["user", "session", "thread", "kind", "to"])]
+    pub(crate) pattern: Option<String>,
+    /// Only this user: sessions with what belongs to them, threads and memories, as `users delete` finds them.
+    #[arg(long, value_name = "USER", conflicts_with_all = ["session", "thread", "kind"])]
+    pub(crate) user: Option<String>,
+    /// Also the user's threads whose ids start with this.
+    #[arg(long, value_name = "PREFIX", requires = "user")]
+    pub(crate) thread_prefix: Vec<String>,
+    /// Only this session: its document, conversation, tasks and threads.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["thread", "kind"])]
+    pub(crate) session: Option<String>,
+    /// Only this thread.
+    #[arg(long, value_name = "THREAD", conflicts_with = "kind")]
+    pub(crate) thread: Option<String>,
+    /// Also the partitions of this kind, which another program has.
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Vec<String>,
+    /// Write to this file instead of stdout; it must not exist, and is there when it is whole.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,11 +2,13 @@
 
 mod args;
 mod ask;
+mod bytes;
 mod commands;
 mod demo;
 mod failure;
 mod line;
 mod output;
+mod progress;
 mod store;
 mod warnings;
 

@@ -51,6 +51,11 @@ impl Output {
         self.line("")
     }
 
+    /// For what writes bytes.
+    pub(crate) fn writer(&mut self) -> &mut BufWriter<Stdout> {
+        &mut self.writer
+    }
+
     pub(crate) fn flush(&mut self) -> Result<()> {
         self.writer.flush().map_err(|error| Failure::output(&error))
     }
@@ -126,6 +131,14 @@ pub(crate) fn moment(time: SystemTime) -> String {
 /// `1 entry`, `2,000 entries`.
 pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", indicatif::HumanCount(count), if count == 1 { one } else { many })
+}
+
+/// `2 entries, 1 partition with 40 items, 3 memories`.
+pub(crate) fn carried(entries: u64, partitions: u64, items: u64, memories: u64) -> String {
+    let (entries, memories) = (counted(entries, "entry", "entries"), counted(memories, "memory", "memories"));
+    let (partitions, items) =
+        (counted(partitions, "partition", "partitions"), counted(items, "item", "items"));
+    format!("{entries}, {partitions} with {items}, {memories}")
 }
 
 /// A key as people can see it: control characters would break lines, or the terminal.

@@ -45,10 +45,10 @@ fn adversarial_keys_and_their_expiries_make_the_round_trip() {
     let imported = place.run(&["import", "--json", file.to_str().unwrap()]);
     assert_eq!(imported.json(), json!({"imported": input.len(), "expired": 0}));
 
-    let exported = place.done(&["export"]);
+    let exported = place.done(&["export", "*"]);
     assert_eq!(other.pipe(&exported, &["import"]).out, format!("imported {} entries\n", input.len()));
     for place in [&place, &other] {
-        let mut found = lines(&place.done(&["export", "--json"]));
+        let mut found = lines(&place.done(&["export", "*", "--json"]));
         for line in &mut found {
             if let Some(expires_at) = line["expires_at"].as_f64() {
                 assert!((0.0..5.0).contains(&(expires_at - in_an_hour)), "{line}");
@@ -83,7 +83,7 @@ fn what_has_expired_is_skipped_and_counted() {
     assert_eq!(place.done(&["keys"]), "new\n");
     place.done(&["set", "short", "1", "--ttl", "200ms"]);
     thread::sleep(Duration::from_millis(300));
-    assert_eq!(lines(&place.done(&["export"])).len(), 1);
+    assert_eq!(lines(&place.done(&["export", "*"])).len(), 1);
 }
 
 #[test]
@@ -101,9 +101,9 @@ fn large_values_pass_in_both_directions() {
     let value = "x".repeat(3 * 1024 * 1024);
     let input: String = (0..4).map(|n| format!("{{\"key\":\"k{n}\",\"value\":\"{value}\"}}\n")).collect();
     assert_eq!(place.pipe(input, &["import"]).code, 0);
-    let exported = place.done(&["export"]);
+    let exported = place.done(&["export", "*"]);
     assert_eq!(other.pipe(&exported, &["import", "--json"]).json()["imported"], 4);
-    assert_eq!(other.done(&["export"]), exported);
+    assert_eq!(other.done(&["export", "*"]), exported);
 }
 
 #[test]
@@ -113,13 +113,13 @@ fn a_corrupt_entry_is_a_warning_spares_the_rest_and_shows_in_the_code() {
     place.done(&["set", "z", "2"]);
     let file = rusqlite::Connection::open(place.path().join("ad_buyer.db")).unwrap();
     file.execute("INSERT INTO kv_store (key, value) VALUES ('nan', 'NaN')", []).unwrap();
-    let done = place.run(&["export"]);
+    let done = place.run(&["export", "*"]);
     assert_eq!(done.code, 3);
     let keys: Vec<_> = lines(&done.out).iter().map(|line| line["key"].clone()).collect();
     assert_eq!(keys, ["a", "z"]);
     assert!(done.err.starts_with("warning: ") && done.err.contains("`nan`"), "{}", done.err);
     assert!(done.err.contains("error: 1 entry could not be exported"), "{}", done.err);
-    let told = lines(&place.run(&["export", "--json"]).err);
+    let told = lines(&place.run(&["export", "*", "--json"]).err);
     assert_eq!(
         (&told[0]["warning"]["kind"], &told[1]["error"]["kind"]),
         (&json!("corrupt"), &json!("corrupt"))

@@ -113,7 +113,7 @@ fn a_file_in_a_folder_that_may_not_be_written_to_is_read() {
     for (command, out) in [
         (&["get", "deal:1"][..], "1\n"),
         (&["keys"], "deal:1\n"),
-        (&["export"], "{\"key\":\"deal:1\",\"value\":1,\"expires_at\":null}\n"),
+        (&["export", "*"], "{\"key\":\"deal:1\",\"value\":1,\"expires_at\":null}\n"),
     ] {
         let done = run_without_rights(&place, command);
         assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (0, out, ""), "{command:?}");

@@ -8,6 +8,7 @@
 )]
 
 mod agent;
+mod carry;
 mod completions;
 mod demo;
 mod entries;

@@ -1,16 +1,18 @@
-//! `storage import`: lines in, whole batches out, in bounded memory.
+//! `storage import`: an export, or plain lines of entries; lines in, whole batches out, in bounded memory.
 
 mod chunks;
+mod whole;
 
 use std::{
     fs::File,
-    io::{self, IsTerminal, Read, Write},
+    io::{self, Cursor, IsTerminal, Read, Write},
     path::Path,
     pin::pin,
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
+use storage_agent::Existing;
 use storage_core::{Entry, StorageBackend};
 use storage_factory::Settings;
 
@@ -18,6 +20,7 @@ use self::chunks::{Chunk, Chunks};
 use crate::{
     failure::{DONE, Failure, Result},
     output::{Output, counted},
+    progress,
     store::{max_value_bytes, with_made},
 };
 
@@ -28,10 +31,48 @@ struct Counts {
     expired: u64,
 }
 
-/// Writes the entries of a file. What stands before a line that is wrong is imported.
-pub(super) async fn run(file: &Path, settings: &Settings, out: &mut Output) -> Result<u8> {
-    let (reader, bytes) = open(file)?;
-    let progress = progress(bytes);
+/// What an export begins with.
+const EXPORT: &[u8] = b"{\"export\":";
+
+/// Writes what a file holds.
+pub(super) async fn run(
+    file: &Path,
+    skip: bool,
+    replace: bool,
+    settings: &Settings,
+    out: &mut Output,
+) -> Result<u8> {
+    let unreadable = |error| Failure::input(format!("`{}` cannot be read: {error}", file.display()));
+    let (mut reader, bytes) = open(file)?;
+    let mut beginning = Vec::new();
+    reader.by_ref().take(EXPORT.len() as u64).read_to_end(&mut beginning).map_err(unreadable)?;
+    if beginning == EXPORT {
+        let existing = match (skip, replace) {
+            (true, _) => Existing::Skip,
+            (_, true) => Existing::Replace,
+            _ => Existing::Refuse,
+        };
+        let file = match bytes {
+            Some(_) => File::open(file).map_err(unreadable)?,
+            None => whole::spooled(Cursor::new(beginning).chain(reader))?,
+        };
+        return whole::run(file, existing, settings, out).await;
+    }
+    if skip {
+        let failure = Failure::input("plain lines are written over what is there: --skip is for exports");
+        return Err(failure.hint("`storage export` without a pattern writes exports"));
+    }
+    entries(Box::new(Cursor::new(beginning).chain(reader)), bytes, settings, out).await
+}
+
+/// Writes entries. What stands before a line that is wrong is imported.
+async fn entries(
+    reader: Box<dyn Read + Send>,
+    bytes: Option<u64>,
+    settings: &Settings,
+    out: &mut Output,
+) -> Result<u8> {
+    let progress = progress::imported(bytes);
     let chunks = Chunks::read(reader, max_value_bytes(settings));
     let mut counts = Counts::default();
     let ended =
@@ -93,15 +134,4 @@ async fn write(
 fn interruption() -> Failure {
     Failure::interrupted("interrupted between two batches, each of which is written whole")
         .hint("import the same lines again to finish: entries are written over")
-}
-
-/// On stderr, and only where that is a terminal.
-fn progress(bytes: Option<u64>) -> ProgressBar {
-    let (bar, template) = match bytes {
-        Some(bytes) => {
-            (ProgressBar::new(bytes), "{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left")
-        }
-        None => (ProgressBar::new_spinner(), "{spinner} {bytes} read, {bytes_per_sec}"),
-    };
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

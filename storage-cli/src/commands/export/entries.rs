@@ -1,9 +1,6 @@
-//! `storage export`.
-
-use std::io::{self, IsTerminal};
+//! Entries as plain lines.
 
 use futures::StreamExt;
-use indicatif::{ProgressBar, ProgressStyle};
 use storage_core::{Error, ErrorKind, Record, Scan, StorageBackend, StorageExt};
 use storage_factory::Settings;
 
@@ -11,6 +8,7 @@ use crate::{
     failure::{DONE, Failure, Result, STORE},
     line::export_line,
     output::{Output, counted, warn},
+    progress,
     store::with_store,
 };
 
@@ -29,19 +27,21 @@ pub(super) async fn run(pattern: &str, settings: &Settings, out: &mut Output) ->
 
 /// Writes a line for each entry, and returns how many could not be read.
 async fn write_lines(storage: &dyn StorageBackend, scan: Scan, out: &mut Output) -> Result<u64> {
-    let progress = progress(out);
+    let progress = progress::exported(out.is_terminal());
     let mut records = storage.records(scan);
     let mut corrupt = 0;
     while let Some(record) = records.next().await {
         match record.and_then(|record| line(&record)) {
-            Ok(line) => out.line(line)?,
+            Ok(line) => {
+                progress.inc(line.len() as u64);
+                out.line(line)?;
+            }
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 corrupt += 1;
                 progress.suspend(|| warn(error.into(), out.json()));
             }
             Err(error) => return Err(error.into()),
         }
-        progress.inc(1);
     }
     progress.finish_and_clear();
     Ok(corrupt)
@@ -49,13 +49,4 @@ async fn write_lines(storage: &dyn StorageBackend, scan: Scan, out: &mut Output)
 
 fn line(record: &Record) -> storage_core::Result<String> {
     export_line(record).ok_or_else(|| Error::corrupt("the entry has no value").with_key(&record.key))
-}
-
-/// A count on stderr, unless the lines go to the same terminal.
-fn progress(out: &Output) -> ProgressBar {
-    if out.is_terminal() || !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{spinner} {human_pos} exported in {elapsed}");
-    ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
 }
