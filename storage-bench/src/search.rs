@@ -114,27 +114,26 @@ fn session(number: u64) -> String {
 /// Appends to the two stores by turns, so that what else the machine does meets both.
 async fn appended(store: &str, stores: [&ConversationStore; 2], table: &mut Table) -> Result<()> {
     let mut said = Speech::new(2);
-    let mut times = [Vec::new(), Vec::new()];
+    let mut sides = stores.map(|conversations| (conversations, Vec::new()));
     for number in 0..APPENDS {
         let message = said.message();
-        let order = if number % 2 == 0 { [0, 1] } else { [1, 0] };
-        for place in order {
+        for (conversations, times) in &mut sides {
             let begun = Instant::now();
-            let (conversations, times) = (stores[place], &mut times[place]);
             conversations.add_conversation_messages(&session(number as u64), vec![message.clone()]).await?;
             times.push(begun.elapsed());
         }
+        sides.reverse();
     }
     let mean = |times: &[Duration]| times.iter().sum::<Duration>() / u32::try_from(times.len()).unwrap_or(1);
-    let means = [mean(&times[0]), mean(&times[1])];
-    let [with, without] = times.map(sorted);
+    let [with, without] = sides.map(|(_, times)| sorted(times));
+    let [with_mean, without_mean] = [mean(&with), mean(&without)];
     table.line(vec![
         store.to_owned(),
         shown(percentile(&with, 50)),
         shown(percentile(&without, 50)),
-        shown(means[0]),
-        shown(means[1]),
-        format!("{:.2}", means[0].as_secs_f64() / means[1].as_secs_f64()),
+        shown(with_mean),
+        shown(without_mean),
+        format!("{:.2}", with_mean.as_secs_f64() / without_mean.as_secs_f64()),
     ]);
     Ok(())
 }

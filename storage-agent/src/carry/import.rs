@@ -166,13 +166,13 @@ impl<'a> Import<'a> {
         if !self.is_written(verdict) {
             return Ok(None);
         }
-        let store = self.agent.shared.collections()?;
-        let there = store.partition(&Partition::from_text(&line.name)?).await?;
+        let shared = &self.agent.shared;
+        let there = shared.collections()?.partition(&Partition::from_text(&line.name)?).await?;
         let is_seen = there.as_ref().map_or(0, |there| there.version) == version;
         if !is_seen && self.existing != Existing::Replace {
             return Err(written_to(&line.name));
         }
-        Rebuild::begin(store, line, there).await.map(Some)
+        Rebuild::begin(shared, line, there).await.map(Some)
     }
 
     /// Counts what is not.

@@ -82,7 +82,7 @@ impl AgentStorage {
     /// writes it anew, whatever `existing` says. Import a file again to finish: what is there and equal stays.
     ///
     /// Messages, task contexts and memories keep their times; all else counts as written now, as a copied thread does.
-    /// Ids of messages are not carried: writing one with an id of before is a new message.
+    /// Messages are known by their ids, and are found by what they say, as those that were written here.
     ///
     /// # Errors
     /// `InvalidInput` naming what is wrong with the export, and the line; `Conflict` for something that is there already, or that

@@ -1,10 +1,13 @@
 //! Bringing a partition back, with its numbers.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use storage_core::{
-    CollectionStore, Commit, Error, ErrorKind, Expire, Json, MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS,
-    Operation, Partition, PartitionInfo, Precondition, PutMode, Result, sequence_key,
+    Commit, Error, ErrorKind, Expire, Json, MAX_COMMIT_BYTES, MAX_COMMIT_OPERATIONS, Operation, Partition,
+    PartitionInfo, Precondition, PutMode, Result, check_key, sequence_key,
 };
 
 use super::{
@@ -14,7 +17,8 @@ use super::{
 };
 use crate::{
     checkpoints::COPYING,
-    shared::{THREADS, expire},
+    conversations,
+    shared::{Shared, THREADS, expire},
 };
 
 /// How long the beginning of a partition stays unless its end is written: a program that dies leaves no half of one.
@@ -27,7 +31,7 @@ const GAP: &str = "\u{1}import:";
 
 /// A partition that is being brought back.
 pub(super) struct Rebuild<'a> {
-    store: &'a dyn CollectionStore,
+    shared: &'a Shared,
     partition: Partition,
     line: PartitionLine,
     /// What the partition must have, so that nobody else writes to it.
@@ -41,19 +45,21 @@ pub(super) struct Rebuild<'a> {
     shown: Vec<Operation>,
     shown_bytes: usize,
     is_staged: bool,
+    /// Hashes of the ids that messages brought.
+    ids: HashSet<blake3::Hash>,
     pub(super) items: u64,
 }
 
 impl<'a> Rebuild<'a> {
     /// Begins in place of what is there.
     pub(super) async fn begin(
-        store: &'a dyn CollectionStore,
+        shared: &'a Shared,
         line: PartitionLine,
         there: Option<PartitionInfo>,
     ) -> Result<Self> {
         let (version, given) = there.map_or((0, 0), |there| (there.version, there.sequence));
         let rebuild = Self {
-            store,
+            shared,
             partition: Partition::from_text(&line.name)?,
             line: line.clone(),
             version,
@@ -64,6 +70,7 @@ impl<'a> Rebuild<'a> {
             shown: Vec::new(),
             shown_bytes: 0,
             is_staged: false,
+            ids: HashSet::new(),
             items: 0,
         };
         rebuild.again(line).await
@@ -73,12 +80,13 @@ impl<'a> Rebuild<'a> {
     pub(super) async fn again(mut self, line: PartitionLine) -> Result<Self> {
         if self.given > line.sequence {
             // Numbers go back with the partition alone.
-            self.store.delete_partition(&self.partition).await?;
+            self.shared.collections()?.delete_partition(&self.partition).await?;
             (self.version, self.given) = (0, 0);
         }
         (self.line, self.sequence, self.is_staged) = (line, self.given, false);
         self.operations.clear();
         self.shown.clear();
+        self.ids.clear();
         (self.bytes, self.shown_bytes, self.items) = (0, 0, 0);
         if self.version > 0 {
             self.operations.push(Operation::DeleteRange { from: String::new(), to: None });
@@ -111,13 +119,24 @@ impl<'a> Rebuild<'a> {
             Some((prefix, number)) if number > self.sequence && number <= self.line.sequence => {
                 self.skip_to(number - 1).await?;
                 self.sequence = number;
-                Operation::Append { prefix: prefix.to_owned(), attributes, body, tag: None }
+                let tag = self.id_of(&attributes);
+                Operation::Append { prefix: prefix.to_owned(), attributes, body, tag, search: None }
             }
             _ => Operation::put(&item.sort, attributes, body, PutMode::Upsert),
         };
         self.operations.push(operation);
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// The id by which a message is known from now on, too. Of several with one, as no store has them, the first keeps it: an append
+    /// whose tag is there writes nothing.
+    fn id_of(&mut self, attributes: &Json) -> Option<String> {
+        if self.partition.kind() != conversations::KIND {
+            return None;
+        }
+        let id = conversations::id_of(attributes).filter(|id| check_key(id).is_ok())?;
+        self.ids.insert(blake3::hash(id.as_bytes())).then_some(id)
     }
 
     /// Gives out the numbers up to one, which no item has.
@@ -156,7 +175,12 @@ impl<'a> Rebuild<'a> {
             Commit::new(self.partition.clone()).only_if(Precondition::Version(self.version)).expire(expire);
         commit.operations = std::mem::take(&mut self.operations);
         self.bytes = 0;
-        let committed = self.store.commit(commit).await.map_err(|error| match error.kind() {
+        let written = if self.partition.kind() == conversations::KIND {
+            self.shared.commit_found(commit, conversations::texts::text).await
+        } else {
+            self.shared.collections()?.commit(commit).await
+        };
+        let committed = written.map_err(|error| match error.kind() {
             ErrorKind::Conflict => written_to(self.partition.as_str()),
             _ => error,
         });

@@ -14,7 +14,7 @@ mod tokens;
 
 use std::{sync::Arc, time::Duration};
 
-use storage_core::{Operation, Partition, Result, StorageBackend, optional_ttl_millis};
+use storage_core::{Json, Operation, Partition, Result, StorageBackend, optional_ttl_millis};
 
 use crate::{SessionStore, shared::Shared};
 pub use attributes::MessageEdits;
@@ -100,6 +100,11 @@ impl ConversationStore {
         let bounded = items.is_some() || bytes.is_some() || max_age.is_some();
         bounded.then_some(Operation::Trim { items, bytes, max_age })
     }
+}
+
+/// The id that a message was written with, by the attributes of its item.
+pub(crate) fn id_of(attributes: &Json) -> Option<String> {
+    attributes.decode::<attributes::Attributes>().ok()?.id
 }
 
 fn partition(session: &str) -> Result<Partition> {

@@ -10,6 +10,7 @@ use super::values::time;
 #[derive(Debug, Args)]
 pub(crate) struct Finding {
     /// Words that all have to be there, "phrases", beginnings such as deal*, alternatives with OR, exclusions such as -draft.
+    #[arg(allow_hyphen_values = true)]
     pub(crate) query: String,
     /// Only messages of this session; may be repeated.
     #[arg(long = "session", value_name = "ID")]

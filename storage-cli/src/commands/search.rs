@@ -79,5 +79,5 @@ fn tables(messages: &[MessageHit], memories: &[MemoryHit]) -> String {
         }));
         tables.push(table(&rows));
     }
-    tables.join("\n")
+    tables.join("\n\n")
 }

@@ -4,8 +4,8 @@ use std::{io::Cursor, sync::Arc, time::Duration};
 
 use futures::TryStreamExt;
 use storage_agent::{
-    AgentConfig, AgentStorage, ConversationLimits, Existing, ExportScope, Imported, MemoryTtl, Metadata,
-    NewMessage, UserData,
+    AgentConfig, AgentStorage, ConversationLimits, Existing, ExportScope, Imported, MemoryTtl, MessageEdit,
+    Metadata, NewMessage, Redaction, SearchMemories, SearchMessages, UserData,
     checkpoints::{
         ChannelValue, CheckpointConfig, CheckpointKey, INTERRUPT_CHANNEL, ListCheckpoints, NewCheckpoint,
         Payload, PruneStrategy, TaskWrites, Version,
@@ -479,4 +479,35 @@ pub(crate) async fn the_largest_values_travel(storage: Backend) {
     let here = AgentStorage::new(storage.clone()).unwrap();
     import(&here, &lines, Existing::Refuse).await;
     assert!(lines == exported(&here, &EVERYTHING).await);
+}
+
+/// Messages are found by what they say, and not written again by their ids, also one that was edited or redacted.
+pub(crate) async fn what_was_imported_is_found_and_known_by_its_ids(storage: Backend) {
+    let (source, here) = (agent(&memory().await), agent(&storage));
+    let said = |n: u8| NewMessage::new("user", format!("message number{n}")).with_id(format!("id-{n}"));
+    let conversations = source.conversations();
+    conversations.add_conversation_messages("s", (1..=4).map(said).collect()).await.unwrap();
+    let all = conversations.get_conversation_history("s", 10).await.unwrap().messages;
+    let edit = MessageEdit { content: Some("edited tea".into()), ..MessageEdit::default() };
+    conversations.edit_message("s", &all[1], edit).await.unwrap();
+    conversations.redact_message("s", &all[2], Redaction::default()).await.unwrap();
+    source.memories().put(&["ada"], "tea", json(r#"{"fact": "green tea"}"#), MemoryTtl::Never).await.unwrap();
+    let lines = exported(&source, &EVERYTHING).await;
+    import(&here, &lines, Existing::Refuse).await;
+    same(&lines, &exported(&here, &EVERYTHING).await);
+
+    let numbers =
+        here.conversations().add_conversation_messages("s", (1..=4).map(said).collect()).await.unwrap();
+    assert_eq!(numbers, [1, 2, 3, 4], "they are there");
+    let found = async |query: &str| {
+        let search = SearchMessages { sessions: vec!["s".to_owned()], ..SearchMessages::new(query) };
+        let hits = here.conversations().search_messages(&search).await.unwrap().all().unwrap();
+        let mut numbers: Vec<u64> = hits.into_iter().map(|hit| hit.message.sequence).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    assert_eq!(found("message").await, [1, 4]);
+    assert_eq!(found("tea OR number3").await, [2]);
+    let memories = here.memories().find(&["ada"], "green", &SearchMemories::default()).await.unwrap();
+    assert_eq!(memories.len(), 1);
 }

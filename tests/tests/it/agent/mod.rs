@@ -142,6 +142,7 @@ on_stores! {
             an_export_beside_a_writer_is_sound
             what_has_expired_is_not_carried
             the_largest_values_travel
+            what_was_imported_is_found_and_known_by_its_ids
         }
         forget {
             nothing_of_a_user_is_left_and_all_of_others
