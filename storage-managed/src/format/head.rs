@@ -45,8 +45,19 @@ pub(crate) struct Head {
     /// The pages that the newest single segments change, the newest last, so that who reads single pages does not ask each one:
     /// of so many as are told. `None` where there are too many, where the database was cut, or where the pages cannot be read
     /// without what stands before them. Releases that do not know this leave it out.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) pages: Vec<Option<Vec<u32>>>,
+    #[serde(default, skip_serializing_if = "Pages::is_empty")]
+    pub(crate) pages: Pages,
+}
+
+/// The pages of single segments up to this generation: of another one they are nothing to a head, as where somebody has copied
+/// what it did not know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pages(u64, Vec<Option<Vec<u32>>>);
+
+impl Pages {
+    fn is_empty(&self) -> bool {
+        self.1.is_empty()
+    }
 }
 
 /// The index that a head names.
@@ -89,7 +100,7 @@ impl Head {
             page_count: base.page_count,
             checksum: base.checksum,
             commits: vec![(base.commit, 0)],
-            pages: Vec::new(),
+            pages: Pages::default(),
             base,
             index: None,
             repaired: None,
@@ -131,7 +142,14 @@ impl Head {
         let mut head: Self =
             serde_json::from_slice(bytes).map_err(|_| corrupt("it is not a head that can be read"))?;
         head.format = FORMAT;
-        if head.is_consistent() { Ok(head) } else { Err(corrupt("it contradicts itself")) }
+        if !head.is_consistent() {
+            return Err(corrupt("it contradicts itself"));
+        }
+        if head.pages.0 != head.generation {
+            head.pages = Pages::default();
+        }
+        head.forget_pages();
+        Ok(head)
     }
 
     fn is_consistent(&self) -> bool {
@@ -142,8 +160,7 @@ impl Head {
             && merged <= self.generation
             && self.generation - self.singles_from() <= named
             && named <= self.generation
-            && self.pages.len() as u64 <= self.singles()
-            && self.pages.iter().flatten().all(|pages| is_ascending(pages))
+            && self.pages.1.iter().flatten().all(|pages| is_ascending(pages))
             && self.page_size.is_power_of_two()
             && (512..=65_536).contains(&self.page_size)
     }
@@ -172,13 +189,13 @@ impl Head {
     #[cfg(any(feature = "lazy", test))]
     pub(crate) fn pages_at(&self, generation: u64) -> Option<&[u32]> {
         let back = usize::try_from(self.generation.checked_sub(generation)?).ok()?;
-        self.pages.iter().rev().nth(back)?.as_deref()
+        self.pages.1.iter().rev().nth(back)?.as_deref()
     }
 
     /// How many pages the head names; a segment that has to be asked instead counts as many.
     pub(crate) fn named_pages(&self) -> u64 {
         let named = |pages: &Option<Vec<u32>>| pages.as_ref().map_or(2 * MAX_NAMED, Vec::len);
-        self.pages.iter().map(named).sum::<usize>() as u64
+        self.pages.1.iter().map(named).sum::<usize>() as u64
     }
 
     /// The last generation that a merged segment, or without any the base, leads to: the segments behind it are single ones.
@@ -206,7 +223,8 @@ impl Head {
     /// Names a commit on top, with the pages that it changes if they can be told, and forgets the oldest that nobody needs.
     pub(crate) fn push(&mut self, commit: Id, bytes: u64, pages: Option<Vec<u32>>) {
         self.commits.push((commit, bytes));
-        self.pages.push(pages.filter(|pages| pages.len() <= MAX_NAMED));
+        self.pages.0 = self.generation;
+        self.pages.1.push(pages.filter(|pages| pages.len() <= MAX_NAMED));
         self.forget();
     }
 
@@ -215,14 +233,20 @@ impl Head {
         let singles = usize::try_from(self.singles()).unwrap_or(usize::MAX);
         let keep = singles.max(MAX_COMMITS);
         self.commits.drain(..self.commits.len().saturating_sub(keep));
-        self.pages.drain(..self.pages.len().saturating_sub(singles));
+        self.forget_pages();
+    }
+
+    /// Forgets the pages of segments that are merged, and of the oldest where there are too many.
+    fn forget_pages(&mut self) {
         let mut room = MAX_NAMED_IN_ALL;
         let fits = |pages: &&Option<Vec<u32>>| {
             let count = pages.as_ref().map_or(1, Vec::len).max(1);
             room.checked_sub(count).inspect(|left| room = *left).is_some()
         };
-        let named = self.pages.iter().rev().take_while(fits).count();
-        self.pages.drain(..self.pages.len() - named);
+        let singles = usize::try_from(self.singles()).unwrap_or(usize::MAX);
+        let pages = &mut self.pages.1;
+        let named = pages.iter().rev().take(singles).take_while(fits).count();
+        pages.drain(..pages.len() - named);
     }
 }
 
@@ -248,7 +272,7 @@ mod tests {
             index: None,
             repaired: None,
             commits: vec![(Hex(1), 0)],
-            pages: Vec::new(),
+            pages: Pages::default(),
         };
         for generation in 2..=generations {
             (head.generation, head.parent, head.commit) =
@@ -319,7 +343,7 @@ mod tests {
             (Some(&[1, 4][..]), Some(&[1, 2][..]), None)
         );
         // A release that does not know them leaves them out, and is followed by one that does.
-        head.pages.clear();
+        head.pages = Pages::default();
         for (generation, pages) in [(5, Some(vec![3])), (6, Some((1..40).collect())), (7, Some(vec![8]))] {
             (head.generation, head.commit) = (generation, Hex(generation.into()));
             head.push(head.commit, 10, pages);
@@ -330,11 +354,18 @@ mod tests {
         let mut merged = head.clone();
         merged.index = Some(IndexRef { generation: 6, id: Hex(3), bytes: 500 });
         merged.forget();
-        assert_eq!(merged.pages, [Some(vec![8])]);
+        assert_eq!(merged.pages, Pages(7, vec![Some(vec![8])]));
         for pages in [vec![0], vec![4, 4]] {
-            let wrong = Head { pages: vec![Some(pages)], ..merged.clone() };
+            let wrong = Head { pages: Pages(7, vec![Some(pages)]), ..merged.clone() };
             assert!(Head::decode(&wrong.encode()).is_err());
         }
+        // Others may copy what they do not know to the head of a later generation, or of a later index.
+        let mut copied = merged.clone();
+        (copied.generation, copied.commit) = (8, Hex(8));
+        copied.commits.push((Hex(8), 10));
+        assert_eq!(Head::decode(&copied.encode()).unwrap().pages, Pages::default());
+        let copied = Head { pages: head.pages.clone(), ..merged.clone() };
+        assert_eq!(Head::decode(&copied.encode()).unwrap().pages, merged.pages);
     }
 
     #[test]
@@ -344,7 +375,7 @@ mod tests {
             (head.generation, head.commit) = (generation, Hex(generation.into()));
             head.push(head.commit, 10, Some((1..=32).collect()));
         }
-        assert_eq!(head.pages.len(), 32);
+        assert_eq!(head.pages.1.len(), 32);
         assert_eq!((head.pages_at(200).map(<[u32]>::len), head.pages_at(168)), (Some(32), None));
     }
 

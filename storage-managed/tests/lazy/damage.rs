@@ -93,13 +93,24 @@ async fn segments_that_are_exchanged_are_refused_by_name() {
     let place = Place::new();
     let store = place.writer().await;
     fill(&store, 1..4_000).await;
-    // The same rows each time, which do not compress: objects of one shape.
-    for (from, merged) in [(1_000, true), (1_000, true), (3_000, false), (3_000, false)] {
-        fill(&store, from..from + 50).await;
-        fill(&store, from + 50..from + 100).await;
-        if merged {
-            assert!(store.merge().await.unwrap());
+    // The same rows each time, filled with another byte: objects of one shape.
+    let change = async |byte: u8, from: i64| {
+        for from in [from, from + 50] {
+            let body = vec![byte; 980];
+            let change = "UPDATE t SET body = ?1 WHERE id BETWEEN ?2 AND ?2 + 49";
+            store.for_write(move |db| db.execute(change, (body, from)).map(drop)).await.unwrap();
         }
+    };
+    for from in [1_000, 3_000, 1_000, 3_000] {
+        change(1, from).await;
+    }
+    store.fold().await.unwrap();
+    for byte in [2, 3] {
+        change(byte, 1_000).await;
+        assert!(store.merge().await.unwrap());
+    }
+    for byte in [4, 5] {
+        change(byte, 3_000).await;
     }
     store.close().await.unwrap();
     for (kind, one, two) in [("merged", 0, 1), ("seg", 0, 2)] {
