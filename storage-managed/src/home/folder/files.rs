@@ -144,8 +144,8 @@ impl Files {
     /// The objects whose names start with `prefix`, in their order.
     pub(super) fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
         let mut listed = Vec::new();
-        // What is not there is not made to learn its clock.
-        if !self.root().is_dir() {
+        // Nothing is made in a folder without a home, to learn its clock: the home's disk may not be mounted on it.
+        if entries(self.root()).map_err(|error| failed(&error))?.is_empty() {
             return self.check().map(|()| listed);
         }
         let now = self.now();
