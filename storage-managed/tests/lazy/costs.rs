@@ -99,7 +99,6 @@ async fn cold(place: &Place, store: &DatabaseStore, cache: &str, id: i64) -> Rep
     let replica = open(home.clone(), place.replica_options(cache)).await.unwrap();
     assert_eq!(replica.read(move |db| row(db, id)).await.unwrap(), expected, "{cache}");
     let (status, log) = (replica.status(), home.take_log());
-    println!("{cache}: {} requests, {} bytes", status.requests, status.bytes_received);
     assert!(status.requests <= 8 && status.bytes_received <= 2 * MIB, "{cache}: {status:?} {log:?}");
     drop(replica);
     // All rows, most of which are in segments that were not asked for.
