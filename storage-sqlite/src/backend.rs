@@ -277,7 +277,9 @@ impl StorageBackend for SqliteBackend {
             loop {
                 let batch = self.store.sweep().await?;
                 removed += batch;
-                if batch == 0 || start.elapsed() >= self.store.config.operation_timeout / 2 {
+                let is_late = || start.elapsed() >= self.store.config.operation_timeout / 2;
+                if batch == 0 || is_late() {
+                    while !is_late() && self.store.merge().await? {}
                     return Ok(removed);
                 }
             }

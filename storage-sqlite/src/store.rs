@@ -12,7 +12,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::{
     SqliteConfig,
     call::{Call, Caller},
-    collections::partition::sweep as sweep_partitions,
+    collections::{partition::sweep as sweep_partitions, text::merge},
     connections::{
         file::DatabaseFile,
         open::{Role, is_set_up, open, open_writer},
@@ -227,6 +227,11 @@ impl Store {
             Ok(removed + sweep_partitions(view, i64::from(batch) - removed)?)
         };
         self.write(0, Steps::Many, sweep).await.map(i64::unsigned_abs)
+    }
+
+    /// Removes some of what the index of texts still has of those that are gone; says whether there is more to do.
+    pub(crate) async fn merge(&self) -> Result<bool> {
+        self.write(0, Steps::Many, |view: &View<'_>| merge(view).map(i64::from)).await.map(|more| more > 0)
     }
 
     /// Sweeps until nothing is left or a whole batch is removed: large items go a few at a time.

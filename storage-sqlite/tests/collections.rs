@@ -324,3 +324,34 @@ async fn what_another_program_deletes_is_found_no_longer_and_leaves_the_index_so
     let sound: String = outside.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(sound, "ok");
 }
+
+#[tokio::test]
+async fn a_cleanup_leaves_no_word_of_what_is_gone_in_the_index() {
+    let place = Place::new();
+    let backend = place.connected().await;
+    let said = |text: &str| {
+        Operation::append("m:", json("1"), text.to_owned()).searched(Some(SearchText::new(text)))
+    };
+    for n in 0..60 {
+        for of in ["gone", "stays"] {
+            backend
+                .commit(Commit::new(partition(of)).with(said(&format!("zanzibar {of} {n}"))))
+                .await
+                .unwrap();
+        }
+    }
+    let over = Operation::put(sequence_key("m:", 1), json("1"), "", PutMode::Upsert);
+    backend.commit(Commit::new(partition("stays")).with(over)).await.unwrap();
+    backend.delete_partition(&partition("gone")).await.unwrap();
+    let holds = |word: &str| {
+        let sql = "SELECT count(*) FROM storage_text_data WHERE instr(block, ?1) > 0";
+        place.outside().query_row(sql, [word.as_bytes()], |row| row.get::<_, i64>(0)).unwrap() > 0
+    };
+    assert!(holds("gone"), "the words are kept until the index is merged");
+    backend.cleanup().await.unwrap();
+    assert!(!holds("gone") && holds("stays"));
+    let search = Search::new("conversation", "zanzibar".parse().unwrap()).limit(100);
+    assert_eq!(backend.search(search).await.unwrap().len(), 59);
+    let pending = "SELECT count(*) FROM storage_meta WHERE name = 'search_deleted'";
+    assert_eq!(place.outside().query_row(pending, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+}

@@ -7,7 +7,7 @@ mod query;
 mod search;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(crate) mod text;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -48,14 +48,18 @@ const COLLECTIONS: &str = "
     CREATE UNIQUE INDEX storage_item_tag ON storage_item (partition, tag) WHERE tag IS NOT NULL;";
 
 /// Texts are cut into words before they come here (`SearchText`); the tokenizer only separates them. The index keeps no copy
-/// of the text. The trigger reads the table in which FTS5 has a row for each text: most items have none, and cost a look.
+/// of the text. The trigger reads the table in which FTS5 has a row for each text: most items have none, and cost a look. FTS5 keeps the
+/// words of a deleted text until it merges; that there are some, the row `search_deleted` says.
 const SEARCH: &str = "
     CREATE VIRTUAL TABLE storage_text USING fts5 (
         words, labels, content = '', contentless_delete = 1, tokenize = 'ascii');
     INSERT INTO storage_text (storage_text, rank) VALUES ('rank', 'bm25(1.0, 0.0)');
     CREATE TRIGGER storage_item_text AFTER DELETE ON storage_item
         WHEN EXISTS (SELECT 1 FROM storage_text_docsize WHERE id = old.id)
-        BEGIN DELETE FROM storage_text WHERE rowid = old.id; END;";
+        BEGIN
+            DELETE FROM storage_text WHERE rowid = old.id;
+            INSERT OR IGNORE INTO storage_meta (name, version) VALUES ('search_deleted', 1);
+        END;";
 
 const META: &str =
     "CREATE TABLE IF NOT EXISTS storage_meta (name TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL)";
