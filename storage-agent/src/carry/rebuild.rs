@@ -114,7 +114,9 @@ impl<'a> Rebuild<'a> {
         if (self.bytes > 0 && self.bytes + bytes > STEP_BYTES) || self.operations.len() >= STEP {
             self.stage().await?;
         }
-        let operation = match number(&item.sort) {
+        // Of a conversation only messages are in the order of their numbers: what keeps the id of one stands right behind it.
+        let is_other = |prefix: &str| self.partition.kind() == conversations::KIND && !prefix.is_empty();
+        let operation = match number(&item.sort).filter(|(prefix, _)| !is_other(prefix)) {
             // It takes its number along; what is put gives out none.
             Some((prefix, number)) if number > self.sequence && number <= self.line.sequence => {
                 self.skip_to(number - 1).await?;
