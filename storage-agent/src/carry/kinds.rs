@@ -52,6 +52,12 @@ pub(super) fn is_shown(kind: &str, sort: &str) -> bool {
     shown(kind).iter().any(is_in)
 }
 
+/// Which of the ranges in which items are exported an item is in.
+pub(super) fn place(kind: &str, sort: &str) -> usize {
+    let is_in = |(from, to): &Range| sort >= from.as_str() && to.as_deref().is_none_or(|to| sort < to);
+    ranges(kind).iter().position(is_in).unwrap_or_default()
+}
+
 /// The ranges of sort keys in which items are exported.
 pub(super) fn ranges(kind: &str) -> Vec<Range> {
     let last = shown(kind);

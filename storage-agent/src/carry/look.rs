@@ -70,7 +70,8 @@ pub(super) async fn of_entries(
 }
 
 fn is_same(found: &Json, value: &Json) -> Result<bool> {
-    Ok(canonical(found)?.as_str() == value.as_str())
+    // What others write need not be spelled as exports are.
+    Ok(canonical(found)?.as_str() == canonical(value)?.as_str())
 }
 
 /// The verdict of a memory, by what is there.
@@ -129,11 +130,13 @@ impl<'a> Beside<'a> {
         })
     }
 
-    pub(super) async fn item(&mut self, item: ItemLine) -> Result<()> {
+    pub(super) async fn item(&mut self, mut item: ItemLine) -> Result<()> {
         self.items += 1;
         if self.there.is_none() {
             return Ok(());
         }
+        item.attributes = item.attributes.as_ref().map(canonical).transpose()?;
+        item.text = item.text.filter(|text| !text.is_empty());
         let (sort, text) = (item.sort.clone(), Line::Item(item).text()?);
         self.bytes += text.len();
         self.lines.insert(sort, text);

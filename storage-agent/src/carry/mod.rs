@@ -8,6 +8,7 @@ mod import;
 mod kinds;
 mod look;
 mod names;
+mod order;
 mod reader;
 mod rebuild;
 mod types;

@@ -10,6 +10,7 @@ use super::{
     due::Now,
     format::{AnyHeader, FORMAT, Footer, Line, PartitionLine, VERSION},
     kinds,
+    order::Order,
     writer::hex,
 };
 use crate::memories;
@@ -83,7 +84,7 @@ pub(super) async fn verified<R: AsyncRead + AsyncSeek + Unpin + Send>(
     begins(lines).await?;
     let mut hash = Sha256::new();
     hash.update(&lines.line);
-    let mut counts = Counts::default();
+    let (mut counts, mut order) = (Counts::default(), Order::default());
     while lines.read().await? {
         if lines.line.last() != Some(&b'\n') {
             return Err(cut(lines));
@@ -97,6 +98,7 @@ pub(super) async fn verified<R: AsyncRead + AsyncSeek + Unpin + Send>(
             line => {
                 let checked =
                     counts.add(&line).and_then(|()| check(&line, counts.kind(), max_value_bytes, now));
+                let checked = checked.and_then(|()| order.check(&line));
                 checked.map_err(|what| lines.wrong(&what))?;
             }
         }

@@ -96,7 +96,7 @@ impl ConversationStore {
     /// strings that are elements of lists or members `text` and `content`.
     ///
     /// Memory, SQLite and Postgres have an index, and rank each in its own way what all of them find. Where there is none, as on
-    /// Redis, one session is read through, the latest 10,000 messages of it, and the latest comes first. Messages that a release without
+    /// Redis, one session is read through, and the latest comes first. Messages that a release without
     /// search wrote are not found by the index.
     ///
     /// ```
@@ -134,6 +134,11 @@ impl ConversationStore {
             Some([]) => return Ok(found.hits),
             Some([one]) if !self.shared.collections()?.searches(KIND) => {
                 self.read_through(one, &mut found).await?;
+            }
+            _ if !self.shared.collections()?.searches(KIND) => {
+                let message = "the store has no index to search more than one session with";
+                return Err(Error::new(ErrorKind::Unsupported, message)
+                    .with_hint("name one session; memory, SQLite and Postgres search them all"));
             }
             Some(some) => {
                 for chunk in some.chunks(PARTITIONS) {
@@ -206,16 +211,12 @@ impl ConversationStore {
         }))
     }
 
-    /// Finds without an index: the latest messages of one conversation.
+    /// Finds without an index, from the latest message on.
     async fn read_through(&self, partition: &Partition, found: &mut Found<'_>) -> Result<()> {
         let mut next = Some(Query::all(partition.clone(), PAGE).order(Order::Descending));
-        let mut examined = 0;
-        while let Some(query) =
-            next.filter(|_| examined < MAX_EXAMINED && found.hits.entries.len() < found.most)
-        {
+        while let Some(query) = next.filter(|_| found.hits.entries.len() < found.most) {
             let page = self.shared.collections()?.query(query.clone()).await?;
             next = query.after(&page);
-            examined += page.items.len();
             let mut hits = std::mem::take(&mut found.hits);
             page.items.into_iter().for_each(|item| found.take(partition, item, 0.0, &mut hits));
             found.hits = hits;

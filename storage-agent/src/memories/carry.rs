@@ -109,6 +109,11 @@ pub(crate) fn check_carried(namespace: &[String], key: &str, value: &Json, versi
     Partition::new(layout::LEASES, &[version]).map(drop)
 }
 
+/// The partition and the sort key of a memory.
+pub(crate) fn place_of(namespace: &[String], key: &str) -> Result<(Partition, String)> {
+    place(namespace, key).map(|place| (place.partition, place.sort))
+}
+
 fn place(namespace: &[String], key: &str) -> Result<layout::Place> {
     let labels: Vec<&str> = namespace.iter().map(String::as_str).collect();
     layout::Place::to_write(&labels, key)

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{filter::Filter, texts::of_json};
 
-/// How many hits, or memories of a store without search, one call looks at.
+/// How many hits one call looks at.
 const MAX_EXAMINED: usize = 10_000;
 /// How many memories of a store without search are read in one step.
 const PAGE: usize = 500;
@@ -41,7 +41,7 @@ impl MemoryStore {
     /// those of [`search`](Self::search). A memory is found as soon as it is put, and no longer once it has expired.
     ///
     /// Memory, SQLite and Postgres have an index, and rank each in its own way what all of them find; a call looks at the best 10,000
-    /// hits. Where there is none, as on Redis, one namespace with all below it is read through in the order of its keys, 10,000 memories of it. Memories that a
+    /// hits. Where there is none, as on Redis, one namespace with all below it is read through in the order of its keys. Memories that a
     /// release without search put are not found by the index.
     ///
     /// # Errors
@@ -74,6 +74,11 @@ impl MemoryStore {
             _ if search.limit == 0 => Found::default(),
             Some((partition, sorts)) if !self.shared.collections()?.searches(KIND) => {
                 self.read_through(&wanted, Query::prefix(partition.clone(), sorts, PAGE)).await?
+            }
+            None if !self.shared.collections()?.searches(KIND) => {
+                let message = "the store has no index to search all namespaces with";
+                return Err(Error::new(ErrorKind::Unsupported, message)
+                    .with_hint("name a namespace; memory, SQLite and Postgres search them all"));
             }
             _ => self.ranked(&wanted, prefix).await?,
         };
@@ -125,12 +130,11 @@ impl MemoryStore {
 
     /// Finds without an index.
     async fn read_through(&self, wanted: &Wanted, first: Query) -> Result<Found> {
-        let (mut found, mut examined, mut next) = (Found::default(), 0, Some(first));
-        while let Some(query) = next.filter(|_| examined < MAX_EXAMINED && found.hits.len() < wanted.most) {
+        let (mut found, mut next) = (Found::default(), Some(first));
+        while let Some(query) = next.filter(|_| found.hits.len() < wanted.most) {
             let page = self.shared.collections()?.query(query.clone()).await?;
             let partition = query.partition.clone();
             next = query.after(&page);
-            examined += page.items.len();
             let items = page.items.into_iter();
             let matching = items.filter_map(|item| Some((found.read(wanted, &partition, item)?, 0.0)));
             let matching = matching.collect();

@@ -16,7 +16,7 @@ mod write;
 use storage_core::{Json, Listing, Result};
 
 pub use batch::{MemoryAnswer, MemoryOp};
-pub(crate) use carry::{Carried, Place as MemoryPlace, check_carried};
+pub(crate) use carry::{Carried, Place as MemoryPlace, check_carried, place_of};
 pub use find::MemoryHit;
 use item::{Content, Stored};
 pub use item::{MemoryItem, MemoryTtl};

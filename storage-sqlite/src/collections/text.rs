@@ -25,10 +25,10 @@ pub(super) fn insert(view: &View<'_>, id: i64, text: &SearchText) -> Answer<()> 
 
 /// What an item is found by that was there before.
 pub(super) fn replace(view: &View<'_>, id: i64, text: Option<&SearchText>) -> Answer<()> {
-    if let Some(mut remove) = prepare(view, REMOVE)? {
-        if remove.execute([id])? > 0 {
-            view.db.prepare_cached(SET_DELETED)?.execute([])?;
-        }
+    if let Some(mut remove) = prepare(view, REMOVE)?
+        && remove.execute([id])? > 0
+    {
+        view.db.prepare_cached(SET_DELETED)?.execute([])?;
     }
     text.map_or(Ok(()), |text| insert(view, id, text))
 }

@@ -197,3 +197,69 @@ async fn a_managed_database_takes_and_gives_exports() {
     super::carry::everything_comes_back_equal(storage.clone()).await;
     storage.disconnect().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_stands_twice_or_out_of_order_is_refused_before_anything_is_written() {
+    let storage = memory().await;
+    let agent = agent(&storage);
+    let entry = |key: &str| format!(r#"{{"entry":{{"key":"{key}","value":1}}}}"#);
+    let partition = |name: &str| format!(r#"{{"partition":{{"name":"{name}"}}}}"#);
+    let item = |sort: &str| format!(r#"{{"item":{{"sort":"{sort}","text":"x"}}}}"#);
+    let memory = |namespace: &str, key: &str| {
+        let time = "2026-01-02T03:04:05.000Z";
+        format!(
+            r#"{{"memory":{{"namespace":["{namespace}"],"key":"{key}","value":{{}},"version":"{key}","created_at":"{time}","updated_at":"{time}"}}}}"#
+        )
+    };
+    let all = [
+        entry("a"),
+        entry("b"),
+        partition("task:s:1"),
+        item("1"),
+        item("2"),
+        partition("task:s:2"),
+        item("1"),
+        memory("m", "1"),
+        memory("m", "2"),
+        memory("n", "1"),
+    ];
+    let file = |order: &[usize]| {
+        let lines: Vec<&str> = order.iter().map(|n| all[*n].as_str()).collect();
+        let of = |kind: &str| lines.iter().filter(|line| line.starts_with(&format!("{{\"{kind}\""))).count();
+        let [entries, partitions, items, memories] = ["entry", "partition", "item", "memory"].map(of);
+        let footer =
+            format!(r#""entries":{entries},"partitions":{partitions},"items":{items},"memories":{memories}"#);
+        sealed(&[&[HEADER], &lines[..]].concat(), &footer)
+    };
+    for order in [
+        &[0, 0][..],
+        &[1, 0],
+        &[2, 3, 0],
+        &[2, 3, 3],
+        &[2, 4, 3],
+        &[5, 6, 2, 3],
+        &[7, 0],
+        &[7, 2],
+        &[7, 7],
+        &[8, 7],
+        &[9, 7],
+    ] {
+        let error = refused(&agent, &file(order)).await;
+        assert!(error.to_string().contains("comes twice, or out of the order"), "{order:?}: {error}");
+    }
+    assert!(is_empty(&storage).await);
+    import(&agent, &file(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), Existing::Refuse).await;
+}
+
+#[tokio::test]
+async fn what_others_spell_in_their_way_is_equal_to_itself() {
+    let agent = agent(&memory().await);
+    let entry = r#"{"entry":{"key":"a","value":{"b": 1, "a": 1e2}}}"#;
+    let partition = r#"{"partition":{"name":"conversation:s","sequence":1}}"#;
+    let item = r#"{"item":{"sort":"00000000000000000001","time":"2026-01-02T03:04:05.000Z","attributes":{"role":"user","metadata":{"b": 1,"a":2}},"text":""}}"#;
+    let lines =
+        sealed(&[HEADER, entry, partition, item], r#""entries":1,"partitions":1,"items":1,"memories":0"#);
+    import(&agent, &lines, Existing::Refuse).await;
+    let again = import(&agent, &lines, Existing::Refuse).await;
+    assert_eq!((again.unchanged, again.entries, again.partitions), (2, 0, 0));
+}

@@ -88,6 +88,7 @@ on_stores! {
             pages_of_hits_neither_overlap_nor_miss
             memories_are_found_by_their_strings
             memories_below_long_namespaces_are_found
+            the_first_of_twelve_thousand_messages_is_found
         }
         tasks {
             versions_are_numbered_and_bounded

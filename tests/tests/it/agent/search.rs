@@ -271,3 +271,15 @@ pub(crate) async fn memories_below_long_namespaces_are_found(storage: Backend) {
         assert_eq!(keys(&memories, &deep[..depth], "depth", &plain).await.len(), count, "below {depth}");
     }
 }
+
+pub(crate) async fn the_first_of_twelve_thousand_messages_is_found(storage: Backend) {
+    let conversations = ConversationStore::new(storage).unwrap();
+    for start in 0..6 {
+        let said =
+            (start * 2_000..(start + 1) * 2_000).map(|n| NewMessage::new("user", format!("number x{n}")));
+        conversations.add_conversation_messages("s", said.collect()).await.unwrap();
+    }
+    for (query, expected) in [("x0", "s 1"), ("\"number x11999\"", "s 12000")] {
+        assert_eq!(within(&conversations, "s", query).await, [expected]);
+    }
+}
