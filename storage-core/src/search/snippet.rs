@@ -42,7 +42,7 @@ impl SearchQuery {
     pub fn snippet(&self, text: &str, bytes: usize) -> Snippet {
         let all: Vec<Word> = words(text).take(MAX_TEXT_WORDS).collect();
         let found = self.places(&all);
-        let window = best(&all, &found, bytes).unwrap_or(0..0);
+        let Some(window) = best(&all, &found, bytes) else { return beginning(text, bytes) };
         let (Some(first), Some(last)) = (all.get(window.start), all.get(window.end.saturating_sub(1))) else {
             return beginning(text, bytes);
         };

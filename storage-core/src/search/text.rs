@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt};
 use super::words::words;
 use crate::{Error, Result};
 
-/// The words of a text that are indexed: so many from its beginning, and at most [`MAX_TEXT_BYTES`] of them.
+/// The words of a text that are indexed: so many from its beginning, and 256 KiB of them at most.
 ///
 /// Postgres tells 16,383 places in a text apart.
 pub const MAX_TEXT_WORDS: usize = 16_000;
