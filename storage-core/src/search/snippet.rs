@@ -34,7 +34,7 @@ impl SearchQuery {
     ///
     /// let query: SearchQuery = "tea".parse()?;
     /// let snippet = query.snippet("In the morning she likes green tea, most of all.", 24);
-    /// assert_eq!(snippet.text, "…she likes green tea…");
+    /// assert_eq!(snippet.text, "…likes green tea, most of…");
     /// assert_eq!(&snippet.text[snippet.matches[0].clone()], "tea");
     /// # Ok::<(), storage_core::Error>(())
     /// ```
