@@ -8,6 +8,7 @@ mod conversations;
 mod filter;
 mod forget;
 mod health;
+mod hits;
 mod memories;
 mod metrics;
 mod retention;

@@ -24,7 +24,7 @@ const TIME: &str = "created_at";
 const OTHERWISE: [&str; 4] = [memories::KIND, memories::LEASES, "clock", "retention"];
 
 /// A range of sort keys: the first, and the first beyond.
-type Range = (String, Option<String>);
+pub(super) type Range = (String, Option<String>);
 
 /// Checks that partitions of a kind are carried as such.
 pub(super) fn check(kind: &str) -> Result<()> {
@@ -48,14 +48,12 @@ fn shown(kind: &str) -> Vec<Range> {
 
 /// Whether an item is one that comes last.
 pub(super) fn is_shown(kind: &str, sort: &str) -> bool {
-    let is_in = |(from, to): &Range| sort >= from.as_str() && to.as_deref().is_none_or(|to| sort < to);
-    shown(kind).iter().any(is_in)
+    shown(kind).iter().any(|range| is_in(range, sort))
 }
 
-/// Which of the ranges in which items are exported an item is in.
-pub(super) fn place(kind: &str, sort: &str) -> usize {
-    let is_in = |(from, to): &Range| sort >= from.as_str() && to.as_deref().is_none_or(|to| sort < to);
-    ranges(kind).iter().position(is_in).unwrap_or_default()
+/// Whether a sort key is in a range.
+pub(super) fn is_in((from, to): &Range, sort: &str) -> bool {
+    sort >= from.as_str() && to.as_deref().is_none_or(|to| sort < to)
 }
 
 /// The ranges of sort keys in which items are exported.
@@ -148,9 +146,7 @@ mod tests {
                 "s:1",
                 "z",
             ] {
-                let is_in =
-                    |(from, to): &Range| sort >= from.as_str() && to.as_deref().is_none_or(|to| sort < to);
-                let places: Vec<usize> = (0..ranges.len()).filter(|n| is_in(&ranges[*n])).collect();
+                let places: Vec<usize> = (0..ranges.len()).filter(|n| is_in(&ranges[*n], sort)).collect();
                 assert_eq!(places.len(), 1, "{kind} {sort} {ranges:?}");
                 assert_eq!(places[0] >= first, is_shown(kind, sort), "{kind} {sort}");
             }

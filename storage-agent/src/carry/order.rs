@@ -2,15 +2,20 @@
 
 use storage_core::Partition;
 
-use super::{format::Line, kinds};
+use super::{
+    format::Line,
+    kinds::{self, Range},
+};
 use crate::memories;
 
 /// Where the last line stood.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     last: Option<Place>,
-    /// Of the partition whose items come: its kind, and the last item's place.
-    items: Option<(String, Option<(usize, String)>)>,
+    /// The ranges in which the items of the last partition come.
+    ranges: Vec<Range>,
+    /// Where its last item stood.
+    item: Option<(usize, String)>,
 }
 
 /// Entries, then partitions, then memories; each by name, memories by what lies below their first label, too.
@@ -36,23 +41,21 @@ impl Order {
         if !again && self.last.as_ref().is_some_and(|last| *last >= place) {
             return Err("it comes twice, or out of the order of exports".to_owned());
         }
-        self.items = match line {
-            Line::Partition(line) => {
-                Partition::from_text(&line.name).ok().map(|of| (of.kind().to_owned(), None))
-            }
-            _ => None,
-        };
+        if let Line::Partition(line) = line {
+            self.ranges = Partition::from_text(&line.name).map_or(Vec::new(), |of| kinds::ranges(of.kind()));
+            self.item = None;
+        }
         self.last = Some(place);
         Ok(())
     }
 
     fn item(&mut self, sort: &str) -> Result<(), String> {
-        let Some((kind, last)) = &mut self.items else { return Ok(()) };
-        let place = (kinds::place(kind, sort), sort.to_owned());
-        if last.as_ref().is_some_and(|last| *last >= place) {
+        let range = self.ranges.iter().position(|range| kinds::is_in(range, sort));
+        let place = (range.unwrap_or_default(), sort.to_owned());
+        if self.item.as_ref().is_some_and(|last| *last >= place) {
             return Err("the item comes twice, or out of the order of exports".to_owned());
         }
-        *last = Some(place);
+        self.item = Some(place);
         Ok(())
     }
 }

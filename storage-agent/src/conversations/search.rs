@@ -3,15 +3,12 @@
 use std::{collections::HashSet, time::SystemTime};
 
 use storage_core::{
-    Error, ErrorKind, Hit, Item, Listing, MAX_HITS, Order, Partition, Query, Result, Search, SearchQuery,
-    Snippet,
+    Error, ErrorKind, Hit, Item, Listing, Order, Partition, Query, Result, Search, SearchQuery, Snippet,
 };
 
 use super::{ConversationStore, KIND, Message, partition, read, texts};
-use crate::SessionFilter;
+use crate::{SessionFilter, hits::Hits};
 
-/// How many hits, or messages of a store without search, one call looks at.
-const MAX_EXAMINED: usize = 10_000;
 /// The most hits of one answer, and the most that are passed over before.
 const MAX_LIMIT: usize = 1_000;
 const MAX_OFFSET: usize = 9_000;
@@ -127,28 +124,27 @@ impl ConversationStore {
     }
 
     async fn searched(&self, search: &SearchMessages) -> Result<Listing<MessageHit>> {
-        let query = search.check()?;
-        let partitions = self.searched_in(search).await?;
-        let mut found = Found { query, search, most: search.offset + search.limit, hits: Listing::default() };
-        match partitions.as_deref() {
-            Some([]) => return Ok(found.hits),
-            Some([one]) if !self.shared.collections()?.searches(KIND) => {
-                self.read_through(one, &mut found).await?;
-            }
-            _ if !self.shared.collections()?.searches(KIND) => {
+        let wanted = Wanted { query: search.check()?, search, most: search.offset + search.limit };
+        let is_indexed = self.shared.collections()?.searches(KIND);
+        let found = match self.searched_in(search).await?.as_deref() {
+            Some([]) => Listing::default(),
+            Some([one]) if !is_indexed => self.read_through(one, &wanted).await?,
+            _ if !is_indexed => {
                 let message = "the store has no index to search more than one session with";
                 return Err(Error::new(ErrorKind::Unsupported, message)
                     .with_hint("name one session; memory, SQLite and Postgres search them all"));
             }
             Some(some) => {
+                let mut found = Listing::default();
                 for chunk in some.chunks(PARTITIONS) {
-                    found.merge(self.ranked(&found, chunk.to_vec()).await?);
+                    merge(&mut found, self.ranked(&wanted, chunk.to_vec()).await?, wanted.most);
                 }
+                found
             }
-            None => found.hits = self.ranked(&found, Vec::new()).await?,
-        }
-        let hits = found.hits.entries.into_iter().skip(search.offset).take(search.limit);
-        Ok(Listing { entries: hits.collect(), corrupt: found.hits.corrupt })
+            None => self.ranked(&wanted, Vec::new()).await?,
+        };
+        let hits = found.entries.into_iter().skip(search.offset).take(search.limit);
+        Ok(Listing { entries: hits.collect(), corrupt: found.corrupt })
     }
 
     /// `None` for all conversations.
@@ -165,78 +161,50 @@ impl ConversationStore {
     }
 
     /// The best hits in some conversations, or in all.
-    async fn ranked(&self, found: &Found<'_>, partitions: Vec<Partition>) -> Result<Listing<MessageHit>> {
-        let store = self.shared.collections()?;
-        let mut asked = Search::new(KIND, found.query.clone()).limit(MAX_HITS);
-        asked.written_since = found.search.since;
-        asked.labels.extend(
-            found
-                .search
-                .roles
-                .first()
-                .filter(|_| found.search.roles.len() == 1)
-                .map(|role| texts::by_role(role)),
-        );
-        asked.labels.extend(partitions.first().filter(|_| partitions.len() == 1).map(texts::by_session));
-        asked.partitions = partitions;
-        let (mut hits, mut seen) = (Listing::default(), HashSet::new());
-        while hits.entries.len() < found.most && asked.offset < MAX_EXAMINED {
-            let page = store.search(asked.clone()).await?;
-            asked.offset += page.len();
-            let last = page.len() < MAX_HITS;
-            for hit in page {
-                // Where somebody writes meanwhile, a hit may be on two pages.
-                if seen.insert((hit.partition.clone(), hit.item.sort.clone()))
-                    && let Some(Hit { partition, item, score }) = self.whole(hit).await?
-                {
-                    found.take(&partition, item, score, &mut hits);
-                }
-            }
-            if last {
-                break;
+    async fn ranked(&self, wanted: &Wanted<'_>, partitions: Vec<Partition>) -> Result<Listing<MessageHit>> {
+        let mut asked = Search::new(KIND, wanted.query.clone());
+        asked.written_since = wanted.search.since;
+        if let [role] = &wanted.search.roles[..] {
+            asked = asked.label(texts::by_role(role));
+        }
+        if let [one] = &partitions[..] {
+            asked = asked.label(texts::by_session(one));
+        }
+        let (mut found, mut hits) = (Listing::default(), Hits::new(&self.shared, asked.within(partitions))?);
+        while found.entries.len() < wanted.most
+            && let Some(page) = hits.page().await?
+        {
+            for Hit { partition, item, score } in page {
+                wanted.take(&partition, item, score, &mut found);
             }
         }
-        Ok(hits)
-    }
-
-    /// The hit with what it says; `None` where it is gone.
-    async fn whole(&self, mut hit: Hit) -> Result<Option<Hit>> {
-        if hit.item.body.len() as u64 == hit.item.body_bytes {
-            return Ok(Some(hit));
-        }
-        let read = self.shared.collections()?.items(&hit.partition, &[&hit.item.sort]).await?;
-        Ok(read.into_iter().flatten().next().map(|item| {
-            hit.item = item;
-            hit
-        }))
+        Ok(found)
     }
 
     /// Finds without an index, from the latest message on.
-    async fn read_through(&self, partition: &Partition, found: &mut Found<'_>) -> Result<()> {
+    async fn read_through(&self, partition: &Partition, wanted: &Wanted<'_>) -> Result<Listing<MessageHit>> {
+        let mut found = Listing::default();
         let mut next = Some(Query::all(partition.clone(), PAGE).order(Order::Descending));
-        while let Some(query) = next.filter(|_| found.hits.entries.len() < found.most) {
+        while let Some(query) = next.filter(|_| found.entries.len() < wanted.most) {
             let page = self.shared.collections()?.query(query.clone()).await?;
             next = query.after(&page);
-            let mut hits = std::mem::take(&mut found.hits);
-            page.items.into_iter().for_each(|item| found.take(partition, item, 0.0, &mut hits));
-            found.hits = hits;
+            page.items.into_iter().for_each(|item| wanted.take(partition, item, 0.0, &mut found));
         }
-        Ok(())
+        Ok(found)
     }
 }
 
-/// What was found so far.
-struct Found<'a> {
+/// What holds of the messages that are found.
+struct Wanted<'a> {
     query: SearchQuery,
     search: &'a SearchMessages,
     /// So many hits are enough.
     most: usize,
-    hits: Listing<MessageHit>,
 }
 
-impl Found<'_> {
+impl Wanted<'_> {
     /// Takes a message that says what was asked for, and of which all else holds.
-    fn take(&self, partition: &Partition, item: Item, score: f64, hits: &mut Listing<MessageHit>) {
+    fn take(&self, partition: &Partition, item: Item, score: f64, found: &mut Listing<MessageHit>) {
         if super::ids::is_kept_id(&item) {
             return;
         }
@@ -248,23 +216,21 @@ impl Found<'_> {
                 if self.query.matches(&said) {
                     let snippet = self.query.snippet(&said, self.search.snippet_bytes);
                     drop(said);
-                    hits.entries.push(MessageHit { session_id, message, score, snippet });
+                    found.entries.push(MessageHit { session_id, message, score, snippet });
                 }
             }
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Corrupt => hits.corrupt.push(error),
+            Err(error) if error.kind() == ErrorKind::Corrupt => found.corrupt.push(error),
             Err(_) => {}
         }
     }
+}
 
-    fn merge(&mut self, more: Listing<MessageHit>) {
-        self.hits.corrupt.extend(more.corrupt);
-        if self.hits.entries.is_empty() {
-            self.hits.entries = more.entries;
-            return;
-        }
-        self.hits.entries.extend(more.entries);
-        self.hits.entries.sort_by(|left, right| right.score.total_cmp(&left.score));
-        self.hits.entries.truncate(self.most);
-    }
+/// The best of both.
+fn merge(found: &mut Listing<MessageHit>, more: Listing<MessageHit>, most: usize) {
+    found.corrupt.extend(more.corrupt);
+    found.entries.extend(more.entries);
+    // Stable: hits of one answer that fit equally well stay in its order.
+    found.entries.sort_by(|left, right| right.score.total_cmp(&left.score));
+    found.entries.truncate(most);
 }

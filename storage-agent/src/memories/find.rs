@@ -1,10 +1,8 @@
 //! Full-text search over memories.
 
-use std::{collections::HashSet, time::SystemTime};
+use std::time::SystemTime;
 
-use storage_core::{
-    Error, ErrorKind, Hit, Listing, MAX_HITS, Partition, Query, Result, Search, SearchQuery, Snippet,
-};
+use storage_core::{Error, ErrorKind, Hit, Listing, Partition, Query, Result, Search, SearchQuery, Snippet};
 
 use super::{
     item::{MemoryItem, Stored},
@@ -13,10 +11,8 @@ use super::{
     store::MemoryStore,
     texts,
 };
-use crate::{filter::Filter, texts::of_json};
+use crate::{filter::Filter, hits::Hits, texts::of_json};
 
-/// How many hits one call looks at.
-const MAX_EXAMINED: usize = 10_000;
 /// How many memories of a store without search are read in one step.
 const PAGE: usize = 500;
 /// How long a snippet is, in bytes.
@@ -97,33 +93,20 @@ impl MemoryStore {
     }
 
     async fn ranked(&self, wanted: &Wanted, prefix: &[&str]) -> Result<Found> {
-        let store = self.shared.collections()?;
-        let mut asked = Search::new(KIND, wanted.query.clone()).limit(MAX_HITS);
+        let mut asked = Search::new(KIND, wanted.query.clone());
         if let Some((partition, _)) = &wanted.within {
             asked = asked.within(vec![partition.clone()]).label(texts::by_namespace(prefix));
         }
-        let (mut found, mut seen) = (Found::default(), HashSet::new());
-        while found.hits.len() < wanted.most && asked.offset < MAX_EXAMINED {
-            let page = store.search(asked.clone()).await?;
-            asked.offset += page.len();
-            let last = page.len() < MAX_HITS;
-            let mut matching = Vec::new();
-            for Hit { partition, mut item, score } in page {
-                // Where somebody writes meanwhile, a hit may be on two pages.
-                if !seen.insert((partition.clone(), item.sort.clone())) {
-                    continue;
-                }
-                if (item.body.len() as u64) < item.body_bytes {
-                    let read = store.items(&partition, &[&item.sort]).await?;
-                    let Some(whole) = read.into_iter().flatten().next() else { continue };
-                    item = whole;
-                }
-                matching.extend(found.read(wanted, &partition, item).map(|stored| (stored, score)));
-            }
+        let (mut found, mut hits) = (Found::default(), Hits::new(&self.shared, asked)?);
+        while found.hits.len() < wanted.most
+            && let Some(page) = hits.page().await?
+        {
+            let page = page.into_iter();
+            let matching = page.filter_map(|Hit { partition, item, score }| {
+                Some((found.read(wanted, &partition, item)?, score))
+            });
+            let matching = matching.collect();
             self.add_living(&mut found, matching).await?;
-            if last {
-                break;
-            }
         }
         Ok(found)
     }
